@@ -1,1 +1,4 @@
-//! stepwell
+//! Loading, chunking and hybrid retrieval: text, vectors, metadata and deletes in one tantivy index.
+
+mod filter;
+mod vector;

@@ -1,0 +1,297 @@
+//! The tantivy segment plugin: vectors become a file of every segment, written at flush, rewritten at merge.
+//!
+//! Two rules of tantivy 0.27 shape this file. An error in a writer loses every document of the segment in hand, so
+//! vectors are checked before tantivy sees the document (`rows::prepare`), and what is refused here is a bug of ours.
+//! The permutation of a sorted index is private, so a sorted index is refused instead of written wrongly.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+
+use tantivy::directory::TerminatingWrite;
+use tantivy::index::SegmentComponent;
+use tantivy::indexer::doc_id_mapping::{DocIdMapping, MappingType};
+use tantivy::schema::document::ErasedDocument;
+use tantivy::schema::{Field, Schema, Value};
+use tantivy::space_usage::ComponentSpaceUsage;
+use tantivy::{
+    DocId, HasLen, PluginMergeContext, PluginWriter, PluginWriterContext, Segment, SegmentPlugin,
+    SegmentReader, TantivyDocument, TantivyError,
+};
+
+use super::format::{self, EXTENSION, VectorFile, VectorSpec};
+use super::rows::{MergedRows, RowBuffer};
+
+/// The component of a segment that holds its vectors.
+pub(crate) fn component() -> SegmentComponent {
+    SegmentComponent::Custom(EXTENSION.to_owned())
+}
+
+/// Writes the vectors of one custom field.
+#[derive(Clone, Debug)]
+pub(crate) struct VectorPlugin {
+    spec: VectorSpec,
+    field: Field,
+}
+
+impl VectorPlugin {
+    pub(crate) fn new(spec: VectorSpec, field: Field) -> Self {
+        Self { spec, field }
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> TantivyError {
+    TantivyError::InternalError(format!("vector file: {error}"))
+}
+
+fn damaged(error: impl std::fmt::Display) -> TantivyError {
+    TantivyError::DataCorruption(tantivy::error::DataCorruption::comment_only(error))
+}
+
+impl SegmentPlugin for VectorPlugin {
+    fn extensions(&self) -> &[&str] {
+        &[EXTENSION]
+    }
+
+    fn create_writer(&self, _: &PluginWriterContext<'_>) -> tantivy::Result<Box<dyn PluginWriter>> {
+        Ok(Box::new(VectorWriter {
+            field: self.field,
+            buffer: RowBuffer::new(&self.spec),
+            spec: self.spec.clone(),
+        }))
+    }
+
+    fn merge(&self, ctx: PluginMergeContext<'_>) -> tantivy::Result<()> {
+        if ctx.doc_id_mapping.mapping_type() == MappingType::Shuffled {
+            return Err(internal("a sorted index cannot hold vectors"));
+        }
+        let mut rows = MergedRows::default();
+        for reader in ctx.readers {
+            let bytes = reader.open_read(component())?.read_bytes()?;
+            let file = VectorFile::open(bytes, &self.spec).map_err(damaged)?;
+            // A flipped bit must not be copied under a fresh checksum.
+            file.verify().map_err(damaged)?;
+            rows.push(file, reader.doc_ids_alive().collect())?;
+        }
+        let mut out = ctx.target_segment.open_write(component())?;
+        format::write(&self.spec, &rows, &mut out)?;
+        Ok(out.terminate()?)
+    }
+
+    fn space_usage(&self, reader: &SegmentReader) -> tantivy::Result<BTreeMap<String, ComponentSpaceUsage>> {
+        let bytes = reader.open_read(component())?.len() as u64;
+        Ok(BTreeMap::from([(
+            EXTENSION.to_owned(),
+            ComponentSpaceUsage::Basic(bytes.into()),
+        )]))
+    }
+}
+
+struct VectorWriter {
+    field: Field,
+    spec: VectorSpec,
+    buffer: RowBuffer,
+}
+
+impl PluginWriter for VectorWriter {
+    fn add_document(&mut self, doc_id: DocId, doc: &dyn ErasedDocument, _: &Schema) -> tantivy::Result<()> {
+        if doc_id != self.buffer.rows() {
+            return Err(internal("documents came out of order"));
+        }
+        let doc = doc
+            .as_any()
+            .downcast_ref::<TantivyDocument>()
+            .ok_or_else(|| internal("documents must be TantivyDocument"))?;
+        let mut values = doc.get_all(self.field).filter_map(|value| value.as_custom());
+        let Some(bytes) = values.next() else {
+            self.buffer.push_absent();
+            return Ok(());
+        };
+        if values.next().is_some() || bytes.len() % 4 != 0 {
+            return Err(internal("a document holds one vector of f32 values"));
+        }
+        let vector: Vec<f32> = bytes
+            .chunks_exact(4)
+            .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect();
+        self.buffer.push(&vector).map_err(internal)
+    }
+
+    fn serialize(
+        self: Box<Self>,
+        segment: &Segment,
+        doc_id_map: Option<&DocIdMapping>,
+    ) -> tantivy::Result<()> {
+        if doc_id_map.is_some() {
+            return Err(internal("a sorted index cannot hold vectors"));
+        }
+        let mut out = segment.open_write(component())?;
+        format::write(&self.spec, &self.buffer, &mut out)?;
+        Ok(out.terminate()?)
+    }
+
+    fn mem_usage(&self) -> usize {
+        self.buffer.memory()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// A vector as the bytes of its custom field.
+pub(crate) fn field_bytes(vector: &[f32]) -> Vec<u8> {
+    vector.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tantivy::merge_policy::NoMergePolicy;
+    use tantivy::schema::{INDEXED, STORED, STRING};
+    use tantivy::{Index, IndexWriter, Term};
+
+    use super::super::format::{Encoding, Metric};
+    use super::super::rows::prepare;
+    use super::*;
+
+    const DIM: u32 = 19;
+
+    fn spec() -> VectorSpec {
+        VectorSpec {
+            dim: DIM,
+            metric: Metric::Cosine,
+            encoding: Encoding::CodesF32,
+            fingerprint: [1; 16],
+        }
+    }
+
+    fn vector(seed: u64) -> Vec<f32> {
+        let raw: Vec<f32> = (0..u64::from(DIM))
+            .map(|at| ((seed * 31 + at * 7) as f32 * 0.113).sin() + 0.01)
+            .collect();
+        prepare(&spec(), &raw).expect("finite")
+    }
+
+    struct Fixture {
+        index: Index,
+        id: Field,
+        vector: Field,
+    }
+
+    fn fixture(directory: &std::path::Path) -> Fixture {
+        let mut schema = Schema::builder();
+        let id = schema.add_text_field("id", STRING | STORED);
+        let number = schema.add_u64_field("number", INDEXED);
+        let vector = schema.add_custom_field("vector", "test.vector", serde_json::json!({}));
+        let _ = number;
+        let directory = tantivy::directory::MmapDirectory::open(directory).expect("folder");
+        let index = Index::builder()
+            .schema(schema.build())
+            .register_plugin(Arc::new(VectorPlugin::new(spec(), vector)))
+            .open_or_create(directory)
+            .expect("index");
+        Fixture { index, id, vector }
+    }
+
+    fn add(writer: &IndexWriter, fixture: &Fixture, id: u64) {
+        let mut doc = TantivyDocument::new();
+        doc.add_text(fixture.id, id.to_string());
+        if id % 5 != 4 {
+            doc.add_custom(fixture.vector, &field_bytes(&vector(id)));
+        }
+        writer.add_document(doc).expect("queued");
+    }
+
+    /// Every living document has exactly the vector that was added with it.
+    fn check(fixture: &Fixture, expected: &[u64]) {
+        let searcher = fixture.index.reader().expect("reader").searcher();
+        let mut seen = Vec::new();
+        for (ordinal, reader) in searcher.segment_readers().iter().enumerate() {
+            let bytes = reader
+                .open_read(component())
+                .expect("file")
+                .read_bytes()
+                .expect("bytes");
+            let file = VectorFile::open(bytes, &spec()).expect("opens");
+            file.verify().expect("checksums");
+            assert_eq!(file.rows(), reader.max_doc());
+            for doc_id in reader.doc_ids_alive() {
+                let doc: TantivyDocument = searcher
+                    .doc(tantivy::DocAddress::new(ordinal as u32, doc_id))
+                    .expect("stored");
+                let id: u64 = doc
+                    .get_first(fixture.id)
+                    .and_then(|value| value.as_str())
+                    .and_then(|id| id.parse().ok())
+                    .expect("id");
+                let want = (id % 5 != 4).then(|| vector(id));
+                assert_eq!(file.vector(doc_id), want, "document {id}");
+                seen.push(id);
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn vectors_survive_flush_delete_merge_and_reopen_bit_for_bit() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut living: Vec<u64> = (0..300).collect();
+        {
+            let fixture = fixture(folder.path());
+            let mut writer: IndexWriter = fixture
+                .index
+                .writer_with_num_threads(1, 15_000_000)
+                .expect("writer");
+            writer.set_merge_policy(Box::new(NoMergePolicy));
+            for batch in 0..3_u64 {
+                for id in batch * 100..(batch + 1) * 100 {
+                    add(&writer, &fixture, id);
+                }
+                writer.commit().expect("commit");
+            }
+            check(&fixture, &living);
+            for id in (0..300_u64).step_by(3) {
+                writer.delete_term(Term::from_field_text(fixture.id, &id.to_string()));
+            }
+            writer.commit().expect("commit");
+            living.retain(|id| id % 3 != 0);
+            check(&fixture, &living);
+            let segments = fixture.index.searchable_segment_ids().expect("ids");
+            assert_eq!(segments.len(), 3);
+            writer.merge(&segments).wait().expect("merge");
+            assert_eq!(fixture.index.searchable_segment_ids().expect("ids").len(), 1);
+            check(&fixture, &living);
+        }
+        let reopened = fixture(folder.path());
+        check(&reopened, &living);
+    }
+
+    #[test]
+    fn a_refused_vector_loses_nothing_that_was_committed() {
+        let folder = tempfile::tempdir().expect("folder");
+        let fixture = fixture(folder.path());
+        let mut writer: IndexWriter = fixture
+            .index
+            .writer_with_num_threads(1, 15_000_000)
+            .expect("writer");
+        for id in 0..10 {
+            add(&writer, &fixture, id);
+        }
+        writer.commit().expect("commit");
+        let mut doc = TantivyDocument::new();
+        doc.add_text(fixture.id, "99");
+        doc.add_custom(fixture.vector, &[1, 2, 3]);
+        let _ = writer.add_document(doc);
+        assert!(writer.commit().is_err());
+        writer.rollback().expect("rollback");
+        add(&writer, &fixture, 10);
+        writer.commit().expect("commit after rollback");
+        check(&fixture, &(0..=10).collect::<Vec<_>>());
+    }
+}

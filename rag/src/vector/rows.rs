@@ -1,0 +1,281 @@
+//! Rows on their way into a file: gathered from documents at flush, from older files at merge.
+
+use std::io;
+
+use super::format::{Encoding, RowSource, Section, VectorFile, VectorSpec};
+
+/// Why a vector cannot be indexed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum VectorFault {
+    #[error("it has {got} dimensions instead of {expected}")]
+    Dimension { expected: u32, got: usize },
+    #[error("it holds a value that is not a finite number")]
+    NotFinite,
+    #[error("all its values are zero")]
+    Zero,
+    #[error("a value is too large for 16-bit storage")]
+    TooLarge,
+}
+
+/// Checks a vector and, for cosine, brings it to length one. Everything that the plugin would refuse is told here,
+/// before tantivy sees the document: an error in a plugin loses the whole segment in hand.
+pub(crate) fn prepare(spec: &VectorSpec, vector: &[f32]) -> Result<Vec<f32>, VectorFault> {
+    if vector.len() != spec.dim as usize {
+        return Err(VectorFault::Dimension {
+            expected: spec.dim,
+            got: vector.len(),
+        });
+    }
+    if vector.iter().any(|value| !value.is_finite()) {
+        return Err(VectorFault::NotFinite);
+    }
+    // In f64: the squares of large f32 values overflow f32.
+    let norm = vector
+        .iter()
+        .map(|value| f64::from(*value).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    if norm <= f64::from(f32::MIN_POSITIVE) {
+        return Err(VectorFault::Zero);
+    }
+    let prepared: Vec<f32> = match spec.metric {
+        super::format::Metric::Cosine => vector
+            .iter()
+            .map(|value| (f64::from(*value) / norm) as f32)
+            .collect(),
+        super::format::Metric::Dot => vector.to_vec(),
+    };
+    if spec.encoding == Encoding::CodesF16 && prepared.iter().any(|value| value.abs() > 65_504.0) {
+        return Err(VectorFault::TooLarge);
+    }
+    Ok(prepared)
+}
+
+/// Int8 codes plus 128, and their scale. One scale per vector: a merge copies codes unchanged.
+pub(crate) fn quantise(vector: &[f32], codes: &mut Vec<u8>) -> f32 {
+    let largest = vector
+        .iter()
+        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let scale = largest / 127.0;
+    if scale == 0.0 || !scale.is_finite() {
+        codes.resize(codes.len() + vector.len(), 128);
+        return 0.0;
+    }
+    #[allow(clippy::cast_sign_loss)] // clamped to 1..=255 first
+    codes.extend(
+        vector
+            .iter()
+            .map(|value| ((value / scale).round().clamp(-127.0, 127.0) + 128.0) as u8),
+    );
+    scale
+}
+
+/// Rows in memory, already encoded; what a segment writer fills.
+#[derive(Debug)]
+pub(crate) struct RowBuffer {
+    dim: u32,
+    encoding: Encoding,
+    rows: u32,
+    present: u32,
+    presence: Vec<u8>,
+    codes: Vec<u8>,
+    scales: Vec<u8>,
+    vectors: Vec<u8>,
+}
+
+impl RowBuffer {
+    pub(crate) fn new(spec: &VectorSpec) -> Self {
+        Self {
+            dim: spec.dim,
+            encoding: spec.encoding,
+            rows: 0,
+            present: 0,
+            presence: Vec::new(),
+            codes: Vec::new(),
+            scales: Vec::new(),
+            vectors: Vec::new(),
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    fn next_row(&mut self, is_present: bool) {
+        if self.rows.is_multiple_of(8) {
+            self.presence.push(0);
+        }
+        if is_present && let Some(byte) = self.presence.last_mut() {
+            *byte |= 1 << (self.rows % 8);
+            self.present += 1;
+        }
+        self.rows += 1;
+    }
+
+    /// A row for a document without a vector.
+    pub(crate) fn push_absent(&mut self) {
+        self.next_row(false);
+        let dim = self.dim as usize;
+        self.codes.resize(self.codes.len() + dim, 128);
+        if dim > 0 {
+            self.scales.extend_from_slice(&0.0_f32.to_le_bytes());
+        }
+        self.vectors
+            .resize(self.vectors.len() + dim * self.encoding.vector_width(), 0);
+    }
+
+    /// A row for a vector that `prepare` let pass.
+    pub(crate) fn push(&mut self, vector: &[f32]) -> Result<(), VectorFault> {
+        if vector.len() != self.dim as usize || vector.is_empty() {
+            return Err(VectorFault::Dimension {
+                expected: self.dim,
+                got: vector.len(),
+            });
+        }
+        if vector.iter().any(|value| !value.is_finite()) {
+            return Err(VectorFault::NotFinite);
+        }
+        self.next_row(true);
+        let scale = quantise(vector, &mut self.codes);
+        self.scales.extend_from_slice(&scale.to_le_bytes());
+        match self.encoding {
+            Encoding::Codes => {}
+            Encoding::CodesF16 => self.vectors.extend(
+                vector
+                    .iter()
+                    .flat_map(|value| half::f16::from_f32(*value).to_le_bytes()),
+            ),
+            Encoding::CodesF32 => self
+                .vectors
+                .extend(vector.iter().flat_map(|value| value.to_le_bytes())),
+        }
+        Ok(())
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.presence.capacity() + self.codes.capacity() + self.scales.capacity() + self.vectors.capacity()
+    }
+}
+
+impl RowSource for RowBuffer {
+    fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    fn present(&self) -> u32 {
+        self.present
+    }
+
+    fn section(&self, section: Section, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        match section {
+            Section::Presence => sink(&self.presence),
+            Section::Codes => sink(&self.codes),
+            Section::Scales => sink(&self.scales),
+            Section::Vectors => sink(&self.vectors),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The living rows of older files, in merge order; codes and vectors are copied bit for bit.
+#[derive(Debug, Default)]
+pub(crate) struct MergedRows {
+    parts: Vec<(VectorFile, Vec<u32>)>,
+}
+
+impl MergedRows {
+    pub(crate) fn push(&mut self, file: VectorFile, alive: Vec<u32>) -> io::Result<()> {
+        if alive.iter().any(|row| *row >= file.rows()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a vector file has fewer rows than its segment",
+            ));
+        }
+        self.parts.push((file, alive));
+        Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&VectorFile, u32)> {
+        self.parts
+            .iter()
+            .flat_map(|(file, rows)| rows.iter().map(move |row| (file, *row)))
+    }
+}
+
+impl RowSource for MergedRows {
+    fn rows(&self) -> u32 {
+        self.parts.iter().map(|(_, rows)| rows.len() as u32).sum()
+    }
+
+    fn present(&self) -> u32 {
+        self.all().filter(|(file, row)| file.has_vector(*row)).count() as u32
+    }
+
+    fn section(&self, section: Section, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        if section == Section::Presence {
+            let mut bits = vec![0_u8; (self.rows() as usize).div_ceil(8)];
+            for (new, (file, row)) in self.all().enumerate() {
+                bits[new / 8] |= u8::from(file.has_vector(row)) << (new % 8);
+            }
+            return sink(&bits);
+        }
+        for (file, rows) in &self.parts {
+            file.copy_rows(section, rows, sink)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::Metric;
+    use super::*;
+
+    fn spec(metric: Metric) -> VectorSpec {
+        VectorSpec {
+            dim: 3,
+            metric,
+            encoding: Encoding::CodesF16,
+            fingerprint: [0; 16],
+        }
+    }
+
+    #[test]
+    fn a_vector_that_cannot_be_compared_is_refused_with_its_reason() {
+        let cosine = spec(Metric::Cosine);
+        assert_eq!(
+            prepare(&cosine, &[1.0, 2.0]),
+            Err(VectorFault::Dimension { expected: 3, got: 2 })
+        );
+        assert_eq!(
+            prepare(&cosine, &[1.0, f32::NAN, 0.0]),
+            Err(VectorFault::NotFinite)
+        );
+        assert_eq!(
+            prepare(&cosine, &[1.0, f32::INFINITY, 0.0]),
+            Err(VectorFault::NotFinite)
+        );
+        assert_eq!(prepare(&cosine, &[0.0, -0.0, 0.0]), Err(VectorFault::Zero));
+        assert_eq!(
+            prepare(&spec(Metric::Dot), &[70_000.0, 0.0, 0.0]),
+            Err(VectorFault::TooLarge)
+        );
+    }
+
+    #[test]
+    fn cosine_vectors_are_brought_to_length_one_even_when_their_squares_overflow() {
+        let vector = prepare(&spec(Metric::Cosine), &[f32::MAX, f32::MAX, 0.0]).expect("finite");
+        let norm: f32 = vector.iter().map(|value| value * value).sum();
+        assert!((norm - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn codes_stay_within_half_a_step_of_the_value() {
+        let vector = [0.5_f32, -0.25, 0.124];
+        let mut codes = Vec::new();
+        let scale = quantise(&vector, &mut codes);
+        for (code, value) in codes.iter().zip(vector) {
+            assert!(((f32::from(*code) - 128.0) * scale - value).abs() <= scale / 2.0 + f32::EPSILON);
+        }
+    }
+}

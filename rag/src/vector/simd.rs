@@ -1,0 +1,421 @@
+//! Dot products: int8 codes with int8 queries, f16 and f32 rows with f32 queries.
+//!
+//! The only file of the crate with `unsafe`: the intrinsics read memory through pointers and need instructions that
+//! not every processor has. Two arguments carry every use. *Instructions*: a `Level` other than `Portable` is made in
+//! `Level::detect` alone, after the processor said that it has them. *Memory*: each kernel reads whole vectors only
+//! below the length of the slice it was given, unaligned loads only, and the rest by index or under a mask.
+#![allow(unsafe_code)]
+
+use std::sync::OnceLock;
+
+/// The instruction set that the kernels use; see the file's comment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Vnni,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+impl Level {
+    fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let has_avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            if has_avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vnni")
+            {
+                return Self::Vnni;
+            }
+            if has_avx2 {
+                return Self::Avx2;
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            return Self::Neon;
+        }
+        Self::Portable
+    }
+}
+
+/// The kernels of this processor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kernels {
+    level: Level,
+}
+
+/// Chosen once per process.
+pub(crate) fn kernels() -> Kernels {
+    static LEVEL: OnceLock<Level> = OnceLock::new();
+    Kernels {
+        level: *LEVEL.get_or_init(Level::detect),
+    }
+}
+
+impl Kernels {
+    /// Σ code·query for each row of `codes`, which holds `out.len()` rows of `query.len()` bytes.
+    ///
+    /// Codes are stored plus 128, so the caller subtracts 128·Σquery, one constant for the whole scan.
+    pub(crate) fn dot_codes(self, codes: &[u8], query: &[i8], out: &mut [i32]) {
+        assert_eq!(codes.len(), query.len() * out.len(), "codes are whole rows");
+        if query.is_empty() {
+            out.fill(0);
+            return;
+        }
+        match self.level {
+            Level::Portable => portable::dot_codes(codes, query, out),
+            // SAFETY: `detect` saw avx2 on this processor.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { x86::dot_codes_avx2(codes, query, out) },
+            // SAFETY: `detect` saw avx512f, avx512bw and avx512vnni on this processor.
+            #[cfg(target_arch = "x86_64")]
+            Level::Vnni => unsafe { x86::dot_codes_vnni(codes, query, out) },
+            // SAFETY: `detect` saw neon on this processor.
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => unsafe { neon::dot_codes(codes, query, out) },
+        }
+    }
+
+    /// Σ row·query, the row being little-endian f16.
+    pub(crate) fn dot_f16(self, row: &[u8], query: &[f32]) -> f32 {
+        assert_eq!(row.len(), query.len() * 2, "one f16 per component");
+        match self.level {
+            Level::Portable => portable::dot_f16(row, query),
+            // SAFETY: `detect` saw avx2, fma and f16c on this processor, for both levels.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Vnni => unsafe { x86::dot_f16(row, query) },
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => portable::dot_f16(row, query),
+        }
+    }
+
+    /// Σ row·query, the row being little-endian f32.
+    pub(crate) fn dot_f32(self, row: &[u8], query: &[f32]) -> f32 {
+        assert_eq!(row.len(), query.len() * 4, "one f32 per component");
+        match self.level {
+            Level::Portable => portable::dot_f32(row, query),
+            // SAFETY: `detect` saw avx2 and fma on this processor, for both levels.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Vnni => unsafe { x86::dot_f32(row, query) },
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => portable::dot_f32(row, query),
+        }
+    }
+}
+
+mod portable {
+    pub(super) fn dot_codes(codes: &[u8], query: &[i8], out: &mut [i32]) {
+        for (row, out) in codes.chunks_exact(query.len()).zip(out) {
+            *out = row
+                .iter()
+                .zip(query)
+                .map(|(code, value)| i32::from(*code) * i32::from(*value))
+                .sum();
+        }
+    }
+
+    pub(super) fn dot_f16(row: &[u8], query: &[f32]) -> f32 {
+        row.chunks_exact(2)
+            .zip(query)
+            .map(|(pair, value)| half::f16::from_le_bytes([pair[0], pair[1]]).to_f32() * value)
+            .sum()
+    }
+
+    pub(super) fn dot_f32(row: &[u8], query: &[f32]) -> f32 {
+        row.chunks_exact(4)
+            .zip(query)
+            .map(|(four, value)| f32::from_le_bytes([four[0], four[1], four[2], four[3]]) * value)
+            .sum()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m128i, __m256, __m256i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps,
+        _mm_shuffle_ps, _mm256_add_epi32, _mm256_add_ps, _mm256_castps256_ps128, _mm256_cvtepi8_epi16,
+        _mm256_cvtepu8_epi16, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_madd_epi16, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_si256, _mm512_add_epi32,
+        _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32,
+        _mm512_setzero_si512,
+    };
+
+    /// 64 products per instruction: unsigned codes, signed query.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) fn dot_codes_vnni(codes: &[u8], query: &[i8], out: &mut [i32]) {
+        let dim = query.len();
+        let whole = dim / 64 * 64;
+        let tail = (1_u64 << (dim % 64)) - 1;
+        for (row, out) in codes.chunks_exact(dim).zip(out) {
+            let mut even = _mm512_setzero_si512();
+            let mut odd = _mm512_setzero_si512();
+            let mut at = 0;
+            while at + 128 <= whole {
+                // SAFETY: at + 128 <= dim, the length of both slices.
+                let (left, right, left_query, right_query) = unsafe {
+                    (
+                        _mm512_loadu_si512(row.as_ptr().add(at).cast()),
+                        _mm512_loadu_si512(row.as_ptr().add(at + 64).cast()),
+                        _mm512_loadu_si512(query.as_ptr().add(at).cast()),
+                        _mm512_loadu_si512(query.as_ptr().add(at + 64).cast()),
+                    )
+                };
+                even = _mm512_dpbusd_epi32(even, left, left_query);
+                odd = _mm512_dpbusd_epi32(odd, right, right_query);
+                at += 128;
+            }
+            if at < whole {
+                // SAFETY: at + 64 <= whole <= dim, the length of both slices.
+                let (left, left_query) = unsafe {
+                    (
+                        _mm512_loadu_si512(row.as_ptr().add(at).cast()),
+                        _mm512_loadu_si512(query.as_ptr().add(at).cast()),
+                    )
+                };
+                even = _mm512_dpbusd_epi32(even, left, left_query);
+            }
+            if tail != 0 {
+                // SAFETY: whole < dim, and the mask lets only the bytes below dim be read.
+                let (left, left_query) = unsafe {
+                    (
+                        _mm512_maskz_loadu_epi8(tail, row.as_ptr().add(whole).cast()),
+                        _mm512_maskz_loadu_epi8(tail, query.as_ptr().add(whole)),
+                    )
+                };
+                odd = _mm512_dpbusd_epi32(odd, left, left_query);
+            }
+            *out = _mm512_reduce_add_epi32(_mm512_add_epi32(even, odd));
+        }
+    }
+
+    /// 16 products per step in 16-bit lanes: `maddubs` would saturate with codes up to 255.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn dot_codes_avx2(codes: &[u8], query: &[i8], out: &mut [i32]) {
+        let dim = query.len();
+        let whole = dim / 16 * 16;
+        for (row, out) in codes.chunks_exact(dim).zip(out) {
+            let mut sum: __m256i = _mm256_setzero_si256();
+            let mut at = 0;
+            while at < whole {
+                // SAFETY: at + 16 <= whole <= dim, the length of both slices.
+                let (left, right): (__m128i, __m128i) = unsafe {
+                    (
+                        _mm_loadu_si128(row.as_ptr().add(at).cast()),
+                        _mm_loadu_si128(query.as_ptr().add(at).cast()),
+                    )
+                };
+                let products = _mm256_madd_epi16(_mm256_cvtepu8_epi16(left), _mm256_cvtepi8_epi16(right));
+                sum = _mm256_add_epi32(sum, products);
+                at += 16;
+            }
+            let mut lanes = [0_i32; 8];
+            // SAFETY: the array has the 32 bytes that are stored.
+            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
+            let rest: i32 = row[whole..]
+                .iter()
+                .zip(&query[whole..])
+                .map(|(code, value)| i32::from(*code) * i32::from(*value))
+                .sum();
+            *out = lanes.iter().sum::<i32>() + rest;
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn horizontal_sum(sum: __m256) -> f32 {
+        let four = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn dot_f16(row: &[u8], query: &[f32]) -> f32 {
+        let dim = query.len();
+        let (mut even, mut odd) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+        let mut at = 0;
+        while at + 16 <= dim {
+            // SAFETY: at + 16 <= dim; the row has two bytes for each of dim components.
+            let (first, second, first_query, second_query) = unsafe {
+                (
+                    _mm_loadu_si128(row.as_ptr().add(at * 2).cast()),
+                    _mm_loadu_si128(row.as_ptr().add(at * 2 + 16).cast()),
+                    _mm256_loadu_ps(query.as_ptr().add(at)),
+                    _mm256_loadu_ps(query.as_ptr().add(at + 8)),
+                )
+            };
+            even = _mm256_fmadd_ps(_mm256_cvtph_ps(first), first_query, even);
+            odd = _mm256_fmadd_ps(_mm256_cvtph_ps(second), second_query, odd);
+            at += 16;
+        }
+        horizontal_sum(_mm256_add_ps(even, odd)) + super::portable::dot_f16(&row[at * 2..], &query[at..])
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn dot_f32(row: &[u8], query: &[f32]) -> f32 {
+        let dim = query.len();
+        let (mut even, mut odd) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+        let mut at = 0;
+        while at + 16 <= dim {
+            // SAFETY: at + 16 <= dim; the row has four bytes for each of dim components, and x86 is little endian.
+            let (first, second, first_query, second_query) = unsafe {
+                (
+                    _mm256_loadu_ps(row.as_ptr().add(at * 4).cast()),
+                    _mm256_loadu_ps(row.as_ptr().add(at * 4 + 32).cast()),
+                    _mm256_loadu_ps(query.as_ptr().add(at)),
+                    _mm256_loadu_ps(query.as_ptr().add(at + 8)),
+                )
+            };
+            even = _mm256_fmadd_ps(first, first_query, even);
+            odd = _mm256_fmadd_ps(second, second_query, odd);
+            at += 16;
+        }
+        horizontal_sum(_mm256_add_ps(even, odd)) + super::portable::dot_f32(&row[at * 4..], &query[at..])
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use std::arch::aarch64::{
+        vaddvq_s32, vdupq_n_s32, vget_high_s16, vget_low_s16, vld1_s8, vld1_u8, vmlal_s16, vmovl_s8,
+        vmovl_u8, vreinterpretq_s16_u16,
+    };
+
+    #[target_feature(enable = "neon")]
+    pub(super) fn dot_codes(codes: &[u8], query: &[i8], out: &mut [i32]) {
+        let dim = query.len();
+        let whole = dim / 8 * 8;
+        for (row, out) in codes.chunks_exact(dim).zip(out) {
+            let mut sum = vdupq_n_s32(0);
+            let mut at = 0;
+            while at < whole {
+                // SAFETY: at + 8 <= whole <= dim, the length of both slices.
+                let (left, right) =
+                    unsafe { (vld1_u8(row.as_ptr().add(at)), vld1_s8(query.as_ptr().add(at))) };
+                let (left, right) = (vreinterpretq_s16_u16(vmovl_u8(left)), vmovl_s8(right));
+                sum = vmlal_s16(sum, vget_low_s16(left), vget_low_s16(right));
+                sum = vmlal_s16(sum, vget_high_s16(left), vget_high_s16(right));
+                at += 8;
+            }
+            let rest: i32 = row[whole..]
+                .iter()
+                .zip(&query[whole..])
+                .map(|(code, value)| i32::from(*code) * i32::from(*value))
+                .sum();
+            *out = vaddvq_s32(sum) + rest;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fixed sequence, the same on every machine.
+    struct Noise(u64);
+
+    impl Noise {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        fn value(&mut self) -> f32 {
+            (self.next() % 2_001) as f32 / 1_000.0 - 1.0
+        }
+    }
+
+    fn levels() -> Vec<Level> {
+        let mut levels = vec![Level::Portable];
+        #[cfg(target_arch = "x86_64")]
+        match Level::detect() {
+            Level::Vnni => levels.extend([Level::Avx2, Level::Vnni]),
+            Level::Avx2 => levels.push(Level::Avx2),
+            Level::Portable => {}
+        }
+        #[cfg(target_arch = "aarch64")]
+        if Level::detect() == Level::Neon {
+            levels.push(Level::Neon);
+        }
+        levels
+    }
+
+    const DIMS: [usize; 17] = [
+        1, 2, 7, 8, 15, 16, 17, 31, 63, 64, 65, 127, 128, 129, 192, 384, 1_027,
+    ];
+
+    #[test]
+    fn every_code_kernel_gives_exactly_the_portable_sums_at_any_length_and_alignment() {
+        let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
+        for dim in DIMS {
+            for shift in [0_usize, 1, 3, 33] {
+                let rows = 5;
+                let store: Vec<u8> = (0..dim * rows + shift)
+                    .map(|_| (noise.next() % 256) as u8)
+                    .collect();
+                let query: Vec<i8> = (0..dim + shift).map(|_| (noise.next() % 255) as i8).collect();
+                let (codes, query) = (&store[shift..], &query[shift..]);
+                let mut want = vec![0; rows];
+                portable::dot_codes(codes, query, &mut want);
+                for level in levels() {
+                    let mut got = vec![1; rows];
+                    Kernels { level }.dot_codes(codes, query, &mut got);
+                    assert_eq!(got, want, "{level:?}, dimension {dim}, shift {shift}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_codes_do_not_saturate() {
+        for (code, value) in [(255_u8, 127_i8), (255, -127), (1, -127), (0, 127)] {
+            for dim in DIMS {
+                for level in levels() {
+                    let mut got = [0];
+                    Kernels { level }.dot_codes(&vec![code; dim], &vec![value; dim], &mut got);
+                    assert_eq!(
+                        got[0],
+                        i32::from(code) * i32::from(value) * dim as i32,
+                        "{level:?} {dim}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_float_kernel_agrees_with_the_portable_one() {
+        let mut noise = Noise(7);
+        for dim in DIMS {
+            for shift in [0_usize, 1, 2, 5] {
+                let row: Vec<f32> = (0..dim).map(|_| noise.value()).collect();
+                let query: Vec<f32> = (0..dim + shift).map(|_| noise.value()).collect();
+                let query = &query[shift..];
+                let mut halves = vec![0; shift];
+                halves.extend(
+                    row.iter()
+                        .flat_map(|value| half::f16::from_f32(*value).to_le_bytes()),
+                );
+                let mut singles = vec![0; shift];
+                singles.extend(row.iter().flat_map(|value| value.to_le_bytes()));
+                for level in levels() {
+                    let kernels = Kernels { level };
+                    let want = portable::dot_f16(&halves[shift..], query);
+                    let got = kernels.dot_f16(&halves[shift..], query);
+                    assert!((got - want).abs() < 1e-3, "{level:?} f16 {dim}: {got} for {want}");
+                    let want = portable::dot_f32(&singles[shift..], query);
+                    let got = kernels.dot_f32(&singles[shift..], query);
+                    assert!((got - want).abs() < 1e-3, "{level:?} f32 {dim}: {got} for {want}");
+                }
+            }
+        }
+    }
+}
