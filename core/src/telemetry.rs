@@ -1,0 +1,47 @@
+//! Names of spans and attributes: OpenTelemetry's GenAI conventions (v1.41 and later), in one place.
+//!
+//! Exporters belong to the application; prompts and answers are not among the attributes.
+
+/// Span around a model call; the model's name follows it.
+pub const SPAN_CHAT: &str = "chat";
+/// Span around one tool call.
+pub const SPAN_EXECUTE_TOOL: &str = "execute_tool";
+/// Span around an agent's run.
+pub const SPAN_INVOKE_AGENT: &str = "invoke_agent";
+/// Span around one graph run.
+pub const SPAN_INVOKE_WORKFLOW: &str = "invoke_workflow";
+/// Span around one embedding call.
+pub const SPAN_EMBEDDINGS: &str = "embeddings";
+/// Span around one search.
+pub const SPAN_RETRIEVAL: &str = "retrieval";
+
+/// `chat`, `embeddings`, `retrieval`, `execute_tool`, `invoke_agent` …
+pub const OPERATION_NAME: &str = "gen_ai.operation.name";
+/// `anthropic`, `openai` …
+pub const PROVIDER_NAME: &str = "gen_ai.provider.name";
+/// The model asked for.
+pub const REQUEST_MODEL: &str = "gen_ai.request.model";
+/// The model that answered.
+pub const RESPONSE_MODEL: &str = "gen_ai.response.model";
+/// The vendor's id of the answer.
+pub const RESPONSE_ID: &str = "gen_ai.response.id";
+/// Why the answer ended.
+pub const RESPONSE_FINISH_REASONS: &str = "gen_ai.response.finish_reasons";
+/// Fresh input tokens.
+pub const USAGE_INPUT_TOKENS: &str = "gen_ai.usage.input_tokens";
+/// Output tokens.
+pub const USAGE_OUTPUT_TOKENS: &str = "gen_ai.usage.output_tokens";
+/// Input tokens read from a prompt cache.
+pub const USAGE_CACHE_READ_TOKENS: &str = "gen_ai.usage.cache_read.input_tokens";
+/// Output tokens spent on reasoning.
+pub const USAGE_REASONING_TOKENS: &str = "gen_ai.usage.reasoning.output_tokens";
+/// The tool's name.
+pub const TOOL_NAME: &str = "gen_ai.tool.name";
+/// The id of one tool call.
+pub const TOOL_CALL_ID: &str = "gen_ai.tool.call.id";
+/// The agent's name.
+pub const AGENT_NAME: &str = "gen_ai.agent.name";
+/// How many hits a search asked for.
+pub const RETRIEVAL_TOP_K: &str = "gen_ai.retrieval.top_k";
+/// The stable word of [`crate::Error::code`].
+pub const ERROR_TYPE: &str = "error.type";
