@@ -1,1 +1,5 @@
-//! stepwell
+//! Model vendors and offline models.
+
+mod extractive;
+
+pub use extractive::{Extractive, NOT_FOUND, cite_marks};
