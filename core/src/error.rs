@@ -26,6 +26,8 @@ pub struct VendorFailure {
     pub request_id: Option<String>,
     /// How long the vendor asks to wait.
     pub retry_after: Option<Duration>,
+    /// The vendor's own verdict on a second try (`x-should-retry`); it overrules ours.
+    pub should_retry: Option<bool>,
     /// Whether a piece of the answer had been handed out already.
     pub output_started: bool,
     /// The vendor's sentence. It may quote the request: show it to the developer, never log it.
@@ -388,6 +390,9 @@ impl Error {
 
     /// Whether the same call may succeed later without a change.
     pub fn is_retryable(&self) -> bool {
+        if let Some(verdict) = self.vendor_failure().and_then(|failure| failure.should_retry) {
+            return verdict;
+        }
         matches!(
             self,
             Self::RateLimited(_)
