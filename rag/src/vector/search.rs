@@ -279,12 +279,12 @@ mod tests {
                         let from = at * 700;
                         RowSet::from_rows(
                             file.rows(),
-                            (0..file.rows()).filter(|row| (from + *row as usize) % every == 0),
+                            (0..file.rows()).filter(|row| (from + *row as usize).is_multiple_of(every)),
                         )
                     })
                     .collect();
                 let mut want: Vec<(f32, usize)> = (0..data.len())
-                    .filter(|at| at % every == 0)
+                    .filter(|at| at.is_multiple_of(every))
                     .map(|at| (data[at].iter().zip(&query).map(|(a, b)| a * b).sum(), at))
                     .collect();
                 want.sort_by(|left, right| right.0.total_cmp(&left.0));
@@ -336,7 +336,9 @@ mod tests {
                 })
                 .collect();
             let mut best = Best::new(limit);
-            all.iter().for_each(|scored| best.push(*scored));
+            for scored in &all {
+                best.push(*scored);
+            }
             let mut want = all;
             want.sort_by(best_first);
             want.truncate(limit);

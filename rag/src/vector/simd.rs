@@ -383,7 +383,7 @@ mod tests {
                     Kernels { level }.dot_codes(&vec![code; dim], &vec![value; dim], &mut got);
                     assert_eq!(
                         got[0],
-                        i32::from(code) * i32::from(value) * dim as i32,
+                        i32::from(code) * i32::from(value) * i32::try_from(dim).expect("a small dimension"),
                         "{level:?} {dim}"
                     );
                 }

@@ -1,0 +1,403 @@
+//! [`Collection`]: chunks with their two indexes, and the only way in.
+
+mod add;
+mod builder;
+mod cut;
+mod progress;
+mod search;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use stepwell_core::{Embedder, Filter, Hit, Query, Result, Retriever, Scope};
+use tantivy::postings::Postings;
+use tantivy::schema::{IndexRecordOption, Term};
+use tantivy::{Index, SegmentReader, TERMINATED};
+use tokio::sync::Semaphore;
+
+pub use self::builder::CollectionBuilder;
+pub use self::cut::{Chunking, WholeDocuments};
+pub use self::progress::{AddEvent, AddOptions, AddProgress, AddReport, ProgressFn, SkipReason};
+use crate::error::{Place, blocking};
+use crate::filter::{FilterCache, after_prefix};
+use crate::fuse::Fusion;
+use crate::schema::{DocumentKey, Fields, Pinned, check_id};
+use crate::snapshot::{Snapshot, Snapshots, damaged_file};
+use crate::writer::{Change, Writer};
+
+/// Chunks with their words, vectors and facts in one index, seen by one tenant.
+///
+/// Clones share the index. Every method works within the collection's [`Scope`]; [`Collection::scoped`] gives a
+/// handle for another one. One writer at a time writes a folder: clones wait for each other, another process gets
+/// [`stepwell_core::Error::Locked`]. Any number of readers, in any process, search meanwhile.
+#[derive(Clone)]
+pub struct Collection {
+    inner: Arc<Inner>,
+    scope: Scope,
+}
+
+struct Inner {
+    index: Index,
+    fields: Fields,
+    pinned: Pinned,
+    place: Place,
+    embedder: Option<Arc<dyn Embedder>>,
+    chunker: Arc<dyn Chunking>,
+    fusion: Fusion,
+    snapshots: Snapshots,
+    filters: FilterCache,
+    /// One permit: whose turn it is to write.
+    turn: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Collection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collection")
+            .field("place", &self.inner.place)
+            .field("embedder", &self.inner.pinned.embedder)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A document of a collection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DocumentEntry {
+    /// Its id.
+    pub id: String,
+    /// [`stepwell_core::Document::content_hash`] of what was indexed.
+    pub content_hash: String,
+    /// How many chunks it has.
+    pub chunks: u64,
+}
+
+/// The size of a collection. Documents and chunks are the scope's; the rest is the whole index's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CollectionStats {
+    /// Documents of the scope.
+    pub documents: u64,
+    /// Chunks of the scope.
+    pub chunks: u64,
+    /// Segments of the index.
+    pub segments: u64,
+    /// Chunks of all tenants that are deleted, but not merged away yet.
+    pub deleted_chunks: u64,
+    /// Vectors of all tenants.
+    pub vectors: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Of these, bytes of vectors.
+    pub vector_bytes: u64,
+    /// Fingerprint of the embedder; `None` for an index of words alone.
+    pub embedder: Option<String>,
+    /// Length of a vector.
+    pub dimension: usize,
+}
+
+impl Collection {
+    /// A collection in a folder, made when it is not there.
+    ///
+    /// ```no_run
+    /// # async fn example(embedder: std::sync::Arc<dyn stepwell_core::Embedder>) -> stepwell_core::Result<()> {
+    /// use stepwell_core::{Document, Query};
+    /// let papers = stepwell_rag::Collection::open("papers").embedder(embedder).build().await?;
+    /// papers.add([Document::new("cathodes.md", "Sodium cathodes swell.")]).await?;
+    /// let hits = papers.search(&Query::new("what swells?").top_k(5)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn open(path: impl Into<std::path::PathBuf>) -> CollectionBuilder {
+        CollectionBuilder::new(Some(path.into()))
+    }
+
+    /// A collection that lives as long as its handles.
+    pub fn in_memory() -> CollectionBuilder {
+        CollectionBuilder::new(None)
+    }
+
+    /// The same collection as another tenant sees it.
+    pub fn scoped(&self, scope: Scope) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            scope,
+        }
+    }
+
+    /// Whose data this handle sees.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Runs blocking work on the newest snapshot.
+    async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Inner, &Scope, &Snapshot) -> Result<T> + Send + 'static,
+    {
+        let this = self.clone();
+        blocking(&self.inner.place, move || {
+            let snapshot = this.inner.snapshots.latest()?;
+            work(&this.inner, &this.scope, &snapshot)
+        })
+        .await
+    }
+
+    /// How many chunks there are, or how many a filter lets through.
+    pub async fn count(&self, filter: Option<&Filter>) -> Result<u64> {
+        let filter = filter.cloned();
+        self.read(move |inner, scope, snapshot| {
+            let mut count = 0;
+            for reader in snapshot.searcher.segment_readers() {
+                let rows = inner
+                    .filters
+                    .rows(reader, &inner.fields, scope, filter.as_ref(), &inner.place)?;
+                count += u64::from(rows.len());
+            }
+            Ok(count)
+        })
+        .await
+    }
+
+    /// All documents with the hashes of their content, by id: what a sync compares a folder with.
+    pub async fn documents(&self) -> Result<Vec<DocumentEntry>> {
+        self.read(|inner, scope, snapshot| {
+            let mut entries: BTreeMap<String, DocumentEntry> = BTreeMap::new();
+            let prefix = DocumentKey::tenant_prefix(scope);
+            inner.each_document(snapshot, &prefix, |_, term, rows| {
+                let key = DocumentKey::from_term(term)
+                    .ok_or_else(|| inner.place.damaged("a document's key is not one"))?;
+                let entry = entries.entry(key.id.clone()).or_insert_with(|| DocumentEntry {
+                    content_hash: key.content_hash(),
+                    id: key.id,
+                    chunks: 0,
+                });
+                entry.chunks += rows.len() as u64;
+                Ok(())
+            })?;
+            Ok(entries.into_values().collect())
+        })
+        .await
+    }
+
+    /// Deletes documents by id in one commit; how many there were.
+    pub async fn delete<I>(&self, ids: I) -> Result<u64>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        let ids: Vec<String> = ids.into_iter().map(Into::into).collect();
+        ids.iter().try_for_each(|id| check_id(id))?;
+        self.remove(move |inner, scope, snapshot| {
+            let mut terms = Vec::new();
+            for id in &ids {
+                terms.extend(inner.versions(snapshot, scope, id)?);
+            }
+            Ok(terms)
+        })
+        .await
+    }
+
+    /// Deletes every document of which a chunk passes the filter, in one commit; how many there were.
+    pub async fn delete_where(&self, filter: &Filter) -> Result<u64> {
+        let filter = filter.clone();
+        self.remove(move |inner, scope, snapshot| {
+            let mut sets = Vec::new();
+            for reader in snapshot.searcher.segment_readers() {
+                sets.push(
+                    inner
+                        .filters
+                        .rows(reader, &inner.fields, scope, Some(&filter), &inner.place)?,
+                );
+            }
+            let mut terms = Vec::new();
+            inner.each_document(
+                snapshot,
+                &DocumentKey::tenant_prefix(scope),
+                |segment, term, rows| {
+                    if rows.iter().any(|row| sets[segment].contains(*row)) {
+                        terms.push(term.to_vec());
+                    }
+                    Ok(())
+                },
+            )?;
+            Ok(terms)
+        })
+        .await
+    }
+
+    /// Deletes what `find` names, looked up while nobody else can write.
+    async fn remove<F>(&self, find: F) -> Result<u64>
+    where
+        F: Fn(&Inner, &Scope, &Snapshot) -> Result<Vec<Vec<u8>>> + Send + 'static,
+    {
+        let turn = self.turn().await?;
+        let this = self.clone();
+        blocking(&self.inner.place, move || {
+            let _turn = turn;
+            let inner = &this.inner;
+            // Nothing to delete needs no lock.
+            if find(inner, &this.scope, inner.snapshots.latest()?.as_ref())?.is_empty() {
+                return Ok(0);
+            }
+            let mut writer = Writer::open(&inner.index, &inner.place)?;
+            let mut terms = find(inner, &this.scope, inner.snapshots.latest()?.as_ref())?;
+            terms.sort_unstable();
+            terms.dedup();
+            let count = terms.len() as u64;
+            let remove = terms
+                .iter()
+                .map(|term| Term::from_field_bytes(inner.fields.document, term))
+                .collect();
+            writer.commit(vec![Change {
+                remove,
+                add: Vec::new(),
+            }])?;
+            inner.snapshots.reload()?;
+            writer.close()?;
+            inner.snapshots.reload()?;
+            Ok(count)
+        })
+        .await
+    }
+
+    /// Waits until no other clone writes.
+    async fn turn(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.turn)
+            .acquire_owned()
+            .await
+            .map_err(|_| stepwell_core::Error::internal("the writer's turn was closed"))
+    }
+
+    /// The best hits for a question, best first.
+    pub async fn search(&self, query: &Query) -> Result<Vec<Hit>> {
+        search::search(self, query).await
+    }
+
+    /// Merges all segments into one and frees what was deleted. It happens by itself too, little by little.
+    pub async fn compact(&self) -> Result<()> {
+        let turn = self.turn().await?;
+        let this = self.clone();
+        blocking(&self.inner.place, move || {
+            let _turn = turn;
+            let mut writer = Writer::open(&this.inner.index, &this.inner.place)?;
+            writer.compact()?;
+            writer.close()?;
+            this.inner.snapshots.reload().map(drop)
+        })
+        .await
+    }
+
+    /// Reads every file against its checksums; [`stepwell_core::Error::Damaged`] names the first that fails.
+    pub async fn verify(&self) -> Result<()> {
+        self.read(|inner, _, snapshot| {
+            if let Some(damage) = damaged_file(&inner.index, &inner.place, u64::MAX)? {
+                return Err(damage);
+            }
+            snapshot
+                .vectors
+                .iter()
+                .try_for_each(|file| file.verify().map_err(|error| inner.place.damaged(error)))
+        })
+        .await
+    }
+
+    /// How large it is.
+    pub async fn stats(&self) -> Result<CollectionStats> {
+        let documents = self.documents().await?;
+        self.read(move |inner, _, snapshot| {
+            let readers = snapshot.searcher.segment_readers();
+            let bytes = snapshot
+                .searcher
+                .space_usage()
+                .map_err(|error| inner.place.explain("measuring", &error.into()))?
+                .total();
+            let embedder = &inner.pinned.embedder;
+            Ok(CollectionStats {
+                documents: documents.len() as u64,
+                chunks: documents.iter().map(|entry| entry.chunks).sum(),
+                segments: readers.len() as u64,
+                deleted_chunks: readers
+                    .iter()
+                    .map(|reader| u64::from(reader.num_deleted_docs()))
+                    .sum(),
+                vectors: snapshot
+                    .vectors
+                    .iter()
+                    .map(|file| u64::from(file.present()))
+                    .sum(),
+                bytes: bytes.get_bytes(),
+                vector_bytes: snapshot.vectors.iter().map(|file| file.bytes_len() as u64).sum(),
+                embedder: (!embedder.is_empty()).then(|| embedder.clone()),
+                dimension: inner.pinned.spec.dim as usize,
+            })
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Retriever for Collection {
+    async fn retrieve(&self, query: &Query) -> Result<Vec<Hit>> {
+        self.search(query).await
+    }
+}
+
+impl Inner {
+    /// Calls `see` with segment number, term and living rows of every document whose term begins so.
+    fn each_document(
+        &self,
+        snapshot: &Snapshot,
+        prefix: &[u8],
+        mut see: impl FnMut(usize, &[u8], &[u32]) -> Result<()>,
+    ) -> Result<()> {
+        let end = after_prefix(prefix);
+        let mut rows = Vec::new();
+        for (segment, reader) in snapshot.searcher.segment_readers().iter().enumerate() {
+            let index = self
+                .place
+                .check("reading", reader.inverted_index(self.fields.document))?;
+            let io = |error: std::io::Error| self.place.explain("reading", &error.into());
+            let mut terms = index
+                .terms()
+                .range()
+                .ge(prefix)
+                .lt(&end)
+                .into_stream()
+                .map_err(io)?;
+            while terms.advance() {
+                let postings = index
+                    .read_postings_from_terminfo(terms.value(), IndexRecordOption::Basic)
+                    .map_err(io)?;
+                living_rows(reader, postings, &mut rows);
+                if !rows.is_empty() {
+                    see(segment, terms.key(), &rows)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The terms of the living versions of a document: one, or none.
+    fn versions(&self, snapshot: &Snapshot, scope: &Scope, id: &str) -> Result<Vec<Vec<u8>>> {
+        let mut terms = Vec::new();
+        self.each_document(snapshot, &DocumentKey::prefix(scope, id), |_, term, _| {
+            terms.push(term.to_vec());
+            Ok(())
+        })?;
+        Ok(terms)
+    }
+}
+
+fn living_rows(reader: &SegmentReader, mut postings: impl Postings, rows: &mut Vec<u32>) {
+    rows.clear();
+    let mut row = postings.doc();
+    while row != TERMINATED {
+        if !reader.is_deleted(row) {
+            rows.push(row);
+        }
+        row = postings.advance();
+    }
+}

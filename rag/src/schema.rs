@@ -1,0 +1,368 @@
+//! Chunk ⇄ tantivy document: the fields of the index, what is pinned in them, and the stored form of a chunk.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use stepwell_core::{Chunk, Document, EmbedderInfo, Error, Result, Scope};
+use tantivy::schema::{
+    BytesOptions, Field, FieldType, IndexRecordOption, Schema, TantivyDocument, TextFieldIndexing,
+    TextOptions, Value,
+};
+
+use crate::error::Place;
+use crate::filter::fact_terms;
+use crate::lexical::{Language, tokenizer_name};
+use crate::vector::format::{Encoding, MAX_DIM, Metric, VectorSpec};
+use crate::vector::plugin::field_bytes;
+
+/// The type name of the vector field: what tells our indexes from others.
+const VECTOR_TYPE: &str = "stepwell.vector";
+/// The version of the fields below. A reader refuses a newer one.
+const SCHEMA_VERSION: u32 = 1;
+/// Longer ids are refused.
+const MAX_ID_BYTES: usize = 1_024;
+
+/// The fields of the index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields {
+    /// One term per document: tenant, id, content hash and settings hash. Finds, lists and deletes documents.
+    pub(crate) document: Field,
+    /// Whose chunk it is.
+    pub(crate) tenant: Field,
+    /// The metadata as ordered terms; see `filter`.
+    pub(crate) facts: Field,
+    /// Title and headings, analysed.
+    pub(crate) heading: Field,
+    /// The chunk's text, analysed.
+    pub(crate) body: Field,
+    /// The chunk itself, stored.
+    pub(crate) chunk: Field,
+    /// Its vector, for the plugin.
+    pub(crate) vector: Field,
+}
+
+/// What an index is made with; lives in the vector field's params, where every open reads it first.
+#[derive(Clone, Debug)]
+pub(crate) struct Pinned {
+    pub(crate) spec: VectorSpec,
+    /// The embedder's fingerprint; empty for an index of words alone.
+    pub(crate) embedder: String,
+    pub(crate) language: Language,
+}
+
+impl Pinned {
+    pub(crate) fn new(
+        info: Option<&EmbedderInfo>,
+        metric: Metric,
+        encoding: Encoding,
+        language: Language,
+    ) -> Result<Self> {
+        let (embedder, dim) = info.map_or((String::new(), 0), |info| (info.fingerprint(), info.dimension));
+        let is_usable = info.is_none() || dim > 0;
+        let Some(dim) = u32::try_from(dim).ok().filter(|dim| *dim <= MAX_DIM && is_usable) else {
+            return Err(Error::invalid(
+                "embedder",
+                format!("its dimension must lie between 1 and {MAX_DIM}"),
+            ));
+        };
+        let spec = VectorSpec {
+            dim,
+            metric,
+            encoding,
+            fingerprint: short_hash(&embedder),
+        };
+        Ok(Self {
+            spec,
+            embedder,
+            language,
+        })
+    }
+
+    fn to_params(&self) -> serde_json::Value {
+        json!({
+            "version": SCHEMA_VERSION,
+            "dim": self.spec.dim,
+            "metric": self.spec.metric.name(),
+            "encoding": self.spec.encoding.name(),
+            "embedder": self.embedder,
+            "language": self.language.name(),
+        })
+    }
+
+    fn from_params(params: &serde_json::Value, place: &Place) -> Result<Self> {
+        let number = |key: &str| {
+            params
+                .get(key)
+                .and_then(serde_json::Value::as_u64)
+                .and_then(|n| u32::try_from(n).ok())
+        };
+        let text = |key: &str| params.get(key).and_then(serde_json::Value::as_str);
+        let damaged = || place.damaged("its description cannot be read");
+        let version = number("version").ok_or_else(damaged)?;
+        if version > SCHEMA_VERSION {
+            return Err(place.unknown_version(version, SCHEMA_VERSION));
+        }
+        let embedder = text("embedder").ok_or_else(damaged)?.to_owned();
+        let spec = VectorSpec {
+            dim: number("dim").filter(|dim| *dim <= MAX_DIM).ok_or_else(damaged)?,
+            metric: text("metric").and_then(Metric::from_name).ok_or_else(damaged)?,
+            encoding: text("encoding")
+                .and_then(Encoding::from_name)
+                .ok_or_else(damaged)?,
+            fingerprint: short_hash(&embedder),
+        };
+        let language = text("language")
+            .and_then(Language::from_name)
+            .ok_or_else(damaged)?;
+        Ok(Self {
+            spec,
+            embedder,
+            language,
+        })
+    }
+}
+
+fn short_hash(text: &str) -> [u8; 16] {
+    let mut short = [0; 16];
+    short.copy_from_slice(&blake3::hash(text.as_bytes()).as_bytes()[..16]);
+    short
+}
+
+/// The schema of a new index.
+pub(crate) fn create(pinned: &Pinned) -> (Schema, Fields) {
+    let mut builder = Schema::builder();
+    let indexed = || BytesOptions::default().set_indexed();
+    // Positions are kept for phrases; they cost about one byte per word.
+    let text = TextOptions::default().set_indexing_options(
+        TextFieldIndexing::default()
+            .set_tokenizer(&tokenizer_name(pinned.language))
+            .set_index_option(IndexRecordOption::WithFreqsAndPositions),
+    );
+    let fields = Fields {
+        document: builder.add_bytes_field("document", indexed()),
+        tenant: builder.add_bytes_field("tenant", indexed()),
+        facts: builder.add_bytes_field("facts", indexed()),
+        heading: builder.add_text_field("heading", text.clone()),
+        body: builder.add_text_field("body", text),
+        chunk: builder.add_bytes_field("chunk", BytesOptions::default().set_stored()),
+        vector: builder.add_custom_field("vector", VECTOR_TYPE, pinned.to_params()),
+    };
+    (builder.build(), fields)
+}
+
+/// The fields of an index that exists; [`Error::Foreign`] when it is not one of ours.
+pub(crate) fn read(schema: &Schema, place: &Place) -> Result<(Pinned, Fields)> {
+    let options = schema.fields().find_map(|(_, entry)| match entry.field_type() {
+        FieldType::Custom(options) if options.type_name() == VECTOR_TYPE => Some(options),
+        _ => None,
+    });
+    let pinned = Pinned::from_params(options.ok_or_else(|| place.foreign())?.params(), place)?;
+    let (expected, fields) = create(&pinned);
+    // Field numbers follow from the order of creation, so equal schemas have equal fields.
+    if expected != *schema {
+        return Err(place.damaged("its fields are not those of its version"));
+    }
+    Ok((pinned, fields))
+}
+
+/// The term of one version of one document: lengths first, so that no id can imitate another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DocumentKey {
+    pub(crate) id: String,
+    /// Hash of the content, as [`Document::content_hash`] gives it.
+    pub(crate) content: [u8; 32],
+    /// Hash of what else decides the chunks: chunker settings.
+    pub(crate) settings: [u8; 4],
+}
+
+fn push_sized(bytes: &mut Vec<u8>, piece: &[u8]) {
+    // Lengths are checked when scopes and ids are made: both fit.
+    bytes.extend_from_slice(&(piece.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(piece);
+}
+
+impl DocumentKey {
+    pub(crate) fn new(document: &Document, settings: &str) -> Result<Self> {
+        check_id(&document.id)?;
+        let mut content = [0_u8; 32];
+        let hash = document.content_hash();
+        for (byte, pair) in content.iter_mut().zip(hash.as_bytes().chunks_exact(2)) {
+            *byte = std::str::from_utf8(pair)
+                .ok()
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                .ok_or_else(|| Error::internal("a content hash is not hexadecimal"))?;
+        }
+        let mut short = [0; 4];
+        short.copy_from_slice(&blake3::hash(settings.as_bytes()).as_bytes()[..4]);
+        Ok(Self {
+            id: document.id.clone(),
+            content,
+            settings: short,
+        })
+    }
+
+    pub(crate) fn content_hash(&self) -> String {
+        use std::fmt::Write as _;
+        self.content
+            .iter()
+            .fold(String::with_capacity(64), |mut text, byte| {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "{byte:02x}");
+                text
+            })
+    }
+
+    /// What the terms of all documents of a tenant begin with.
+    pub(crate) fn tenant_prefix(scope: &Scope) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        push_sized(&mut bytes, scope.tenant().as_bytes());
+        bytes
+    }
+
+    /// What the terms of all versions of a document begin with.
+    pub(crate) fn prefix(scope: &Scope, id: &str) -> Vec<u8> {
+        let mut bytes = Self::tenant_prefix(scope);
+        push_sized(&mut bytes, id.as_bytes());
+        bytes
+    }
+
+    pub(crate) fn term(&self, scope: &Scope) -> Vec<u8> {
+        let mut bytes = Self::prefix(scope, &self.id);
+        bytes.extend_from_slice(&self.content);
+        bytes.extend_from_slice(&self.settings);
+        bytes
+    }
+
+    pub(crate) fn from_term(term: &[u8]) -> Option<Self> {
+        let rest = skip_sized(term)?;
+        let length = usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?]));
+        let (id, rest) = (rest.get(2..2 + length)?, rest.get(2 + length..)?);
+        Some(Self {
+            id: std::str::from_utf8(id).ok()?.to_owned(),
+            content: rest.get(..32)?.try_into().ok()?,
+            settings: rest.get(32..)?.try_into().ok()?,
+        })
+    }
+}
+
+fn skip_sized(bytes: &[u8]) -> Option<&[u8]> {
+    let length = usize::from(u16::from_be_bytes([*bytes.first()?, *bytes.get(1)?]));
+    bytes.get(2 + length..)
+}
+
+/// Checks a document's id.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    if id.is_empty() || id.len() > MAX_ID_BYTES {
+        return Err(Error::invalid(
+            "document id",
+            format!("give it 1 to {MAX_ID_BYTES} bytes"),
+        ));
+    }
+    Ok(())
+}
+
+/// A chunk as tantivy takes it. `facts` are the document's, shared by its chunks.
+pub(crate) fn encode(
+    fields: &Fields,
+    scope: &Scope,
+    key: &[u8],
+    chunk: &Chunk,
+    facts: &[Vec<u8>],
+    vector: Option<&[f32]>,
+) -> Result<TantivyDocument> {
+    let mut document = TantivyDocument::new();
+    document.add_bytes(fields.document, key);
+    document.add_bytes(fields.tenant, scope.tenant().as_bytes());
+    for fact in facts {
+        document.add_bytes(fields.facts, fact);
+    }
+    if let Some(title) = &chunk.title {
+        document.add_text(fields.heading, title);
+    }
+    for heading in chunk
+        .headings
+        .iter()
+        .filter(|heading| Some(*heading) != chunk.title.as_ref())
+    {
+        document.add_text(fields.heading, heading);
+    }
+    document.add_text(fields.body, &chunk.text);
+    let stored = serde_json::to_vec(&chunk)
+        .map_err(|error| Error::internal(format!("a chunk cannot be stored: {error}")))?;
+    document.add_bytes(fields.chunk, &stored);
+    if let Some(vector) = vector {
+        document.add_custom(fields.vector, &field_bytes(vector));
+    }
+    Ok(document)
+}
+
+/// The chunk of a stored document.
+pub(crate) fn decode(fields: &Fields, document: &TantivyDocument, place: &Place) -> Result<Chunk> {
+    let damaged = || place.damaged("a stored chunk cannot be read");
+    let bytes = document
+        .get_first(fields.chunk)
+        .and_then(|value| value.as_bytes())
+        .ok_or_else(damaged)?;
+    serde_json::from_slice(bytes).map_err(|_| damaged())
+}
+
+/// The metadata of a document as the terms of its chunks.
+pub(crate) fn facts_of(document: &Document) -> Result<Arc<[Vec<u8>]>> {
+    Ok(fact_terms(&document.metadata)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_key_survives_its_term_and_no_id_imitates_another() {
+        let scope = Scope::local();
+        let document = Document::new("a/b.md", "text");
+        let key = DocumentKey::new(&document, "settings").expect("a good id");
+        let term = key.term(&scope);
+        assert_eq!(DocumentKey::from_term(&term), Some(key.clone()));
+        assert_eq!(key.content_hash(), document.content_hash());
+        let longer = DocumentKey::new(&Document::new("a/b.md2", "text"), "settings").expect("a good id");
+        assert!(
+            !longer
+                .term(&scope)
+                .starts_with(&DocumentKey::prefix(&scope, "a/b.md"))
+        );
+        assert!((0..term.len()).all(|len| DocumentKey::from_term(&term[..len]).is_none()));
+    }
+
+    #[test]
+    fn a_chunk_survives_being_stored() {
+        let pinned =
+            Pinned::new(None, Metric::Cosine, Encoding::CodesF16, Language::English).expect("no embedder");
+        let (_, fields) = create(&pinned);
+        let document = Document::new("guide.md", "# A\ntext of \"a\"\n")
+            .with_title("Guide")
+            .with_uri("docs/guide.md")
+            .with_metadata("tags", json!(["x", "y"]));
+        let chunk = Chunk::of(&document, 2, 0..document.text.len()).expect("a slice");
+        let stored = encode(&fields, &Scope::local(), b"key", &chunk, &[], None).expect("stores");
+        assert_eq!(decode(&fields, &stored, &Place::memory()).expect("reads"), chunk);
+    }
+
+    #[test]
+    fn what_is_pinned_is_read_back_from_the_schema() {
+        let info = EmbedderInfo::new("test", "words", "1", 64, 256, true);
+        let pinned =
+            Pinned::new(Some(&info), Metric::Dot, Encoding::Codes, Language::German).expect("a good size");
+        let (schema, _) = create(&pinned);
+        let (read, _) = read(&schema, &Place::memory()).expect("ours");
+        assert_eq!(
+            (read.spec, read.embedder, read.language),
+            (pinned.spec, pinned.embedder, pinned.language)
+        );
+        let foreign = Schema::builder().build();
+        assert_eq!(
+            super::read(&foreign, &Place::memory())
+                .expect_err("foreign")
+                .code(),
+            "foreign"
+        );
+    }
+}

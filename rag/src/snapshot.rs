@@ -1,0 +1,234 @@
+//! What a search looks at: a searcher and the vector file of each of its segments, opened together.
+//!
+//! A searcher does not hold the vector files: after a merge they are gone for whoever opens them late. So they are
+//! opened right after a reload and kept; when one vanished in between, everything is read again.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stepwell_core::Result;
+use tantivy::directory::error::OpenReadError;
+use tantivy::index::SegmentId;
+use tantivy::{Index, IndexReader, ReloadPolicy, Searcher, TantivyError};
+
+use crate::error::Place;
+use crate::vector::format::{VectorFile, VectorSpec};
+use crate::vector::plugin::component;
+
+/// How often a reload starts again when files vanish under it; each time means that a merge just ended.
+const RELOADS: usize = 16;
+/// An index up to this size is read against its checksums when it is opened; `verify` does so at any size.
+const CHECKED_AT_OPEN: u64 = 32 << 20;
+
+/// One consistent state of an index; stays searchable whatever is committed or merged later.
+#[derive(Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) searcher: Searcher,
+    /// One per segment, in the searcher's order.
+    pub(crate) vectors: Vec<Arc<VectorFile>>,
+    stamp: Option<Stamp>,
+}
+
+/// Tells whether meta.json is still the file that was read: it is only ever replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<std::time::SystemTime>,
+    length: u64,
+    inode: u64,
+}
+
+impl Stamp {
+    fn read(place: &Place) -> Option<Self> {
+        let meta = std::fs::metadata(place.path()?.join("meta.json")).ok()?;
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&meta);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Some(Self {
+            modified: meta.modified().ok(),
+            length: meta.len(),
+            inode,
+        })
+    }
+}
+
+/// Keeps the newest snapshot.
+pub(crate) struct Snapshots {
+    reader: IndexReader,
+    spec: VectorSpec,
+    place: Place,
+    current: Mutex<Arc<Snapshot>>,
+}
+
+enum Opened {
+    Whole(Snapshot),
+    Vanished(PathBuf),
+}
+
+impl Snapshots {
+    pub(crate) fn open(index: &Index, spec: VectorSpec, place: Place) -> Result<Self> {
+        if let Some(damage) = damaged_file(index, &place, CHECKED_AT_OPEN)? {
+            return Err(damage);
+        }
+        let mut vanished = None;
+        // Creating the reader loads the segments; they may vanish as in a reload.
+        for _ in 0..RELOADS {
+            let stamp = Stamp::read(&place);
+            let reader = index
+                .reader_builder()
+                .reload_policy(ReloadPolicy::Manual)
+                .try_into();
+            let reader: IndexReader = match reader {
+                Err(TantivyError::OpenReadError(OpenReadError::FileDoesNotExist(path))) => {
+                    vanished = Some(path);
+                    continue;
+                }
+                other => place.check("opening", other)?,
+            };
+            match open_vectors(&reader, &spec, &place, None, stamp)? {
+                Opened::Whole(snapshot) => {
+                    return Ok(Self {
+                        reader,
+                        spec,
+                        place,
+                        current: Mutex::new(Arc::new(snapshot)),
+                    });
+                }
+                Opened::Vanished(path) => vanished = Some(path),
+            }
+        }
+        Err(missing(&place, vanished))
+    }
+
+    fn current(&self) -> Arc<Snapshot> {
+        // Only an `Arc` is swapped under the lock; a poisoned one is whole.
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The newest committed state, also when another process or handle committed it. Blocks while it reloads.
+    pub(crate) fn latest(&self) -> Result<Arc<Snapshot>> {
+        let current = self.current();
+        let stamp = Stamp::read(&self.place);
+        if stamp.is_some() && stamp == current.stamp {
+            return Ok(current);
+        }
+        if self.place.path().is_none() {
+            return Ok(current);
+        }
+        self.reload()
+    }
+
+    /// Reads the index again.
+    pub(crate) fn reload(&self) -> Result<Arc<Snapshot>> {
+        let mut vanished = None;
+        for _ in 0..RELOADS {
+            let stamp = Stamp::read(&self.place);
+            match self.reader.reload() {
+                Err(TantivyError::OpenReadError(OpenReadError::FileDoesNotExist(path))) => {
+                    vanished = Some(path);
+                    continue;
+                }
+                other => self.place.check("reading", other)?,
+            }
+            let current = self.current();
+            match open_vectors(&self.reader, &self.spec, &self.place, Some(&current), stamp)? {
+                Opened::Whole(snapshot) => {
+                    let snapshot = Arc::new(snapshot);
+                    *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&snapshot);
+                    return Ok(snapshot);
+                }
+                Opened::Vanished(path) => vanished = Some(path),
+            }
+        }
+        Err(missing(&self.place, vanished))
+    }
+}
+
+fn missing(place: &Place, path: Option<PathBuf>) -> stepwell_core::Error {
+    place.damaged(format!(
+        "the file {} is missing",
+        path.unwrap_or_default().display()
+    ))
+}
+
+fn open_vectors(
+    reader: &IndexReader,
+    spec: &VectorSpec,
+    place: &Place,
+    before: Option<&Snapshot>,
+    stamp: Option<Stamp>,
+) -> Result<Opened> {
+    let searcher = reader.searcher();
+    // A segment's id never names other content, so its open file can be kept.
+    let known: HashMap<SegmentId, &Arc<VectorFile>> = before
+        .map(|before| {
+            before
+                .searcher
+                .segment_readers()
+                .iter()
+                .map(tantivy::SegmentReader::segment_id)
+                .zip(&before.vectors)
+                .collect()
+        })
+        .unwrap_or_default();
+    let mut vectors = Vec::with_capacity(searcher.segment_readers().len());
+    for segment in searcher.segment_readers() {
+        if let Some(file) = known.get(&segment.segment_id()) {
+            vectors.push(Arc::clone(file));
+            continue;
+        }
+        let bytes = match segment.open_read(component()) {
+            Err(OpenReadError::FileDoesNotExist(path)) => return Ok(Opened::Vanished(path)),
+            Err(error) => return Err(place.explain("opening", &error.into())),
+            Ok(file) => file
+                .read_bytes()
+                .map_err(|error| place.explain("opening", &error.into()))?,
+        };
+        let file = VectorFile::open(bytes, spec).map_err(|error| place.damaged(error))?;
+        if file.rows() != segment.max_doc() {
+            return Err(place.damaged("a vector file has not as many rows as its segment"));
+        }
+        vectors.push(Arc::new(file));
+    }
+    Ok(Opened::Whole(Snapshot {
+        searcher,
+        vectors,
+        stamp,
+    }))
+}
+
+/// The first living file that does not match its checksum. Indexes above `limit` bytes are not read.
+pub(crate) fn damaged_file(index: &Index, place: &Place, limit: u64) -> Result<Option<stepwell_core::Error>> {
+    use tantivy::{Directory, HasLen};
+    for _ in 0..RELOADS {
+        let before = Stamp::read(place);
+        let metas = place.check("opening", index.load_metas())?;
+        let mut files: Vec<PathBuf> = metas.list_segment_files().into_iter().collect();
+        files.sort_unstable();
+        // Not every listed file need exist (one without deletes has no `del`); the reader misses what it needs.
+        let sizes = files.iter().map(|path| {
+            index
+                .directory()
+                .open_read(path)
+                .map_or(0, |file| file.len() as u64)
+        });
+        if sizes.sum::<u64>() > limit {
+            return Ok(None);
+        }
+        let damage = files
+            .iter()
+            .find_map(|path| match index.directory().validate_checksum(path) {
+                Ok(true) | Err(OpenReadError::FileDoesNotExist(_)) => None,
+                Ok(false) => {
+                    Some(place.damaged(format!("the file {} does not match its checksum", path.display())))
+                }
+                Err(error) => Some(place.explain("checking", &error.into())),
+            });
+        // A commit meanwhile may have taken files away; look again at its state.
+        if damage.is_none() || before == Stamp::read(place) {
+            return Ok(damage);
+        }
+    }
+    Ok(None)
+}
