@@ -1,18 +1,22 @@
 //! Loading, chunking and hybrid retrieval: text, vectors, metadata and deletes in one tantivy index.
 
+mod chunk;
 mod collection;
 mod error;
 mod filter;
 mod fuse;
 mod lexical;
+mod load;
 mod schema;
 mod snapshot;
 mod vector;
 mod writer;
 
+pub use chunk::{ChunkOptions, Chunker};
 pub use collection::{
     AddEvent, AddOptions, AddProgress, AddReport, Chunking, Collection, CollectionBuilder, CollectionStats,
     DocumentEntry, ProgressFn, SkipReason, WholeDocuments,
 };
 pub use fuse::Fusion;
 pub use lexical::Language;
+pub use load::{Format, LoadLimits, SkippedFile, SourceFile, SourceFiles, find_files, load};

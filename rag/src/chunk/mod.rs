@@ -1,0 +1,526 @@
+//! [`Chunker`]: documents in pieces that an embedder reads whole, cut where a reader would pause.
+
+mod options;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use stepwell_core::{Chunk, Document, Embedder, Error, Result, TokenCounter};
+use unicode_segmentation::UnicodeSegmentation;
+
+pub use self::options::ChunkOptions;
+use crate::collection::Chunking;
+
+/// Raised when the same text would be cut otherwise.
+const VERSION: u32 = 1;
+
+/// Cuts documents. Every byte of a text lies in some chunk, in order; a chunk is `text[span]`, exactly, never cut
+/// inside a character, and inside a token only where [`ChunkOptions::max_bytes`] asks for it.
+///
+/// It breaks at a heading, else at a blank line, a sentence's end, a space, a token, in this order. A heading stays
+/// with its section.
+#[derive(Clone, Debug)]
+pub struct Chunker {
+    options: ChunkOptions,
+    counter: Arc<dyn TokenCounter>,
+}
+
+impl Chunker {
+    /// A chunker that counts as this counter does.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use stepwell_core::{Document, HeuristicTokens};
+    /// use stepwell_rag::{ChunkOptions, Chunker};
+    /// let chunker = Chunker::new(ChunkOptions::default(), Arc::new(HeuristicTokens))?;
+    /// let note = Document::new("note", "One sentence. Another one.");
+    /// assert_eq!(chunker.chunk(&note)?[0].text, note.text);
+    /// # Ok::<(), stepwell_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `invalid_input` when the options leave no room for words.
+    pub fn new(options: ChunkOptions, counter: Arc<dyn TokenCounter>) -> Result<Self> {
+        options.check()?;
+        Ok(Self { options, counter })
+    }
+
+    /// A chunker whose chunks this embedder reads whole, counted as it counts.
+    ///
+    /// # Errors
+    /// `invalid_input` when the embedder reads less than a chunk needs.
+    pub fn for_embedder(embedder: &dyn Embedder) -> Result<Self> {
+        Self::new(ChunkOptions::for_embedder(embedder.info()), embedder.tokens())
+    }
+
+    /// Its options.
+    pub fn options(&self) -> &ChunkOptions {
+        &self.options
+    }
+
+    /// The chunks of a document, in order; none for an empty text.
+    ///
+    /// # Errors
+    /// `limit_exceeded` for more chunks than numbers.
+    pub fn chunk(&self, document: &Document) -> Result<Vec<Chunk>> {
+        let spans = self.spans(document);
+        let mut chunks = Vec::with_capacity(spans.len());
+        for (number, span) in spans.into_iter().enumerate() {
+            let number = u32::try_from(number).map_err(|_| Error::LimitExceeded {
+                what: format!("the number of chunks of `{}`", document.id),
+                limit: u32::MAX.to_string(),
+            })?;
+            chunks.push(Chunk::of(document, number, span)?);
+        }
+        Ok(chunks)
+    }
+
+    fn spans(&self, document: &Document) -> Vec<Range<usize>> {
+        let text = document.text.as_str();
+        let mut cut = Cut::new(self, document);
+        let mut spans = Vec::new();
+        let (mut start, mut covered) = (0, 0);
+        while covered < text.len() {
+            let end = cut.end(start, covered);
+            spans.push(start..end);
+            start = if end < text.len() {
+                cut.overlap(start, end)
+            } else {
+                end
+            };
+            covered = end;
+        }
+        spans
+    }
+}
+
+impl Chunking for Chunker {
+    fn chunk(&self, document: &Document) -> Result<Vec<Chunk>> {
+        Chunker::chunk(self, document)
+    }
+
+    fn fingerprint(&self) -> String {
+        let ChunkOptions {
+            max_tokens,
+            special_tokens,
+            header_tokens,
+            overlap_tokens,
+            max_bytes,
+        } = &self.options;
+        format!("chunks/{VERSION}:{max_tokens}:{special_tokens}:{header_tokens}:{overlap_tokens}:{max_bytes}")
+    }
+}
+
+/// The state of cutting one text.
+struct Cut<'a> {
+    text: &'a str,
+    tokens: Vec<Range<usize>>,
+    headings: Vec<Range<usize>>,
+    counter: &'a dyn TokenCounter,
+    budget: usize,
+    overlap: usize,
+    max_bytes: usize,
+}
+
+impl<'a> Cut<'a> {
+    fn new(chunker: &'a Chunker, document: &'a Document) -> Self {
+        let text = document.text.as_str();
+        let mut from = 0;
+        let mut tokens = chunker.counter.spans(text);
+        // A counter of the host's may be careless; what it says is only used where it fits the text.
+        tokens.retain(|span| {
+            let fits = span.start >= from && span.start < span.end && text.get(span.clone()).is_some();
+            if fits {
+                from = span.end;
+            }
+            fits
+        });
+        let mut from = 0;
+        let headings = document.headings.iter().map(|heading| heading.span.clone());
+        let headings = headings
+            .filter(|span| {
+                let fits = span.start >= from && span.start < span.end && text.get(span.clone()).is_some();
+                if fits {
+                    from = span.end;
+                }
+                fits
+            })
+            .collect();
+        Self {
+            text,
+            tokens,
+            headings,
+            counter: chunker.counter.as_ref(),
+            budget: chunker.options.budget(),
+            overlap: chunker.options.overlap_tokens,
+            max_bytes: chunker.options.max_bytes,
+        }
+    }
+
+    /// The number of the first token that starts here or later.
+    fn token_at(&self, at: usize) -> usize {
+        self.tokens.partition_point(|span| span.start < at)
+    }
+
+    /// Where the token of this number starts, or the text ends.
+    fn start_of(&self, token: usize) -> usize {
+        self.tokens.get(token).map_or(self.text.len(), |span| span.start)
+    }
+
+    /// The end of the chunk that starts at `start` and must go beyond `covered`.
+    fn end(&mut self, start: usize, covered: usize) -> usize {
+        let first = self.token_at(start);
+        let mut room = self.budget;
+        loop {
+            let end = self.end_within(start, covered, first, room);
+            // Cut inside a word, its halves may count as more tokens than the whole did.
+            if room == 1 || (self.is_between_words(start) && self.is_between_words(end)) {
+                return end;
+            }
+            let over = self
+                .counter
+                .count(&self.text[start..end])
+                .saturating_sub(self.budget);
+            if over == 0 {
+                return end;
+            }
+            let used = self.token_at(end).saturating_sub(first);
+            room = room.min(used).saturating_sub(over).max(1);
+        }
+    }
+
+    fn end_within(&self, start: usize, covered: usize, first: usize, room: usize) -> usize {
+        let by_tokens = self.start_of(first + room);
+        let by_bytes = self.text.floor_char_boundary(start + self.max_bytes);
+        let limit = by_tokens.min(by_bytes);
+        // What is repeated from the chunk before does not count as enough.
+        let after = |share: usize| self.start_of(first + room / share).max(covered + 1);
+        if let Some(end) = self.heading_break(start, after(4), limit) {
+            return end;
+        }
+        if limit >= self.text.len() {
+            return self.text.len();
+        }
+        let window = covered.max(start)..limit;
+        let candidates = [
+            self.last_blank_line(&window, after(2)),
+            self.last_sentence(&window, after(3)),
+            self.last_blank_line(&window, after(4)),
+            self.last_word(covered.max(after(8)), limit),
+            self.last_token(covered, limit),
+        ];
+        for end in candidates.into_iter().flatten() {
+            let end = self.before_headings(start, end);
+            if end > covered && end > start {
+                return end;
+            }
+        }
+        if limit > covered && limit > start {
+            return limit;
+        }
+        // One character longer than the limit in bytes.
+        let next = covered.max(start);
+        next + self.text[next..].chars().next().map_or(0, char::len_utf8)
+    }
+
+    /// The first heading that has enough before it.
+    fn heading_break(&self, start: usize, least: usize, limit: usize) -> Option<usize> {
+        let from = self.headings.partition_point(|span| span.start < least);
+        let heading = self.headings.get(from)?;
+        if heading.start > limit || heading.start <= start {
+            return None;
+        }
+        let end = self.before_headings(start, heading.start);
+        (end >= least).then_some(end)
+    }
+
+    /// Moves an end before headings that would stand last in the chunk without their section.
+    fn before_headings(&self, start: usize, end: usize) -> usize {
+        let mut end = end;
+        let mut next = self.headings.partition_point(|span| span.start < end);
+        while next > 0 {
+            let heading = &self.headings[next - 1];
+            let is_last = heading.end >= end || self.text[heading.end..end].trim().is_empty();
+            if !is_last || heading.start <= start {
+                break;
+            }
+            end = heading.start;
+            next -= 1;
+        }
+        end
+    }
+
+    /// Behind the last blank line that ends at `least` or later.
+    fn last_blank_line(&self, window: &Range<usize>, least: usize) -> Option<usize> {
+        let mut until = window.end;
+        while let Some(at) = self.text[window.start..until].rfind("\n\n") {
+            let end = self.past_space(window.start + at, window.end);
+            if end < least {
+                return None;
+            }
+            if end <= window.end && self.token_at(end) > 0 {
+                return Some(end);
+            }
+            until = window.start + at;
+        }
+        None
+    }
+
+    /// The end of the white space that starts here, if it ends in the window; else the window's end.
+    fn past_space(&self, at: usize, limit: usize) -> usize {
+        let rest = &self.text[at..limit];
+        // Line by line: the indentation of the next line belongs to it.
+        let space = rest.len() - rest.trim_start().len();
+        match rest[..space].rfind('\n') {
+            Some(line) => at + line + 1,
+            None => at + space,
+        }
+    }
+
+    fn last_sentence(&self, window: &Range<usize>, least: usize) -> Option<usize> {
+        let sentences = self.text[window.clone()].split_sentence_bound_indices();
+        // The last piece of a window is rarely whole.
+        sentences
+            .map(|(at, _)| window.start + at)
+            .filter(|end| *end >= least)
+            .last()
+    }
+
+    /// The start of the last token in the window that follows a space.
+    fn last_word(&self, least: usize, limit: usize) -> Option<usize> {
+        let from = self.token_at(limit + 1);
+        self.tokens[..from]
+            .iter()
+            .rev()
+            .map(|span| span.start)
+            .take_while(|start| *start >= least)
+            .find(|start| self.is_between_words(*start))
+    }
+
+    fn last_token(&self, covered: usize, limit: usize) -> Option<usize> {
+        let from = self.token_at(limit + 1);
+        self.tokens[..from]
+            .last()
+            .map(|span| span.start)
+            .filter(|start| *start > covered)
+    }
+
+    fn is_between_words(&self, at: usize) -> bool {
+        let before = self.text[..at].chars().next_back();
+        let after = self.text[at..].chars().next();
+        before.is_none_or(char::is_whitespace) || after.is_none_or(char::is_whitespace)
+    }
+
+    /// Where the chunk after `start..end` starts: at a sentence or paragraph of its last words, or at its end.
+    fn overlap(&self, start: usize, end: usize) -> usize {
+        let is_heading = self
+            .headings
+            .binary_search_by_key(&end, |span| span.start)
+            .is_ok();
+        if self.overlap == 0 || is_heading {
+            return end;
+        }
+        let last = self.token_at(end);
+        let from = self.start_of(last.saturating_sub(self.overlap)).max(start + 1);
+        // Sentences are found from some way before, so that the first start is a true one.
+        let look = self.start_of(last.saturating_sub(self.overlap * 4)).max(start);
+        if look >= end {
+            return end;
+        }
+        let sentences = self.text[look..end].split_sentence_bound_indices();
+        // What is repeated leaves room for what is new.
+        let starts = sentences.map(|(at, _)| look + at);
+        starts
+            .into_iter()
+            .find(|at| *at >= from && *at > start && end - at <= self.max_bytes / 2)
+            .unwrap_or(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use stepwell_core::{Heading, HeuristicTokens};
+
+    fn chunker(max_tokens: usize, overlap: usize) -> Chunker {
+        let options = ChunkOptions::new()
+            .with_max_tokens(max_tokens)
+            .with_overlap_tokens(overlap);
+        Chunker::new(options, Arc::new(HeuristicTokens)).expect("room")
+    }
+
+    fn texts(chunks: &[Chunk]) -> Vec<&str> {
+        chunks.iter().map(|chunk| chunk.text.as_str()).collect()
+    }
+
+    #[test]
+    fn a_short_text_is_one_chunk_and_an_empty_one_is_none() {
+        let chunker = chunker(256, 32);
+        assert_eq!(
+            texts(&chunker.chunk(&Document::new("a", " One. Two.\n")).expect("cut")),
+            [" One. Two.\n"]
+        );
+        assert!(chunker.chunk(&Document::new("a", "")).expect("cut").is_empty());
+    }
+
+    #[test]
+    fn it_breaks_at_blank_lines_then_sentences_then_words() {
+        let document = Document::new(
+            "a",
+            "One two three four five six.\n\nSeven eight nine ten eleven. Twelve is next.\n\nEnd.",
+        );
+        let chunks = chunker(12, 0).chunk(&document).expect("cut");
+        assert_eq!(
+            texts(&chunks),
+            [
+                "One two three four five six.\n\n",
+                "Seven eight nine ten eleven. ",
+                "Twelve is next.\n\nEnd."
+            ]
+        );
+        let long = "word ".repeat(30);
+        for chunk in chunker(12, 0).chunk(&Document::new("a", long)).expect("cut") {
+            assert_eq!(chunk.text, "word ".repeat(10), "ten tokens, cut at spaces");
+        }
+    }
+
+    #[test]
+    fn a_heading_starts_a_chunk_and_is_never_its_last_line() {
+        let text = "# One\n\nThe first part has some words in it, more than a few.\n\n# Two\n\n## Inner\n\nThe second part has words as well.\n";
+        let mut document = Document::new("a", text);
+        for (level, line) in [(1, "# One"), (1, "# Two"), (2, "## Inner")] {
+            let at = text.find(line).expect("there");
+            document.headings.push(Heading::new(
+                level,
+                line.trim_start_matches(['#', ' ']),
+                at..at + line.len(),
+            ));
+        }
+        for max_tokens in 10..60 {
+            let chunks = chunker(max_tokens, 0).chunk(&document).expect("cut");
+            for chunk in &chunks {
+                let last = chunk.text.trim_end().lines().last().unwrap_or_default();
+                assert!(!last.starts_with('#'), "{max_tokens}: {:?}", texts(&chunks));
+            }
+            let two = chunks
+                .iter()
+                .find(|chunk| chunk.text.contains("# Two"))
+                .expect("covered");
+            if max_tokens < 40 {
+                assert!(
+                    two.text.starts_with("# Two"),
+                    "{max_tokens}: {:?}",
+                    texts(&chunks)
+                );
+                assert_eq!(two.headings, ["Two"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_chunk_repeats_the_last_sentence_before_it() {
+        let document = Document::new(
+            "a",
+            "Alpha beta gamma delta. Short one. Another sentence follows here now. Last words stand here.",
+        );
+        let chunks = chunker(12, 5).chunk(&document).expect("cut");
+        assert_eq!(chunks[0].text, "Alpha beta gamma delta. Short one. ");
+        assert!(
+            chunks[1].text.starts_with("Short one. Another"),
+            "{:?}",
+            texts(&chunks)
+        );
+    }
+
+    #[test]
+    fn options_that_leave_no_room_are_refused() {
+        for options in [
+            ChunkOptions::new().with_max_tokens(9),
+            ChunkOptions::new().with_header_tokens(250),
+            ChunkOptions::new().with_overlap_tokens(200),
+            ChunkOptions::new().with_max_bytes(10),
+        ] {
+            let error = Chunker::new(options, Arc::new(HeuristicTokens)).expect_err("no room");
+            assert_eq!(error.code(), "invalid_input");
+        }
+    }
+
+    #[test]
+    fn thirty_megabytes_without_a_space_are_cut_by_bytes() {
+        #[derive(Debug)]
+        struct OneToken;
+        impl TokenCounter for OneToken {
+            fn spans(&self, text: &str) -> Vec<Range<usize>> {
+                std::iter::once(0..text.len()).collect()
+            }
+        }
+        let chunker = Chunker::new(ChunkOptions::default(), Arc::new(OneToken)).expect("room");
+        let document = Document::new("a", "ä".repeat(15 << 20));
+        let chunks = chunker.chunk(&document).expect("cut");
+        assert_eq!(chunks.len(), (30 << 20) / (8 << 10));
+    }
+
+    /// Pieces that make trouble: no spaces, only spaces, many bytes a character, marks that join.
+    fn adversarial() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            "[a-z]{1,9}",
+            "[a-z]{40,80}",
+            Just(" ".to_owned()),
+            Just("\n".to_owned()),
+            Just("\n\n".to_owned()),
+            Just("\n \n\t".to_owned()),
+            Just(". ".to_owned()),
+            Just("! \u{200B}?".to_owned()),
+            Just("漢字かな交じり文。".to_owned()),
+            Just("👩‍👩‍👧e\u{301}\u{302}".to_owned()),
+            Just("\u{2028}\u{3000}".to_owned()),
+            " {50,120}",
+            "\\PC{0,12}",
+        ];
+        prop::collection::vec(piece, 0..80).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+        #[test]
+        fn every_byte_is_covered_in_order_within_the_budget(
+            text in adversarial(),
+            max_tokens in 10_usize..60,
+            overlap in 0_usize..20,
+            max_bytes in prop_oneof![Just(64_usize), Just(8192)],
+            lines in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let budget = max_tokens - 2;
+            let options = ChunkOptions::new().with_max_tokens(max_tokens).with_overlap_tokens(overlap.min(budget / 2)).with_max_bytes(max_bytes);
+            let chunker = Chunker::new(options, Arc::new(HeuristicTokens)).expect("room");
+            let mut document = Document::new("a", text.clone());
+            let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+            let mut picked: Vec<usize> = lines.iter().map(|index| *index.get(&starts)).collect();
+            picked.sort_unstable();
+            picked.dedup();
+            for start in picked {
+                let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
+                document.headings.push(Heading::new(1, "h", start..end));
+            }
+            let chunks = chunker.chunk(&document).expect("cut");
+            let mut covered = 0;
+            let mut before: Option<Range<usize>> = None;
+            for (number, chunk) in chunks.iter().enumerate() {
+                prop_assert_eq!(chunk.number as usize, number);
+                prop_assert_eq!(&text[chunk.span.clone()], &chunk.text);
+                prop_assert!(chunk.span.start <= covered, "a gap before {}", chunk.span.start);
+                if let Some(before) = before {
+                    prop_assert!(chunk.span.start > before.start && chunk.span.end > before.end);
+                }
+                prop_assert!(HeuristicTokens.count(&chunk.text) <= budget, "{} tokens", HeuristicTokens.count(&chunk.text));
+                prop_assert!(chunk.text.len() <= max_bytes);
+                covered = chunk.span.end;
+                before = Some(chunk.span.clone());
+            }
+            prop_assert_eq!(covered, text.len());
+            let again = chunker.chunk(&document).expect("cut");
+            prop_assert_eq!(chunks, again);
+        }
+    }
+}
