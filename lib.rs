@@ -1,1 +1,35 @@
-//! stepwell
+//! One engine for LLM applications, inside your program: models, tools, durable agents, hybrid retrieval.
+//!
+//! This crate is the door: it re-exports the rooms and introduces them to each other.
+//!
+//! ```text
+//!  providers   vendors and offline models         agent    graphs, the runner, agents
+//!  rag         loading, chunking, retrieval       stores   journals, conversations, caches in memory and SQLite
+//!  (at the top) core: the words everybody speaks  prelude  a dozen names to begin with
+//! ```
+
+pub use stepwell_core::*;
+pub use stepwell_macros::tool;
+
+#[cfg(feature = "ask")]
+pub mod ask;
+
+/// Model vendors and offline models.
+pub mod providers {
+    pub use stepwell_providers::*;
+}
+
+/// Graphs, the durable runner, agents.
+pub mod agent {
+    pub use stepwell_agent::*;
+}
+
+/// Loading, chunking and hybrid retrieval.
+pub mod rag {
+    pub use stepwell_rag::*;
+}
+
+/// The storage contracts in memory and SQLite.
+pub mod stores {
+    pub use stepwell_stores::*;
+}
