@@ -12,12 +12,47 @@ use stepwell::{Query, SearchMode, providers::MiniLm, rag::Collection};
 
 /// Collection, leg, bar, peer's name and figure.
 const CLAIMS: [(&str, SearchMode, &str, f64, &str, f64); 6] = [
-    ("scifact", SearchMode::Lexical, "lexical", 0.68, "tantivy_stem", 0.6838),
-    ("scifact", SearchMode::Dense, "dense", 0.63, "onnxruntime_int8", 0.6350),
+    (
+        "scifact",
+        SearchMode::Lexical,
+        "lexical",
+        0.68,
+        "tantivy_stem",
+        0.6838,
+    ),
+    (
+        "scifact",
+        SearchMode::Dense,
+        "dense",
+        0.63,
+        "onnxruntime_int8",
+        0.6350,
+    ),
     ("scifact", SearchMode::Hybrid, "hybrid", 0.725, "convex_z", 0.7322),
-    ("cranfield", SearchMode::Lexical, "lexical", 0.355, "tantivy_stem", 0.3580),
-    ("cranfield", SearchMode::Dense, "dense", 0.37, "sentence_transformers_fp32", 0.3744),
-    ("cranfield", SearchMode::Hybrid, "hybrid", 0.405, "convex_z", 0.4087),
+    (
+        "cranfield",
+        SearchMode::Lexical,
+        "lexical",
+        0.355,
+        "tantivy_stem",
+        0.3580,
+    ),
+    (
+        "cranfield",
+        SearchMode::Dense,
+        "dense",
+        0.37,
+        "sentence_transformers_fp32",
+        0.3744,
+    ),
+    (
+        "cranfield",
+        SearchMode::Hybrid,
+        "hybrid",
+        0.405,
+        "convex_z",
+        0.4087,
+    ),
 ];
 
 #[tokio::main]
@@ -34,7 +69,9 @@ async fn main() -> stepwell::Result<()> {
             let (mut ndcg, mut recall) = (0.0, 0.0);
             for (id, words) in &judged.questions {
                 // A document counts once, at its best chunk.
-                let hits = collection.search(&Query::new(words.as_str()).mode(mode).top_k(300)).await?;
+                let hits = collection
+                    .search(&Query::new(words.as_str()).mode(mode).top_k(300))
+                    .await?;
                 let mut seen = HashSet::new();
                 let ranking: Vec<String> = hits
                     .into_iter()

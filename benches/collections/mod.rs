@@ -30,8 +30,10 @@ struct Entry {
 
 /// Where the fixtures are.
 pub fn fixtures() -> PathBuf {
-    std::env::var_os("STEPWELL_FIXTURES")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"), PathBuf::from)
+    std::env::var_os("STEPWELL_FIXTURES").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"),
+        PathBuf::from,
+    )
 }
 
 impl Judged {
@@ -43,20 +45,37 @@ impl Judged {
             let entry: Entry = serde_json::from_str(&line.expect("gzip holds")).expect("a line is an entry");
             Document::new(entry._id, format!("{} {}", entry.title, entry.text))
         });
-        let documents = documents.filter(|document| !document.text.trim().is_empty()).collect();
-        let questions = BufReader::new(File::open(folder.join("queries.jsonl")).ok()?).lines().map(|line| {
-            let entry: Entry = serde_json::from_str(&line.expect("a file")).expect("a line is an entry");
-            (entry._id, entry.text)
-        });
+        let documents = documents
+            .filter(|document| !document.text.trim().is_empty())
+            .collect();
+        let questions = BufReader::new(File::open(folder.join("queries.jsonl")).ok()?)
+            .lines()
+            .map(|line| {
+                let entry: Entry = serde_json::from_str(&line.expect("a file")).expect("a line is an entry");
+                (entry._id, entry.text)
+            });
         let mut gains: HashMap<String, HashMap<String, f64>> = HashMap::new();
-        for line in BufReader::new(File::open(folder.join("qrels.tsv")).ok()?).lines().skip(1) {
+        for line in BufReader::new(File::open(folder.join("qrels.tsv")).ok()?)
+            .lines()
+            .skip(1)
+        {
             let line = line.expect("a file");
             let mut cells = line.split('\t');
-            let (Some(question), Some(document), Some(gain)) = (cells.next(), cells.next(), cells.next()) else { continue };
+            let (Some(question), Some(document), Some(gain)) = (cells.next(), cells.next(), cells.next())
+            else {
+                continue;
+            };
             let gain: f64 = gain.trim().parse().expect("a number");
-            gains.entry(question.to_owned()).or_default().insert(document.to_owned(), gain);
+            gains
+                .entry(question.to_owned())
+                .or_default()
+                .insert(document.to_owned(), gain);
         }
-        Some(Self { documents, questions: questions.collect(), gains })
+        Some(Self {
+            documents,
+            questions: questions.collect(),
+            gains,
+        })
     }
 
     /// nDCG@10 with linear gain, and recall@100, of a ranking of documents for a question.
@@ -64,13 +83,24 @@ impl Judged {
         let none = HashMap::new();
         let gains = self.gains.get(question).unwrap_or(&none);
         let discounted = |gains: &mut dyn Iterator<Item = f64>| -> f64 {
-            gains.take(10).enumerate().map(|(rank, gain)| gain / ((rank + 2) as f64).log2()).sum()
+            gains
+                .take(10)
+                .enumerate()
+                .map(|(rank, gain)| gain / ((rank + 2) as f64).log2())
+                .sum()
         };
         let mut best: Vec<f64> = gains.values().copied().filter(|gain| *gain > 0.0).collect();
         best.sort_by(|a, b| b.total_cmp(a));
         let ideal = discounted(&mut best.iter().copied());
         let gained = discounted(&mut ranking.iter().map(|id| gains.get(id).copied().unwrap_or(0.0)));
-        let found = ranking.iter().take(100).filter(|id| gains.get(*id).is_some_and(|gain| *gain > 0.0)).count();
-        (gained / ideal.max(f64::MIN_POSITIVE), found as f64 / best.len().max(1) as f64)
+        let found = ranking
+            .iter()
+            .take(100)
+            .filter(|id| gains.get(*id).is_some_and(|gain| *gain > 0.0))
+            .count();
+        (
+            gained / ideal.max(f64::MIN_POSITIVE),
+            found as f64 / best.len().max(1) as f64,
+        )
     }
 }
