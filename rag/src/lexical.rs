@@ -24,7 +24,7 @@ const LONGEST_WORD: usize = 128;
 /// More distinct words of one question are not searched.
 const MOST_TERMS: usize = 256;
 /// Longer questions are refused.
-pub(crate) const LONGEST_QUESTION: usize = 65_536;
+const LONGEST_QUESTION: usize = 65_536;
 /// What a word in a heading counts beside the same word in the text: headings repeat for every chunk below them.
 const HEADING_BOOST: f32 = 0.5;
 
@@ -209,30 +209,44 @@ impl TokenStream for WordStream<'_> {
     }
 }
 
-/// The distinct words of a question, stemmed, in order; stop words are left out unless there is nothing else.
-pub(crate) fn question_terms(language: Language, question: &str) -> Result<Vec<String>> {
-    if question.len() > LONGEST_QUESTION {
-        return Err(Error::LimitExceeded {
-            what: "the question".to_owned(),
-            limit: format!("{LONGEST_QUESTION} bytes"),
-        });
+/// The analysers of questions; made once, for a list of stop words takes longer to build than a question to read.
+#[derive(Clone)]
+pub(crate) struct Questions {
+    /// With stop words left out, and with all words.
+    analyzers: [TextAnalyzer; 2],
+}
+
+impl Questions {
+    pub(crate) fn new(language: Language) -> Self {
+        Self {
+            analyzers: [analyzer(language, true), analyzer(language, false)],
+        }
     }
-    for for_question in [true, false] {
-        let mut analyzer = analyzer(language, for_question);
-        let mut stream = analyzer.token_stream(question);
-        let mut seen = HashSet::new();
-        let mut terms = Vec::new();
-        while stream.advance() && terms.len() < MOST_TERMS {
-            let word = &stream.token().text;
-            if !word.is_empty() && seen.insert(word.clone()) {
-                terms.push(word.clone());
+
+    /// The distinct words of a question, stemmed, in order; stop words are left out unless there is nothing else.
+    pub(crate) fn terms(&self, question: &str) -> Result<Vec<String>> {
+        if question.len() > LONGEST_QUESTION {
+            return Err(Error::LimitExceeded {
+                what: "the question".to_owned(),
+                limit: format!("{LONGEST_QUESTION} bytes"),
+            });
+        }
+        for mut analyzer in self.analyzers.clone() {
+            let mut stream = analyzer.token_stream(question);
+            let mut seen = HashSet::new();
+            let mut terms = Vec::new();
+            while stream.advance() && terms.len() < MOST_TERMS {
+                let word = &stream.token().text;
+                if !word.is_empty() && seen.insert(word.clone()) {
+                    terms.push(word.clone());
+                }
+            }
+            if !terms.is_empty() {
+                return Ok(terms);
             }
         }
-        if !terms.is_empty() {
-            return Ok(terms);
-        }
+        Ok(Vec::new())
     }
-    Ok(Vec::new())
 }
 
 fn query(fields: &Fields, terms: &[String]) -> BooleanQuery {
@@ -339,7 +353,7 @@ mod tests {
     use super::*;
 
     fn words(language: Language, text: &str) -> Vec<String> {
-        question_terms(language, text).expect("short")
+        Questions::new(language).terms(text).expect("short")
     }
 
     #[test]
@@ -378,7 +392,8 @@ mod tests {
         assert_eq!(words(Language::English, &hash), [hash]);
         assert!(words(Language::English, &"x".repeat(500)).is_empty());
         assert_eq!(
-            question_terms(Language::English, &"x".repeat(70_000))
+            Questions::new(Language::English)
+                .terms(&"x".repeat(70_000))
                 .expect_err("long")
                 .code(),
             "limit_exceeded"

@@ -16,6 +16,8 @@ use crate::error::Place;
 use crate::vector::format::{VectorFile, VectorSpec};
 use crate::vector::plugin::component;
 
+/// Longer than the steps in which file systems count time.
+const TICK: std::time::Duration = std::time::Duration::from_millis(25);
 /// How often a reload starts again when files vanish under it; each time means that a merge just ended.
 const RELOADS: usize = 16;
 /// An index up to this size is read against its checksums when it is opened; `verify` does so at any size.
@@ -31,11 +33,19 @@ pub(crate) struct Snapshot {
 }
 
 /// Tells whether meta.json is still the file that was read: it is only ever replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Stamp {
     modified: Option<std::time::SystemTime>,
     length: u64,
     inode: u64,
+    /// Whether the clock has moved on since: within its last tick a second replacement could look the same.
+    is_settled: bool,
+}
+
+impl PartialEq for Stamp {
+    fn eq(&self, other: &Self) -> bool {
+        (self.modified, self.length, self.inode) == (other.modified, other.length, other.inode)
+    }
 }
 
 impl Stamp {
@@ -45,10 +55,14 @@ impl Stamp {
         let inode = std::os::unix::fs::MetadataExt::ino(&meta);
         #[cfg(not(unix))]
         let inode = 0;
+        let modified = meta.modified().ok();
+        // A time in the future is a wrong clock; it will not settle by waiting.
+        let age = modified.and_then(|modified| modified.elapsed().ok());
         Some(Self {
-            modified: meta.modified().ok(),
+            modified,
             length: meta.len(),
             inode,
+            is_settled: age.is_none_or(|age| age > TICK),
         })
     }
 }
@@ -59,6 +73,8 @@ pub(crate) struct Snapshots {
     spec: VectorSpec,
     place: Place,
     current: Mutex<Arc<Snapshot>>,
+    /// Held while reading the index again, so that no reload overwrites a newer one.
+    reloading: Mutex<()>,
 }
 
 enum Opened {
@@ -93,6 +109,7 @@ impl Snapshots {
                         spec,
                         place,
                         current: Mutex::new(Arc::new(snapshot)),
+                        reloading: Mutex::new(()),
                     });
                 }
                 Opened::Vanished(path) => vanished = Some(path),
@@ -108,19 +125,32 @@ impl Snapshots {
 
     /// The newest committed state, also when another process or handle committed it. Blocks while it reloads.
     pub(crate) fn latest(&self) -> Result<Arc<Snapshot>> {
+        if let Some(current) = self.if_current() {
+            return Ok(current);
+        }
+        let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another search may have read it again meanwhile.
+        match self.if_current() {
+            Some(current) => Ok(current),
+            None => self.read_again(),
+        }
+    }
+
+    /// The snapshot, if nothing was committed since it was read.
+    fn if_current(&self) -> Option<Arc<Snapshot>> {
         let current = self.current();
-        let stamp = Stamp::read(&self.place);
-        if stamp.is_some() && stamp == current.stamp {
-            return Ok(current);
-        }
-        if self.place.path().is_none() {
-            return Ok(current);
-        }
-        self.reload()
+        let is_same =
+            || Stamp::read(&self.place).is_some_and(|now| now.is_settled && Some(now) == current.stamp);
+        (self.place.path().is_none() || is_same()).then_some(current)
     }
 
     /// Reads the index again.
     pub(crate) fn reload(&self) -> Result<Arc<Snapshot>> {
+        let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read_again()
+    }
+
+    fn read_again(&self) -> Result<Arc<Snapshot>> {
         let mut vanished = None;
         for _ in 0..RELOADS {
             let stamp = Stamp::read(&self.place);

@@ -292,7 +292,12 @@ fn plan(collection: &Collection, document: &Document) -> Result<Plan> {
         return Ok(Plan::Unchanged);
     }
     let facts = schema::facts_of(document)?;
-    let chunks = inner.chunker.chunk(document)?;
+    // A chunker may cover white space too; there is nothing to find in it.
+    let chunks = if document.text.trim().is_empty() {
+        Vec::new()
+    } else {
+        inner.chunker.chunk(document)?
+    };
     Ok(Plan::Take(Planned { key, chunks, facts }))
 }
 

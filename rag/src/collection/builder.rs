@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stepwell_core::{Embedder, EmbedderInfo, Error, Result, Scope};
+use stepwell_core::{Embedder, EmbedderInfo, Error, HeuristicTokens, Result, Scope};
 use tantivy::directory::{Directory, MmapDirectory, RamDirectory};
 use tantivy::{Index, TantivyError};
 use tokio::sync::Semaphore;
 
-use super::{Chunking, Collection, Inner, WholeDocuments};
+use super::{Chunking, Collection, Inner};
+use crate::chunk::{ChunkOptions, Chunker};
 use crate::error::{Place, blocking};
 use crate::filter::FilterCache;
 use crate::fuse::Fusion;
-use crate::lexical::{Language, tokenizers};
+use crate::lexical::{Language, Questions, tokenizers};
 use crate::schema::{self, Fields, Pinned};
 use crate::snapshot::Snapshots;
 use crate::vector::format::{Encoding, Metric};
@@ -30,6 +31,7 @@ pub struct CollectionBuilder {
     language: Option<Language>,
     codes_only: Option<bool>,
     fusion: Fusion,
+    chunks: Option<ChunkOptions>,
     chunker: Option<Arc<dyn Chunking>>,
 }
 
@@ -42,6 +44,7 @@ impl CollectionBuilder {
             language: None,
             codes_only: None,
             fusion: Fusion::default(),
+            chunks: None,
             chunker: None,
         }
     }
@@ -78,7 +81,14 @@ impl CollectionBuilder {
         self
     }
 
-    /// How documents are cut. Documents cut otherwise are cut again when they are added again.
+    /// How long chunks may be; what the embedder reads when not set. Documents cut otherwise are cut again when they
+    /// are added again.
+    pub fn chunks(mut self, chunks: ChunkOptions) -> Self {
+        self.chunks = Some(chunks);
+        self
+    }
+
+    /// Another way to cut documents, such as [`crate::WholeDocuments`]. Documents cut otherwise are cut again when they are added again.
     pub fn chunker(mut self, chunker: Arc<dyn Chunking>) -> Self {
         self.chunker = Some(chunker);
         self
@@ -90,6 +100,12 @@ impl CollectionBuilder {
     /// `embedder_mismatch`, `foreign`, `damaged`, `unknown_version`, `io`, `disk_full`; `invalid_input` for a setting
     /// that cannot be used or differs from what the index was made with.
     pub async fn build(self) -> Result<Collection> {
+        if self.chunks.is_some() && self.chunker.is_some() {
+            return Err(Error::invalid(
+                "chunks",
+                "set `.chunks(..)` or `.chunker(..)`, not both",
+            ));
+        }
         if !self.fusion.is_valid() {
             return Err(Error::invalid(
                 "fusion",
@@ -130,7 +146,8 @@ impl CollectionBuilder {
         };
         self.check_pinned(&pinned, info)?;
         let snapshots = Snapshots::open(&index, pinned.spec.clone(), place.clone())?;
-        let chunker = self.chunker.unwrap_or_else(|| Arc::new(WholeDocuments));
+        let chunker = self.make_chunker()?;
+        let questions = Questions::new(pinned.language);
         let inner = Inner {
             index,
             fields,
@@ -141,11 +158,26 @@ impl CollectionBuilder {
             fusion: self.fusion,
             snapshots,
             filters: FilterCache::default(),
+            questions,
             turn: Arc::new(Semaphore::new(1)),
         };
         Ok(Collection {
             inner: Arc::new(inner),
             scope: self.scope,
+        })
+    }
+
+    fn make_chunker(&self) -> Result<Arc<dyn Chunking>> {
+        if let Some(chunker) = &self.chunker {
+            return Ok(Arc::clone(chunker));
+        }
+        Ok(match (&self.embedder, &self.chunks) {
+            (Some(embedder), Some(chunks)) => Arc::new(Chunker::new(chunks.clone(), embedder.tokens())?),
+            (Some(embedder), None) => Arc::new(Chunker::for_embedder(embedder.as_ref())?),
+            (None, chunks) => Arc::new(Chunker::new(
+                chunks.clone().unwrap_or_default(),
+                Arc::new(HeuristicTokens),
+            )?),
         })
     }
 

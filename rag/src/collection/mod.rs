@@ -16,6 +16,7 @@ use tantivy::postings::Postings;
 use tantivy::schema::{IndexRecordOption, Term};
 use tantivy::{Index, SegmentReader, TERMINATED};
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 pub use self::builder::CollectionBuilder;
 pub use self::cut::{Chunking, WholeDocuments};
@@ -23,6 +24,7 @@ pub use self::progress::{AddEvent, AddOptions, AddProgress, AddReport, ProgressF
 use crate::error::{Place, blocking};
 use crate::filter::{FilterCache, after_prefix};
 use crate::fuse::Fusion;
+use crate::lexical::Questions;
 use crate::schema::{DocumentKey, Fields, Pinned, check_id};
 use crate::snapshot::{Snapshot, Snapshots, damaged_file};
 use crate::writer::{Change, Writer};
@@ -48,6 +50,7 @@ struct Inner {
     fusion: Fusion,
     snapshots: Snapshots,
     filters: FilterCache,
+    questions: Questions,
     /// One permit: whose turn it is to write.
     turn: Arc<Semaphore>,
 }
@@ -273,7 +276,12 @@ impl Collection {
 
     /// The best hits for a question, best first.
     pub async fn search(&self, query: &Query) -> Result<Vec<Hit>> {
-        search::search(self, query).await
+        let span = tracing::debug_span!(
+            "retrieval",
+            "gen_ai.operation.name" = stepwell_core::telemetry::SPAN_RETRIEVAL,
+            "gen_ai.retrieval.top_k" = query.top_k,
+        );
+        search::search(self, query).instrument(span).await
     }
 
     /// Merges all segments into one and frees what was deleted. It happens by itself too, little by little.

@@ -6,7 +6,7 @@ use tantivy::{DocAddress, TantivyDocument};
 use super::{Collection, Inner};
 use crate::error::blocking;
 use crate::fuse::{Fused, Leg, fuse};
-use crate::lexical::{self, question_terms};
+use crate::lexical;
 use crate::schema;
 use crate::snapshot::Snapshot;
 use crate::vector::rows::prepare;
@@ -38,7 +38,7 @@ pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Vec
     if query.text.trim().is_empty() && query.vector.is_none() {
         return Err(Error::invalid("question", "write what you look for"));
     }
-    let terms = question_terms(inner.pinned.language, &query.text)?;
+    let terms = inner.questions.terms(&query.text)?;
     if query.top_k == 0 {
         return Ok(Vec::new());
     }

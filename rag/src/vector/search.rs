@@ -151,6 +151,8 @@ pub(crate) fn scan<'a>(
     for scored in found.iter_mut().take(rescored) {
         scored.score = rescore(kernels, files[scored.segment as usize], scored.row, query);
     }
+    // Numbers that only a damaged file can hold.
+    found.retain(|scored| !scored.score.is_nan());
     let head = rescored.min(found.len());
     // Only the head is sorted again: below it every score is approximate alike.
     found[..head].sort_unstable_by(best_first);
