@@ -1,7 +1,55 @@
-//! Model vendors and offline models.
+//! Model vendors and offline models: everything here is a [`stepwell_core::ChatModel`] or an embedder.
+//!
+//! ```text
+//! ChatRequest ─▶ encode ─▶ http ─▶ the vendor ─▶ sse ─▶ decoder ─▶ answer ─▶ StreamEvent…
+//!               (pure)    (the one client)       (bytes → events → ours, pure)
+//! ```
+//!
+//! A vendor is a folder with its wire as the vendor documents it, two pure directions and a thin client;
+//! [`Registry`] finds it by `vendor/model`. Offline there are [`Scripted`], [`Extractive`] and the embedder `minilm`.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! use stepwell_core::ChatModel;
+//! use stepwell_providers::Scripted;
+//! let model = Scripted::new().say("A ledger is a book of accounts.");
+//! assert_eq!(model.chat("What is a ledger?".into()).await?.text(), "A ledger is a book of accounts.");
+//! # Ok::<(), stepwell_core::Error>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+#[cfg(feature = "http")]
+mod answer;
+#[cfg(feature = "anthropic")]
+mod anthropic;
 mod extractive;
+#[cfg(all(test, feature = "http"))]
+mod fixtures;
+#[cfg(feature = "http")]
+mod header;
+#[cfg(feature = "http")]
+mod http;
 #[cfg(feature = "minilm")]
 pub mod minilm;
+#[cfg(feature = "http")]
+mod narrow;
+#[cfg(feature = "openai")]
+mod openai;
+#[cfg(feature = "http")]
+mod options;
+mod registry;
+mod scripted;
+#[cfg(feature = "http")]
+mod sse;
 
+#[cfg(feature = "anthropic")]
+pub use anthropic::{Anthropic, AnthropicBuilder};
 pub use extractive::{Extractive, NOT_FOUND, cite_marks};
+#[cfg(feature = "http")]
+pub use http::HttpOptions;
+#[cfg(feature = "minilm")]
+pub use minilm::MiniLm;
+#[cfg(feature = "openai")]
+pub use openai::{OpenAi, OpenAiBuilder};
+pub use registry::{ModelFactory, Registry, model};
+pub use scripted::{IntoAnswer, Scripted};

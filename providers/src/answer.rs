@@ -1,0 +1,484 @@
+//! [`Answer`]: drives a vendor's decoder over the bytes of an answer, and keeps the promises of a stream.
+//!
+//! Nothing is handed out before the first real event, so a vendor that fails first fails the call and not the
+//! stream; the stream closes with one end mark or with an error that carries what had come.
+
+use crate::{
+    header,
+    http::{Http, Reply},
+    sse,
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde_json::Value;
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::SystemTime,
+};
+use stepwell_core::{
+    ChatStream, Error, Fold, ModelInfo, RateLimit, Result, StreamEvent, VendorFailure, Warning,
+};
+
+/// Events on their way out.
+pub(crate) type Out = VecDeque<StreamEvent>;
+
+/// A vendor's wire: its events in, ours out. Pure: no clock, no network.
+pub(crate) trait Decoder: Send + Unpin + 'static {
+    /// One event of the wire. The first thing ever put out (but pings) is [`StreamEvent::MessageStart`].
+    fn event(&mut self, name: &str, data: &str, out: &mut Out) -> Result<()>;
+
+    /// No more bytes come. Puts out the end mark where the wire allows an end without one.
+    fn end(&mut self, out: &mut Out);
+}
+
+/// What is known of an answer beside its body.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) provider: String,
+    pub(crate) model: String,
+    pub(crate) request_id: Option<String>,
+    pub(crate) rate_limits: Vec<RateLimit>,
+    pub(crate) warnings: Vec<Warning>,
+    pub(crate) include_raw: bool,
+}
+
+impl Facts {
+    pub(crate) fn new(
+        info: &ModelInfo,
+        headers: &HeaderMap,
+        warnings: Vec<Warning>,
+        include_raw: bool,
+    ) -> Self {
+        Self {
+            provider: info.provider.clone(),
+            model: info.model.clone(),
+            request_id: header::request_id(headers),
+            rate_limits: header::rate_limits(headers, SystemTime::now()),
+            warnings,
+            include_raw,
+        }
+    }
+
+    /// Puts the facts behind the start of the message.
+    fn insert(&mut self, out: &mut Out) {
+        let at = out
+            .iter()
+            .position(|event| matches!(event, StreamEvent::MessageStart { .. }));
+        let mut at = at.map_or(0, |at| {
+            if let StreamEvent::MessageStart { request_id, .. } = &mut out[at] {
+                *request_id = request_id.take().or(self.request_id.take());
+            }
+            at + 1
+        });
+        if !self.rate_limits.is_empty() {
+            let limits = std::mem::take(&mut self.rate_limits);
+            out.insert(at, StreamEvent::RateLimits { limits });
+            at += 1;
+        }
+        for warning in std::mem::take(&mut self.warnings) {
+            out.insert(at, StreamEvent::Warning(warning));
+            at += 1;
+        }
+    }
+}
+
+/// The stream of a reply with status 200, whether the vendor streams or sends the answer whole.
+pub(crate) async fn of<D: Decoder>(
+    reply: Reply,
+    http: &Http,
+    facts: Facts,
+    decoder: D,
+    decode_whole: impl FnOnce(&[u8]) -> Result<Out>,
+) -> Result<ChatStream> {
+    let kind = reply
+        .headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], HeaderValue::as_bytes);
+    if kind.starts_with(b"text/html") {
+        return Err(Error::InvalidResponse {
+            provider: facts.provider,
+            message: "it is a web page; check the base URL".to_owned(),
+        });
+    }
+    if kind.starts_with(b"application/json") {
+        let body = reply.body.read().await?;
+        let events = decode_whole(&body)?;
+        return Ok(whole(events, facts, &body));
+    }
+    let mut answer = Answer::new(reply.body, http.options.max_event_bytes, decoder, facts);
+    answer.first().await?;
+    answer.body.begun();
+    Ok(answer.boxed())
+}
+
+fn whole(mut events: Out, mut facts: Facts, body: &[u8]) -> ChatStream {
+    facts.insert(&mut events);
+    if facts.include_raw
+        && let Ok(value) = serde_json::from_slice(body)
+    {
+        events.push_front(StreamEvent::Raw { value });
+    }
+    stream::iter(events.into_iter().map(Ok)).boxed()
+}
+
+/// What has been handed out, with the deltas of a part run together: the partial answer when a stream breaks.
+#[derive(Debug, Default)]
+struct Tape(Vec<StreamEvent>);
+
+impl Tape {
+    fn note(&mut self, event: &StreamEvent) {
+        use StreamEvent::{Ping, Raw, ReasoningDelta, TextDelta, ToolCallDelta, Usage};
+        match (event, self.0.last_mut()) {
+            (Ping | Raw { .. }, _) => return,
+            (
+                TextDelta { index, text },
+                Some(TextDelta {
+                    index: last,
+                    text: so_far,
+                }),
+            )
+            | (
+                ReasoningDelta { index, text },
+                Some(ReasoningDelta {
+                    index: last,
+                    text: so_far,
+                }),
+            )
+            | (
+                ToolCallDelta {
+                    index,
+                    arguments: text,
+                },
+                Some(ToolCallDelta {
+                    index: last,
+                    arguments: so_far,
+                }),
+            ) if index == last => {
+                so_far.push_str(text);
+                return;
+            }
+            (Usage(usage), Some(Usage(last))) => {
+                *last = usage.clone();
+                return;
+            }
+            _ => {}
+        }
+        self.0.push(event.clone());
+    }
+}
+
+/// A streamed answer.
+pub(crate) struct Answer<B, D> {
+    body: B,
+    parser: sse::Parser,
+    decoder: D,
+    facts: Facts,
+    out: Out,
+    tape: Tape,
+    failed: Option<Error>,
+    output_started: bool,
+    is_done: bool,
+}
+
+impl<B, D> Answer<B, D>
+where
+    B: Stream<Item = Result<Bytes>> + Send + Unpin + 'static,
+    D: Decoder,
+{
+    pub(crate) fn new(body: B, max_event_bytes: usize, decoder: D, facts: Facts) -> Self {
+        Self {
+            body,
+            parser: sse::Parser::new(max_event_bytes),
+            decoder,
+            facts,
+            out: Out::new(),
+            tape: Tape::default(),
+            failed: None,
+            output_started: false,
+            is_done: false,
+        }
+    }
+
+    /// Reads on until there is something real to hand out.
+    pub(crate) async fn first(&mut self) -> Result<()> {
+        poll_fn(|cx| {
+            while !self
+                .out
+                .iter()
+                .any(|event| !matches!(event, StreamEvent::Ping | StreamEvent::Raw { .. }))
+            {
+                if let Some(error) = self.failed.take() {
+                    return Poll::Ready(Err(error));
+                }
+                ready!(self.advance(cx));
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        self.facts.insert(&mut self.out);
+        Ok(())
+    }
+
+    /// One event, or one piece of the body.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.parser.next() {
+            Ok(Some(sse::Item::Comment)) => self.out.push_back(StreamEvent::Ping),
+            Ok(Some(sse::Item::Event(event))) => {
+                if self.facts.include_raw
+                    && let Ok(value) = serde_json::from_str::<Value>(&event.data)
+                {
+                    self.out.push_back(StreamEvent::Raw { value });
+                }
+                if let Err(error) = self.decoder.event(&event.name, &event.data, &mut self.out) {
+                    self.failed = Some(error);
+                }
+            }
+            Err(error) => self.failed = Some(error),
+            Ok(None) => match ready!(self.body.poll_next_unpin(cx)) {
+                Some(Ok(bytes)) => self.parser.push(&bytes),
+                // A connection that breaks before the first word is a failure to reach the vendor.
+                Some(Err(error)) if self.tape.0.is_empty() => self.failed = Some(error),
+                Some(Err(Error::Transport { .. })) | None => self.end(),
+                Some(Err(error)) => self.failed = Some(error),
+            },
+        }
+        Poll::Ready(())
+    }
+
+    fn end(&mut self) {
+        self.decoder.end(&mut self.out);
+        let is_whole = self
+            .out
+            .iter()
+            .any(|event| matches!(event, StreamEvent::Finish { .. }));
+        if is_whole {
+            return;
+        }
+        let mut fold = Fold::new(&self.facts.provider, &self.facts.model, false);
+        for event in self.tape.0.drain(..).chain(self.out.iter().cloned()) {
+            // What was handed out is in order; if it is not, the partial answer is what came before.
+            if fold.push(event).is_err() {
+                break;
+            }
+        }
+        self.failed = Some(Error::StreamTruncated {
+            provider: self.facts.provider.clone(),
+            partial: Box::new(fold.partial()),
+        });
+    }
+}
+
+impl<B, D> Stream for Answer<B, D>
+where
+    B: Stream<Item = Result<Bytes>> + Send + Unpin + 'static,
+    D: Decoder,
+{
+    type Item = Result<StreamEvent>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if this.is_done {
+                return Poll::Ready(None);
+            }
+            if let Some(event) = this.out.pop_front() {
+                if matches!(event, StreamEvent::Finish { .. }) {
+                    this.is_done = true;
+                    // The end of the body is mostly there already; read, the connection can serve again.
+                    let _ = this.body.poll_next_unpin(cx);
+                }
+                this.output_started |= is_output(&event);
+                this.tape.note(&event);
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(mut error) = this.failed.take() {
+                this.is_done = true;
+                if let Some(failure) = failure_of(&mut error) {
+                    failure.output_started = this.output_started;
+                }
+                return Poll::Ready(Some(Err(error)));
+            }
+            ready!(this.advance(cx));
+        }
+    }
+}
+
+fn is_output(event: &StreamEvent) -> bool {
+    matches!(
+        event,
+        StreamEvent::TextDelta { .. }
+            | StreamEvent::ReasoningDelta { .. }
+            | StreamEvent::ReasoningEnd { .. }
+            | StreamEvent::ToolCallStart { .. }
+            | StreamEvent::Part { .. }
+            | StreamEvent::Data(_)
+    )
+}
+
+fn failure_of(error: &mut Error) -> Option<&mut VendorFailure> {
+    match error {
+        Error::Unauthorized { failure, .. }
+        | Error::Rejected(failure)
+        | Error::QuotaExceeded(failure)
+        | Error::RateLimited(failure)
+        | Error::Overloaded(failure) => Some(failure),
+        _ => None,
+    }
+}
+
+/// An answer that cannot be read, told without its words: serde's own sentence may quote them.
+pub(crate) fn unreadable(provider: &str, what: &str, error: &serde_json::Error) -> Error {
+    Error::InvalidResponse {
+        provider: provider.to_owned(),
+        message: format!(
+            "{what} is not the JSON its documentation promises ({:?} fault at line {}, column {})",
+            error.classify(),
+            error.line(),
+            error.column()
+        ),
+    }
+}
+
+/// The events and, if so, the failure of a recorded stream that comes in these pieces.
+#[cfg(test)]
+pub(crate) async fn replay<D: Decoder>(
+    pieces: &[&[u8]],
+    decoder: D,
+    provider: &str,
+) -> (Vec<StreamEvent>, Option<Error>) {
+    let pieces: Vec<Result<Bytes>> = pieces
+        .iter()
+        .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+        .collect();
+    let facts = Facts {
+        provider: provider.to_owned(),
+        ..Facts::default()
+    };
+    let mut answer = Answer::new(stream::iter(pieces), 1 << 20, decoder, facts);
+    if let Err(error) = answer.first().await {
+        return (Vec::new(), Some(error));
+    }
+    let mut events = Vec::new();
+    while let Some(event) = answer.next().await {
+        match event {
+            Ok(event) => events.push(event),
+            Err(error) => return (events, Some(error)),
+        }
+    }
+    (events, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Decoder, Out, replay};
+    use stepwell_core::{Error, FinishReason, Result, StreamEvent};
+
+    /// A wire of three words.
+    struct Toy;
+
+    impl Decoder for Toy {
+        fn event(&mut self, _name: &str, data: &str, out: &mut Out) -> Result<()> {
+            match data {
+                "fail" => return Err(Error::Overloaded(Box::default())),
+                "stop" => out.push_back(StreamEvent::Finish {
+                    reason: FinishReason::Stop,
+                    raw: None,
+                    refusal: None,
+                }),
+                "start" => {
+                    out.push_back(StreamEvent::MessageStart {
+                        id: None,
+                        model: None,
+                        request_id: None,
+                    });
+                    out.push_back(StreamEvent::TextStart { index: 0 });
+                }
+                text => out.push_back(StreamEvent::TextDelta {
+                    index: 0,
+                    text: text.to_owned(),
+                }),
+            }
+            Ok(())
+        }
+
+        fn end(&mut self, _out: &mut Out) {}
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_comes_first_fails_the_call_even_behind_pings() {
+        let (events, error) = replay(
+            &[b": ping
+
+: ping
+
+data: fail
+
+"],
+            Toy,
+            "acme",
+        )
+        .await;
+        assert!(events.is_empty());
+        assert_eq!(error.expect("a failure").code(), "overloaded");
+    }
+
+    #[tokio::test]
+    async fn a_later_failure_says_that_output_had_begun() {
+        let (events, error) = replay(
+            &[b"data: start
+
+data: hi
+
+data: fail
+
+"],
+            Toy,
+            "acme",
+        )
+        .await;
+        assert_eq!(events.len(), 3);
+        let error = error.expect("a failure");
+        assert!(error.vendor_failure().expect("of the vendor").output_started);
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_its_end_carries_what_had_come_and_one_with_it_ends_there() {
+        let (events, error) = replay(
+            &[b"data: start
+
+data: he
+
+data: llo
+
+"],
+            Toy,
+            "acme",
+        )
+        .await;
+        assert_eq!(events.len(), 4);
+        match error {
+            Some(Error::StreamTruncated { partial, .. }) => assert_eq!(partial.text(), "hello"),
+            other => panic!("expected a truncated stream, got {other:?}"),
+        }
+        let (events, error) = replay(
+            &[b"data: start
+
+data: hi
+
+data: stop
+
+data: later
+
+"],
+            Toy,
+            "acme",
+        )
+        .await;
+        assert!(error.is_none());
+        assert!(matches!(events.last(), Some(StreamEvent::Finish { .. })));
+    }
+}

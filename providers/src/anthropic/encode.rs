@@ -1,0 +1,630 @@
+//! [`ChatRequest`] → body of `POST /v1/messages`. Pure: the same request gives the same bytes.
+
+use super::{
+    VENDOR,
+    wire::{
+        Block, CacheControl, Format, Known, Metadata, OutputConfig, Request, Source, Thinking, Tool,
+        ToolChoice as Choice, Turn,
+    },
+};
+use crate::{narrow, options};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use stepwell_core::{
+    CacheMode, CachePoint, ChatRequest, Error, Media, MediaSource, ModelInfo, Opaque, Part, ReasoningEffort,
+    ResponseFormat, Result, Role, ToolCall, ToolChoice, ToolResult, Warning,
+};
+
+/// Most places at which the vendor caches.
+const CACHE_POINTS: usize = 4;
+/// Least thinking budget the vendor takes.
+const LEAST_BUDGET: u64 = 1024;
+const GRAMMAR: narrow::Grammar = narrow::Grammar {
+    requires_all: false,
+    refuses: &[
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "minProperties",
+        "maxProperties",
+    ],
+};
+
+/// A request, ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) body: Vec<u8>,
+    /// Names for the `anthropic-beta` header.
+    pub(crate) betas: Vec<String>,
+    /// What was not done as asked.
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// The body of a streamed answer.
+///
+/// # Errors
+/// [`Error::InvalidInput`] and [`Error::Unsupported`] for what this wire cannot say.
+pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
+    let options = options::of(request, VENDOR.name)?;
+    let mut encoder = Encoder {
+        info,
+        warnings: Vec::new(),
+        uses_files: false,
+    };
+    let (system, messages) = encoder.history(request)?;
+    if messages.is_empty() {
+        return Err(Error::invalid(
+            "messages",
+            "there is nothing to answer; add a message of the user",
+        ));
+    }
+    let tools = tools(request)?;
+    let tool_choice = tool_choice(request, !tools.is_empty())?;
+    let max_tokens = request
+        .max_output_tokens
+        .or(info.max_output_tokens)
+        .unwrap_or_else(|| usual_max_tokens(&info.model));
+    let (thinking, effort) = encoder.thinking(request, max_tokens);
+    let format = encoder.format(&request.response_format);
+    let thinks = thinking
+        .as_ref()
+        .is_some_and(|thinking| thinking.kind != "disabled");
+    let mut wire = Request {
+        model: &info.model,
+        max_tokens,
+        tools,
+        tool_choice,
+        system,
+        messages,
+        thinking,
+        output_config: (effort.is_some() || format.is_some()).then_some(OutputConfig { effort, format }),
+        temperature: encoder.unless(thinks, "temperature", finite(request.temperature)),
+        top_p: finite(request.top_p),
+        top_k: encoder.unless(thinks, "top_k", request.top_k),
+        stop_sequences: &request.stop_sequences,
+        metadata: request
+            .metadata
+            .get("user_id")
+            .map(|user_id| Metadata { user_id }),
+        stream: true,
+    };
+    cache_points(&mut wire, request.cache);
+    let _ = encoder.unless(true, "seed", request.seed);
+    let other_labels = request.metadata.keys().any(|key| key != "user_id");
+    let _ = encoder.unless(true, "metadata other than user_id", other_labels.then_some(()));
+
+    let mut betas: Vec<String> = Vec::new();
+    if encoder.uses_files {
+        betas.push("files-api-2025-04-14".to_owned());
+    }
+    if let Some(Value::Array(more)) = options.and_then(|options| options.get("betas")) {
+        betas.extend(more.iter().filter_map(Value::as_str).map(str::to_owned));
+    }
+    Ok(Encoded {
+        body: options::body(&wire, options, &["betas"])?,
+        betas,
+        warnings: encoder.warnings,
+    })
+}
+
+fn finite(number: Option<f64>) -> Option<f64> {
+    number.filter(|number| number.is_finite())
+}
+
+struct Encoder<'a> {
+    info: &'a ModelInfo,
+    warnings: Vec<Warning>,
+    uses_files: bool,
+}
+
+impl<'a> Encoder<'a> {
+    fn warn(&mut self, warning: Warning) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// The option, or a warning that it cannot be had now.
+    fn unless<T>(&mut self, is_impossible: bool, name: &str, option: Option<T>) -> Option<T> {
+        if is_impossible && option.is_some() {
+            self.warn(Warning::option_ignored(VENDOR.name, name));
+            return None;
+        }
+        option
+    }
+
+    /// The token, where this very model made it.
+    fn own<'t>(&self, opaque: Option<&'t Opaque>) -> Option<&'t Value> {
+        opaque
+            .filter(|token| token.provider == VENDOR.name && token.model == self.info.model)
+            .map(|token| &token.value)
+    }
+
+    /// System blocks, and turns in which user and assistant alternate.
+    fn history(&mut self, request: &'a ChatRequest) -> Result<(Vec<Block<'a>>, Vec<Turn<'a>>)> {
+        let mut system = Vec::new();
+        let mut turns: Vec<Turn<'a>> = Vec::new();
+        for message in &request.messages {
+            let (role, blocks) = match message.role {
+                Role::System | Role::Developer => {
+                    system.extend(message.parts.iter().filter_map(|part| match part {
+                        Part::Text(part) if !part.text.is_empty() => Some(Block::Known(Known::Text {
+                            text: Cow::Borrowed(&part.text),
+                            citations: None,
+                            cache_control: part.cache.map(cache_control),
+                        })),
+                        _ => None,
+                    }));
+                    continue;
+                }
+                Role::Assistant => ("assistant", self.assistant(&message.parts)),
+                _ => ("user", self.user(&message.parts)?),
+            };
+            if blocks.is_empty() {
+                continue;
+            }
+            match turns.last_mut() {
+                Some(turn) if turn.role == role => turn.content.extend(blocks),
+                _ => turns.push(Turn {
+                    role,
+                    content: blocks,
+                }),
+            }
+        }
+        for turn in turns.iter_mut().filter(|turn| turn.role == "user") {
+            // The results of a turn come first, in the order they were given.
+            turn.content
+                .sort_by_key(|block| !matches!(block, Block::Known(Known::ToolResult { .. })));
+        }
+        if let Some(turn) = turns.last_mut().filter(|turn| turn.role == "assistant") {
+            // An answer to be continued must not end in blanks; the vendor refuses it.
+            if let Some(Block::Known(Known::Text { text, .. })) = turn.content.last_mut() {
+                *text = Cow::Owned(text.trim_end().to_owned());
+            }
+            if matches!(turn.content.last(), Some(Block::Known(Known::Text { text, .. })) if text.is_empty())
+            {
+                turn.content.pop();
+            }
+        }
+        turns.retain(|turn| !turn.content.is_empty());
+        Ok((system, turns))
+    }
+
+    fn user(&mut self, parts: &'a [Part]) -> Result<Vec<Block<'a>>> {
+        let mut blocks = Vec::new();
+        for part in parts {
+            match part {
+                Part::Text(part) if part.text.is_empty() => {}
+                Part::Text(part) => blocks.push(Block::Known(Known::Text {
+                    text: Cow::Borrowed(&part.text),
+                    citations: None,
+                    cache_control: part.cache.map(cache_control),
+                })),
+                Part::Media(media) => blocks.push(self.media(media)?),
+                Part::ToolResult(result) => blocks.push(self.tool_result(result)?),
+                Part::Unknown(part) if part.provider == VENDOR.name => {
+                    blocks.push(Block::Verbatim(Cow::Borrowed(&part.value)));
+                }
+                Part::Data(_) => {} // for the program, not for the model
+                _ => self.left_out(part),
+            }
+        }
+        Ok(blocks)
+    }
+
+    fn assistant(&mut self, parts: &'a [Part]) -> Vec<Block<'a>> {
+        let mut blocks = Vec::new();
+        for part in parts {
+            let block = match part {
+                Part::Text(part) if part.text.is_empty() => continue,
+                Part::Text(part) => Block::Known(Known::Text {
+                    text: Cow::Borrowed(&part.text),
+                    citations: self
+                        .own(part.opaque.as_ref())
+                        .and_then(|token| token.get("citations")),
+                    cache_control: part.cache.map(cache_control),
+                }),
+                Part::Reasoning(part) => match self.own(part.opaque.as_ref()) {
+                    Some(Value::String(data)) if part.is_redacted => {
+                        Block::Known(Known::RedactedThinking { data })
+                    }
+                    Some(Value::String(signature)) => Block::Known(Known::Thinking {
+                        thinking: &part.text,
+                        signature,
+                    }),
+                    _ => {
+                        self.warn(Warning::new(
+                            "reasoning_left_out",
+                            "reasoning of another model, or without its signature, was left out of the history",
+                        ));
+                        continue;
+                    }
+                },
+                Part::ToolCall(call) if call.is_provider_executed => {
+                    let token = call.opaque.as_ref().filter(|token| token.provider == VENDOR.name);
+                    let Some(token) = token else {
+                        self.left_out(part);
+                        continue;
+                    };
+                    server_tool_use(call, &token.value)
+                }
+                Part::ToolCall(call) => Block::Known(Known::ToolUse {
+                    id: tool_id(&call.id),
+                    name: &call.name,
+                    input: object(&call.arguments),
+                    caller: self
+                        .own(call.opaque.as_ref())
+                        .and_then(|token| token.get("caller")),
+                    cache_control: None,
+                }),
+                Part::Unknown(part) if part.provider == VENDOR.name => {
+                    Block::Verbatim(Cow::Borrowed(&part.value))
+                }
+                Part::Data(_) => continue,
+                _ => {
+                    self.left_out(part);
+                    continue;
+                }
+            };
+            blocks.push(block);
+        }
+        blocks
+    }
+
+    fn left_out(&mut self, part: &Part) {
+        let what = match part {
+            Part::Media(_) => "media in a turn of the model",
+            Part::ToolCall(_) => "a call that another vendor ran",
+            Part::ToolResult(_) => "a tool result in a turn of the model",
+            Part::Reasoning(_) => "reasoning in a turn of the user",
+            _ => "a part of another vendor",
+        };
+        self.warn(Warning::new(
+            "part_left_out",
+            format!(
+                "{} does not take {what}; it was left out of the history",
+                VENDOR.name
+            ),
+        ));
+    }
+
+    fn media(&mut self, media: &'a Media) -> Result<Block<'a>> {
+        let cache_control = media.cache.map(cache_control);
+        let kind = media.media_type.as_str();
+        let is_image = matches!(kind, "image/jpeg" | "image/png" | "image/gif" | "image/webp")
+            || (kind.starts_with("image/") && !matches!(media.source, MediaSource::Bytes(_)));
+        let is_text = kind.starts_with("text/");
+        if !is_image && !is_text && kind != "application/pdf" {
+            return Err(unsupported(
+                kind,
+                "send an image (JPEG, PNG, GIF, WebP), a PDF or text",
+            ));
+        }
+        let source = match &media.source {
+            MediaSource::Bytes(bytes) if is_text => Source::Text {
+                media_type: "text/plain",
+                data: String::from_utf8_lossy(bytes),
+            },
+            MediaSource::Bytes(bytes) => Source::Base64 {
+                media_type: kind,
+                data: STANDARD.encode(bytes),
+            },
+            MediaSource::Url(_) if is_text => {
+                return Err(unsupported("text by its address", "send its bytes"));
+            }
+            MediaSource::Url(url) => Source::Url { url },
+            MediaSource::FileId(file_id) => {
+                self.uses_files = true;
+                Source::File { file_id }
+            }
+            _ => {
+                return Err(unsupported(
+                    "media of this source",
+                    "send bytes, an address or a file id",
+                ));
+            }
+        };
+        Ok(Block::Known(if is_image {
+            Known::Image {
+                source,
+                cache_control,
+            }
+        } else {
+            Known::Document {
+                source,
+                title: media.name.as_deref(),
+                cache_control,
+            }
+        }))
+    }
+
+    fn tool_result(&mut self, result: &'a ToolResult) -> Result<Block<'a>> {
+        let mut content = Vec::new();
+        let text = result.text();
+        if !text.is_empty() {
+            content.push(Block::Known(Known::Text {
+                text: Cow::Owned(text),
+                citations: None,
+                cache_control: None,
+            }));
+        }
+        for part in &result.parts {
+            if let Part::Media(media) = part {
+                content.push(self.media(media)?);
+            }
+        }
+        Ok(Block::Known(Known::ToolResult {
+            tool_use_id: tool_id(&result.call_id),
+            content,
+            is_error: result.is_error,
+            cache_control: result.cache.map(cache_control),
+        }))
+    }
+
+    fn thinking(
+        &mut self,
+        request: &ChatRequest,
+        max_tokens: u64,
+    ) -> (Option<Thinking>, Option<&'static str>) {
+        let asked = &request.reasoning;
+        let display = asked
+            .show_summary
+            .map(|show| if show { "summarized" } else { "omitted" });
+        if asked.effort == Some(ReasoningEffort::None) {
+            let off = Thinking {
+                kind: "disabled",
+                budget_tokens: None,
+                display: None,
+            };
+            return (Some(off), None);
+        }
+        let is_adaptive = version(&self.info.model).is_none_or(|version| version >= (4, 6));
+        if asked.budget_tokens.is_none() && is_adaptive {
+            let effort = asked.effort.map(|effort| match effort {
+                ReasoningEffort::Minimal | ReasoningEffort::Low => "low",
+                ReasoningEffort::Medium => "medium",
+                ReasoningEffort::Max => "max",
+                _ => "high",
+            });
+            let thinking = (effort.is_some() || display.is_some()).then_some(Thinking {
+                kind: "adaptive",
+                budget_tokens: None,
+                display,
+            });
+            return (thinking, effort);
+        }
+        let budget = asked.budget_tokens.or(asked.effort.map(|effort| match effort {
+            ReasoningEffort::Minimal => LEAST_BUDGET,
+            ReasoningEffort::Low => 2_048,
+            ReasoningEffort::Medium => 8_192,
+            ReasoningEffort::Max => 32_000,
+            _ => 16_384,
+        }));
+        let _ = self.unless(true, "reasoning.show_summary", display);
+        let Some(budget) = budget else { return (None, None) };
+        // The budget is a part of the answer's tokens, and has to leave some for the answer.
+        let budget = budget
+            .min(max_tokens.saturating_sub(LEAST_BUDGET))
+            .max(LEAST_BUDGET);
+        if budget >= max_tokens {
+            let _ = self.unless(
+                true,
+                "reasoning (max_output_tokens leaves no room for it)",
+                Some(()),
+            );
+            return (None, None);
+        }
+        let thinking = Thinking {
+            kind: "enabled",
+            budget_tokens: Some(budget),
+            display: None,
+        };
+        (Some(thinking), None)
+    }
+
+    fn format(&mut self, format: &ResponseFormat) -> Option<Format> {
+        match format {
+            ResponseFormat::Schema { schema, .. } => {
+                let (schema, dropped) = narrow::schema(schema.as_value(), &GRAMMAR);
+                if !dropped.is_empty() {
+                    self.warn(Warning::new(
+                        "schema_weakened",
+                        format!(
+                            "{} does not keep to {} in a schema; check the answer",
+                            VENDOR.name,
+                            dropped.join(", ")
+                        ),
+                    ));
+                }
+                Some(Format {
+                    kind: "json_schema",
+                    schema,
+                })
+            }
+            ResponseFormat::Json => {
+                self.warn(Warning::option_ignored(
+                    VENDOR.name,
+                    "response_format without a schema",
+                ));
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+fn unsupported(what: &str, hint: &str) -> Error {
+    Error::Unsupported {
+        who: VENDOR.name.to_owned(),
+        what: what.to_owned(),
+        hint: hint.to_owned(),
+    }
+}
+
+fn tools(request: &ChatRequest) -> Result<Vec<Tool<'_>>> {
+    request
+        .tools
+        .iter()
+        .map(|tool| {
+            let kind = tool.parameters.get("type");
+            let input_schema = if kind.is_some_and(|kind| kind == "object") {
+                Cow::Borrowed(&tool.parameters)
+            } else if kind.is_none() && tool.parameters.is_object() {
+                let mut schema = serde_json::Map::new();
+                schema.insert("type".to_owned(), json!("object"));
+                schema.extend(tool.parameters.as_object().cloned().unwrap_or_default());
+                Cow::Owned(Value::Object(schema))
+            } else if kind.is_some_and(|kind| kind == "null") {
+                Cow::Owned(json!({ "type": "object", "properties": {} })) // a tool of no arguments
+            } else {
+                return Err(unsupported(
+                    &format!("the arguments of tool `{}`", tool.name),
+                    "make their schema an object",
+                ));
+            };
+            Ok(Tool {
+                name: &tool.name,
+                description: &tool.description,
+                input_schema,
+                cache_control: None,
+            })
+        })
+        .collect()
+}
+
+fn tool_choice(request: &ChatRequest, has_tools: bool) -> Result<Option<Choice<'_>>> {
+    let choice = &request.tool_choice;
+    if !has_tools {
+        return match choice {
+            ToolChoice::Any | ToolChoice::Named(_) => Err(Error::invalid(
+                "tool_choice",
+                "it asks for a call, but there is no tool",
+            )),
+            _ => Ok(None),
+        };
+    }
+    let disable = (request.parallel_tool_calls == Some(false) && *choice != ToolChoice::None).then_some(true);
+    let (kind, name) = match choice {
+        ToolChoice::Auto if disable.is_none() => return Ok(None),
+        ToolChoice::None => ("none", None),
+        ToolChoice::Any => ("any", None),
+        ToolChoice::Named(name) if request.tools.iter().any(|tool| tool.name == *name) => {
+            ("tool", Some(name.as_str()))
+        }
+        ToolChoice::Named(_) => {
+            return Err(Error::invalid(
+                "tool_choice",
+                "it names a tool that is not among the tools",
+            ));
+        }
+        _ => ("auto", None),
+    };
+    Ok(Some(Choice {
+        kind,
+        name,
+        disable_parallel_tool_use: disable,
+    }))
+}
+
+/// The vendor takes letters, digits, `_` and `-`; ids of other vendors are made to fit, the same way at call and result.
+fn tool_id(id: &str) -> Cow<'_, str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !id.is_empty() && id.chars().all(fits) {
+        return Cow::Borrowed(id);
+    }
+    let id: String = id.chars().map(|c| if fits(c) { c } else { '_' }).collect();
+    Cow::Owned(if id.is_empty() { "call".to_owned() } else { id })
+}
+
+fn object(arguments: &Value) -> Cow<'_, Value> {
+    if arguments.is_object() {
+        Cow::Borrowed(arguments)
+    } else {
+        Cow::Owned(json!({ "value": arguments }))
+    }
+}
+
+fn server_tool_use<'a>(call: &ToolCall, token: &Value) -> Block<'a> {
+    let mut block = token.as_object().cloned().unwrap_or_default();
+    block.entry("type").or_insert_with(|| json!("server_tool_use"));
+    block.entry("id").or_insert_with(|| json!(call.id));
+    block.entry("name").or_insert_with(|| json!(call.name));
+    block.insert("input".to_owned(), object(&call.arguments).into_owned());
+    Block::Verbatim(Cow::Owned(Value::Object(block)))
+}
+
+fn cache_control(point: CachePoint) -> CacheControl {
+    CacheControl {
+        kind: "ephemeral",
+        ttl: matches!(point, CachePoint::Long).then_some("1h"),
+    }
+}
+
+/// Adds the automatic points, and keeps at most as many as the vendor takes: those of the instructions, and the
+/// latest of the conversation.
+fn cache_points(wire: &mut Request<'_>, mode: CacheMode) {
+    if mode == CacheMode::Automatic {
+        let short = cache_control(CachePoint::Short);
+        // Tools stand before the instructions, so a point behind these covers both.
+        match (wire.system.last_mut(), wire.tools.last_mut()) {
+            (Some(block), _) => {
+                if let Some(slot) = block.cache_control() {
+                    slot.get_or_insert(short);
+                }
+            }
+            (None, Some(tool)) => {
+                tool.cache_control.get_or_insert(short);
+            }
+            (None, None) => {}
+        }
+        let last = wire
+            .messages
+            .last_mut()
+            .and_then(|turn| turn.content.iter_mut().rev().find_map(Block::cache_control));
+        if let Some(slot) = last {
+            slot.get_or_insert(short);
+        }
+    }
+    let mut points: Vec<&mut Option<CacheControl>> = wire
+        .messages
+        .iter_mut()
+        .flat_map(|turn| &mut turn.content)
+        .chain(&mut wire.system)
+        .filter_map(Block::cache_control)
+        .chain(wire.tools.iter_mut().map(|tool| &mut tool.cache_control))
+        .filter(|slot| slot.is_some())
+        .collect();
+    let surplus = points.len().saturating_sub(CACHE_POINTS);
+    for slot in points.iter_mut().take(surplus) {
+        **slot = None;
+    }
+}
+
+/// Generation of a model by its name: `claude-sonnet-4-6` is (4, 6), `claude-3-7-sonnet-…` is (3, 7).
+fn version(model: &str) -> Option<(u32, u32)> {
+    let mut numbers = model
+        .strip_prefix("claude-")?
+        .split('-')
+        .filter_map(|word| word.parse::<u32>().ok().filter(|_| word.len() <= 2));
+    let major = numbers.next()?;
+    Some((major, numbers.next().unwrap_or(0)))
+}
+
+/// What the generation can answer at most; the vendor wants the figure.
+fn usual_max_tokens(model: &str) -> u64 {
+    match version(model) {
+        Some((major, minor)) if (major, minor) >= (4, 5) => 64_000,
+        Some((4, _)) => 32_000,
+        Some((3, 7)) => 64_000,
+        Some((3, 0)) => 4_096,
+        _ => 8_192,
+    }
+}

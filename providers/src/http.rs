@@ -1,0 +1,642 @@
+//! The one HTTP client: TLS, timers, size caps, redaction. What leaves the process for a vendor leaves here.
+//!
+//! No redirect is followed (a key must not travel to another origin), no proxy is used unless asked for, and no
+//! error carries a key, a header, a body or a URL's query.
+
+use crate::header;
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream::BoxStream};
+use reqwest::{
+    Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Once, OnceLock},
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+use stepwell_core::{Error, Result, Secret, VendorFailure};
+use tokio::time::{Instant, Sleep};
+
+/// How much of a failure's body is read: enough for any vendor's sentence.
+const FAILURE_BYTES: usize = 64 << 10;
+
+/// Timers and limits of the calls to a vendor. All can be set; the defaults suit an interactive program.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepwell_providers::HttpOptions;
+/// let patient = HttpOptions::default().idle_timeout(Duration::from_secs(600));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HttpOptions {
+    /// Name lookup, TCP and TLS: 10 s.
+    pub connect_timeout: Duration,
+    /// From sending the request to the first event: 5 min, for models that think long.
+    pub first_event_timeout: Duration,
+    /// Between two pieces of the answer: 2 min.
+    pub idle_timeout: Duration,
+    /// The whole call: 30 min.
+    pub total_timeout: Duration,
+    /// Most bytes of an answer: 256 MiB.
+    pub max_response_bytes: usize,
+    /// Most bytes of one event: 16 MiB.
+    pub max_event_bytes: usize,
+    /// A proxy's address; none is used without, whatever the environment says.
+    pub proxy: Option<String>,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            first_event_timeout: Duration::from_mins(5),
+            idle_timeout: Duration::from_mins(2),
+            total_timeout: Duration::from_mins(30),
+            max_response_bytes: 256 << 20,
+            max_event_bytes: 16 << 20,
+            proxy: None,
+        }
+    }
+}
+
+impl HttpOptions {
+    /// Sets the time for name lookup, TCP and TLS.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Sets the time from sending to the first event.
+    pub fn first_event_timeout(mut self, limit: Duration) -> Self {
+        self.first_event_timeout = limit;
+        self
+    }
+
+    /// Sets the time between two pieces of the answer.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = limit;
+        self
+    }
+
+    /// Sets the time for the whole call.
+    pub fn total_timeout(mut self, limit: Duration) -> Self {
+        self.total_timeout = limit;
+        self
+    }
+
+    /// Sets the most bytes of an answer.
+    pub fn max_response_bytes(mut self, limit: usize) -> Self {
+        self.max_response_bytes = limit;
+        self
+    }
+
+    /// Sets the most bytes of one event.
+    pub fn max_event_bytes(mut self, limit: usize) -> Self {
+        self.max_event_bytes = limit;
+        self
+    }
+
+    /// Sends through a proxy, such as `http://proxy.example:3128`.
+    pub fn proxy(mut self, address: impl Into<String>) -> Self {
+        self.proxy = Some(address.into());
+        self
+    }
+}
+
+/// Who is called, with what key.
+#[derive(Clone)]
+pub(crate) struct Vendor {
+    /// As in `vendor/model`.
+    pub(crate) name: &'static str,
+    /// Where its key is read from.
+    pub(crate) key_var: &'static str,
+}
+
+/// A client for one vendor at one address.
+#[derive(Clone)]
+pub(crate) struct Http {
+    pub(crate) vendor: Vendor,
+    pub(crate) options: HttpOptions,
+    base: Url,
+    client: Arc<OnceLock<reqwest::Client>>,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http")
+            .field("vendor", &self.vendor.name)
+            .field("host", &self.base.host_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A header that carries a secret and is kept out of every `Debug`.
+pub(crate) fn secret_header(prefix: &str, key: &Secret) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("{prefix}{}", key.reveal())).map_err(|_| {
+        Error::invalid(
+            "api key",
+            "it has characters that no header can carry; look for line ends and quotes around it",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// An answer whose body has not been read.
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+}
+
+impl Http {
+    /// A client for the address that was set, else for the one in the environment, else for the vendor's own.
+    /// Nothing is dialled and no TLS is set up before the first call.
+    pub(crate) fn new(
+        vendor: Vendor,
+        base: Option<String>,
+        base_var: &str,
+        default_base: &str,
+        options: HttpOptions,
+    ) -> Result<Self> {
+        let base = base
+            .or_else(|| {
+                std::env::var(base_var)
+                    .ok()
+                    .filter(|value| !value.trim().is_empty())
+            })
+            .unwrap_or_else(|| default_base.to_owned());
+        let wrong = |why: &str| {
+            Error::invalid(
+                "base_url",
+                format!("{why}; give an address such as {default_base}"),
+            )
+        };
+        let base = Url::parse(base.trim()).map_err(|_| wrong("it is no URL"))?;
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
+            return Err(wrong("it is no http or https address"));
+        }
+        if !base.username().is_empty()
+            || base.password().is_some()
+            || base.query().is_some()
+            || base.fragment().is_some()
+        {
+            return Err(wrong("it has a user, a query or a fragment"));
+        }
+        Ok(Self {
+            vendor,
+            options,
+            base,
+            client: Arc::default(),
+        })
+    }
+
+    /// The address under which paths are asked.
+    pub(crate) fn base(&self) -> &Url {
+        &self.base
+    }
+
+    fn client(&self) -> Result<&reqwest::Client> {
+        static TLS: Once = Once::new();
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        TLS.call_once(|| {
+            // An error says that the host program chose a provider before: that one is used then.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.options.connect_timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .tcp_nodelay(true)
+            .pool_idle_timeout(Duration::from_mins(1))
+            .no_proxy();
+        if let Some(address) = &self.options.proxy {
+            let proxy = reqwest::Proxy::all(address)
+                .map_err(|_| Error::invalid("proxy", "it is no address such as http://proxy.example:3128"))?;
+            builder = builder.proxy(proxy);
+        }
+        let client = builder.build().map_err(|error| self.unreachable(error))?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> Error {
+        Error::Transport {
+            provider: self.vendor.name.to_owned(),
+            // Without its URL: a base URL is the host's own business.
+            source: Box::new(error.without_url()),
+        }
+    }
+
+    /// Sends JSON and waits for the head of the answer, whatever its status.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        body: Vec<u8>,
+    ) -> Result<Reply> {
+        let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        let begun = Instant::now();
+        let total = begun + self.options.total_timeout;
+        let first = begun + self.options.first_event_timeout;
+        let mut request = self
+            .client()?
+            .post(url)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let reply = match tokio::time::timeout_at(first.min(total), request.send()).await {
+            Err(_) => return Err(self.late(first <= total, "the first event")),
+            Ok(Err(error)) if error.is_timeout() => {
+                return Err(Error::Timeout {
+                    what: format!("connecting to {}", self.vendor.name),
+                    after: self.options.connect_timeout,
+                });
+            }
+            Ok(Err(error)) => return Err(self.unreachable(error)),
+            Ok(Ok(reply)) => reply,
+        };
+        Ok(Reply {
+            status: reply.status().as_u16(),
+            headers: reply.headers().clone(),
+            body: Body {
+                http: self.clone(),
+                inner: reply.bytes_stream().boxed(),
+                left: self.options.max_response_bytes,
+                total,
+                first: Some(first),
+                last: begun,
+                alarm: Box::pin(tokio::time::sleep_until(first.min(total))),
+            },
+        })
+    }
+
+    fn late(&self, is_part: bool, part: &str) -> Error {
+        let name = self.vendor.name;
+        let (what, after) = match (is_part, part) {
+            (true, "the first event") => (
+                format!("the first event of {name}"),
+                self.options.first_event_timeout,
+            ),
+            (true, _) => (format!("{part} of {name}"), self.options.idle_timeout),
+            (false, _) => (format!("the answer of {name}"), self.options.total_timeout),
+        };
+        Error::Timeout { what, after }
+    }
+
+    /// What is known of a failure before its body is read.
+    pub(crate) fn failure(&self, status: u16, headers: &HeaderMap) -> VendorFailure {
+        let mut failure = VendorFailure::new(self.vendor.name);
+        failure.status = Some(status);
+        failure.request_id = header::request_id(headers);
+        failure.retry_after = header::retry_after(headers, SystemTime::now());
+        failure.should_retry = header::should_retry(headers);
+        failure
+    }
+}
+
+/// The bytes of an answer, under the timers and the cap.
+pub(crate) struct Body {
+    http: Http,
+    inner: BoxStream<'static, reqwest::Result<Bytes>>,
+    left: usize,
+    total: Instant,
+    /// When the first event is due; `None` once it came.
+    first: Option<Instant>,
+    last: Instant,
+    /// One timer for the whole answer: it is set anew only when it rings.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Body {
+    /// From now on the idle timer runs, not that of the first event.
+    pub(crate) fn begun(&mut self) {
+        self.first = None;
+    }
+
+    /// The whole body, for answers that do not stream.
+    pub(crate) async fn read(mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.next().await {
+            bytes.extend_from_slice(&chunk?);
+            self.begun();
+        }
+        Ok(bytes)
+    }
+
+    /// As much of a failure's body as is worth reading; a body that breaks off is as good as none.
+    pub(crate) async fn read_failure(mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.begun();
+        while bytes.len() < FAILURE_BYTES {
+            match self.next().await {
+                Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
+                _ => break,
+            }
+        }
+        bytes.truncate(FAILURE_BYTES);
+        bytes
+    }
+
+    fn due(&self) -> (Instant, bool) {
+        let part = self
+            .first
+            .unwrap_or_else(|| self.last + self.http.options.idle_timeout);
+        (part.min(self.total), part <= self.total)
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        match this.inner.poll_next_unpin(cx) {
+            Poll::Ready(Some(Ok(bytes))) => {
+                this.last = Instant::now();
+                let Some(left) = this.left.checked_sub(bytes.len()) else {
+                    return Poll::Ready(Some(Err(Error::LimitExceeded {
+                        what: format!("the answer of {}", this.http.vendor.name),
+                        limit: format!("{} bytes", this.http.options.max_response_bytes),
+                    })));
+                };
+                this.left = left;
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.http.unreachable(error)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => loop {
+                if this.alarm.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let (due, is_part) = this.due();
+                if Instant::now() >= due {
+                    let part = if this.first.is_some() {
+                        "the first event"
+                    } else {
+                        "the next event"
+                    };
+                    return Poll::Ready(Some(Err(this.http.late(is_part, part))));
+                }
+                this.alarm.as_mut().reset(due);
+            },
+        }
+    }
+}
+
+/// What a failure means for the caller, over all vendors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The same request will be refused again.
+    Rejected,
+    /// The key.
+    Unauthorized,
+    /// The account.
+    Quota,
+    /// The model is not there.
+    NoModel,
+    /// Too fast.
+    RateLimited,
+    /// The vendor's side.
+    Overloaded,
+    /// It is no answer of a model's service.
+    Stranger,
+}
+
+impl Verdict {
+    /// By status alone, where the body tells nothing better.
+    pub(crate) fn of_status(status: u16) -> Self {
+        match status {
+            401 | 403 => Self::Unauthorized,
+            402 => Self::Quota,
+            429 => Self::RateLimited,
+            408 | 409 | 425 | 500..=599 => Self::Overloaded,
+            400..=499 => Self::Rejected,
+            _ => Self::Stranger,
+        }
+    }
+
+    /// The typed error.
+    pub(crate) fn error(self, failure: VendorFailure, vendor: &Vendor, model: &str) -> Error {
+        let failure = Box::new(failure);
+        match self {
+            Self::Rejected => Error::Rejected(failure),
+            Self::Unauthorized => Error::Unauthorized {
+                env_var: vendor.key_var.to_owned(),
+                failure,
+            },
+            Self::Quota => Error::QuotaExceeded(failure),
+            Self::NoModel => Error::NotFound {
+                what: format!("model at {}", vendor.name),
+                name: model.to_owned(),
+                hint: "check its name, and that your account may use it".to_owned(),
+            },
+            Self::RateLimited => Error::RateLimited(failure),
+            Self::Overloaded => Error::Overloaded(failure),
+            Self::Stranger => Error::InvalidResponse {
+                provider: vendor.name.to_owned(),
+                message: match failure.status {
+                    Some(status @ 300..=399) => {
+                        format!(
+                            "it redirects (status {status}), which is not followed; set the base URL to the final address"
+                        )
+                    }
+                    Some(status) => {
+                        format!("status {status} is none a model's service sends; check the base URL")
+                    }
+                    None => "the failure has no form we know".to_owned(),
+                },
+            },
+        }
+    }
+}
+
+/// A vendor's word for a failure, where it is a plain word and so may stand in an error.
+pub(crate) fn plain_word(word: Option<String>) -> Option<String> {
+    word.filter(|word| {
+        (1..=48).contains(&word.len())
+            && !word.starts_with("sk-")
+            && word.bytes().all(|byte| {
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-' | b'.')
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Http, HttpOptions, Vendor, Verdict, plain_word, secret_header};
+    use crate::fixtures::{Act, Server};
+    use reqwest::header::{AUTHORIZATION, HeaderName};
+    use std::time::{Duration, Instant};
+    use stepwell_core::{Secret, VendorFailure};
+
+    const VENDOR: Vendor = Vendor {
+        name: "acme",
+        key_var: "ACME_API_KEY",
+    };
+
+    fn http(base: &str, options: HttpOptions) -> Http {
+        Http::new(
+            VENDOR,
+            Some(base.to_owned()),
+            "ACME_BASE_URL",
+            "https://api.acme.example",
+            options,
+        )
+        .expect("a good address")
+    }
+
+    #[test]
+    fn an_address_that_is_none_or_carries_secrets_is_refused_with_one_sentence() {
+        for bad in [
+            "",
+            " ",
+            "api.acme.example",
+            "ftp://x",
+            "http://u:p@x",
+            "https://x/?key=1",
+            "http://",
+        ] {
+            let error = Http::new(
+                VENDOR,
+                Some(bad.to_owned()),
+                "NO_SUCH_VAR",
+                "https://api.acme.example",
+                HttpOptions::default(),
+            )
+            .expect_err(bad);
+            assert_eq!(error.code(), "invalid_input", "{bad}");
+            assert!(error.to_string().contains("https://api.acme.example"));
+        }
+    }
+
+    #[test]
+    fn a_status_has_one_meaning() {
+        for (status, code) in [
+            (400, "rejected"),
+            (401, "unauthorized"),
+            (402, "quota_exceeded"),
+            (403, "unauthorized"),
+            (404, "rejected"),
+            (408, "overloaded"),
+            (409, "overloaded"),
+            (413, "rejected"),
+            (422, "rejected"),
+            (429, "rate_limited"),
+            (500, "overloaded"),
+            (503, "overloaded"),
+            (529, "overloaded"),
+            (301, "invalid_response"),
+            (101, "invalid_response"),
+        ] {
+            let mut failure = VendorFailure::new("acme");
+            failure.status = Some(status);
+            let error = Verdict::of_status(status).error(failure, &VENDOR, "m");
+            assert_eq!(error.code(), code, "{status}");
+        }
+        assert_eq!(
+            plain_word(Some("overloaded_error".into())).as_deref(),
+            Some("overloaded_error")
+        );
+        for leak in ["sk-1234", "Your prompt was", "sk-ant-canary", "CANARY"] {
+            assert_eq!(plain_word(Some(leak.into())), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_goes_out_in_its_header_and_never_follows_a_redirect() {
+        let elsewhere = Server::start(vec![]).await;
+        let server = Server::start(vec![vec![Act::Send(
+            format!(
+                "HTTP/1.1 307 Temporary Redirect\r\nlocation: {}/stolen\r\ncontent-length: 0\r\n\r\n",
+                elsewhere.url
+            )
+            .into_bytes(),
+        )]])
+        .await;
+        let http = http(&server.url, HttpOptions::default());
+        let key = secret_header("Bearer ", &Secret::new("sk-canary")).expect("a header");
+        assert!(!format!("{key:?}").contains("canary"));
+        let reply = http
+            .post("/chat", vec![(AUTHORIZATION, key)], b"{}".to_vec())
+            .await
+            .expect("an answer");
+        assert_eq!(reply.status, 307);
+        let seen = server.requests();
+        assert_eq!(seen[0].header("authorization"), Some("Bearer sk-canary"));
+        assert_eq!(seen[0].path, "/chat");
+        assert!(elsewhere.requests().is_empty());
+        let bad = secret_header("", &Secret::new("sk-canary\n")).expect_err("a line end");
+        assert!(!format!("{bad} {bad:?}").contains("canary"));
+    }
+
+    #[tokio::test]
+    async fn each_timer_rings_for_its_own_part() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n";
+        let cases: Vec<(Vec<Act>, HttpOptions, &str)> = vec![
+            (
+                vec![Act::Wait(5_000)],
+                HttpOptions::default().first_event_timeout(Duration::from_millis(80)),
+                "first event",
+            ),
+            (
+                vec![Act::Send(format!("{head}abc").into_bytes()), Act::Wait(5_000)],
+                HttpOptions::default().idle_timeout(Duration::from_millis(80)),
+                "next event",
+            ),
+            (
+                vec![Act::Send(format!("{head}abc").into_bytes()), Act::Wait(5_000)],
+                HttpOptions::default().total_timeout(Duration::from_millis(80)),
+                "the answer",
+            ),
+        ];
+        for (acts, options, what) in cases {
+            let server = Server::start(vec![acts]).await;
+            let begun = Instant::now();
+            let error = match http(&server.url, options).post("/", vec![], vec![]).await {
+                Ok(reply) => reply.body.read().await.expect_err("it stalls"),
+                Err(error) => error,
+            };
+            assert_eq!(error.code(), "timeout");
+            assert!(error.to_string().contains(what), "{error}");
+            assert!(begun.elapsed() < Duration::from_secs(3), "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_over_the_cap_is_refused_and_a_dead_address_is_told_without_its_path() {
+        let body = "x".repeat(5_000);
+        let server = Server::start(vec![vec![Act::Send(
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes(),
+        )]])
+        .await;
+        let small = http(&server.url, HttpOptions::default().max_response_bytes(4_000));
+        let reply = small.post("/", vec![], vec![]).await.expect("a head");
+        assert_eq!(
+            reply.body.read().await.expect_err("too large").code(),
+            "limit_exceeded"
+        );
+
+        let dead = http("http://127.0.0.1:1/canary-path", HttpOptions::default());
+        let error = dead
+            .post(
+                "/x",
+                vec![(HeaderName::from_static("x-k"), "v".parse().expect("a value"))],
+                vec![],
+            )
+            .await
+            .err()
+            .expect("nobody listens");
+        assert_eq!((error.code(), error.is_retryable()), ("transport", true));
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    }
+}

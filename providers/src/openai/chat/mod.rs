@@ -1,0 +1,8 @@
+//! Chat Completions. <https://platform.openai.com/docs/api-reference/chat>
+
+pub(crate) mod decode;
+pub(crate) mod encode;
+#[cfg(test)]
+mod recorded;
+pub(crate) mod stream;
+pub(crate) mod wire;

@@ -1,0 +1,183 @@
+//! OpenAI. One client, one folder per wire: `chat/` is Chat Completions.
+//!
+//! In a wire's folder `encode`, `decode` and `stream` are pure; this file holds the client.
+
+mod chat;
+mod failure;
+
+use crate::{
+    answer::{self, Facts},
+    http::{Http, HttpOptions, Vendor, Verdict, secret_header},
+};
+use async_trait::async_trait;
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use std::fmt;
+use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
+
+const VENDOR: Vendor = Vendor {
+    name: "openai",
+    key_var: "OPENAI_API_KEY",
+};
+const BASE: &str = "https://api.openai.com/v1";
+
+/// A model of OpenAI, over Chat Completions.
+///
+/// ```no_run
+/// # async fn example() -> stepwell_core::Result<()> {
+/// use stepwell_core::ChatModel;
+/// use stepwell_providers::OpenAi;
+/// let model = OpenAi::new("gpt-6-sol").build()?; // the key comes from OPENAI_API_KEY
+/// println!("{}", model.chat("What is a ledger?".into()).await?.text());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Own options of the vendor go into [`ChatRequest::provider_options`] under `openai`: any field of the body.
+#[derive(Clone)]
+pub struct OpenAi {
+    info: ModelInfo,
+    http: Http,
+    key: Secret,
+    organization: Option<String>,
+    project: Option<String>,
+}
+
+/// Sets up an [`OpenAi`] model.
+#[derive(Clone, Debug)]
+pub struct OpenAiBuilder {
+    info: ModelInfo,
+    key: Option<Secret>,
+    base_url: Option<String>,
+    organization: Option<String>,
+    project: Option<String>,
+    http: HttpOptions,
+}
+
+impl OpenAi {
+    /// A model by the vendor's name for it.
+    #[allow(clippy::new_ret_no_self)] // a model without its key is no model yet
+    pub fn new(model: impl Into<String>) -> OpenAiBuilder {
+        OpenAiBuilder {
+            info: ModelInfo::new(VENDOR.name, model),
+            key: None,
+            base_url: None,
+            organization: None,
+            project: None,
+            http: HttpOptions::default(),
+        }
+    }
+}
+
+impl OpenAiBuilder {
+    /// The key; without, it is read from `OPENAI_API_KEY`.
+    pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The address with its `/v1`; without, it is read from `OPENAI_BASE_URL`, else it is the vendor's own.
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = Some(url.into());
+        self
+    }
+
+    /// The organisation that is billed, for keys of several.
+    pub fn organization(mut self, id: impl Into<String>) -> Self {
+        self.organization = Some(id.into());
+        self
+    }
+
+    /// The project that is billed, for keys of several.
+    pub fn project(mut self, id: impl Into<String>) -> Self {
+        self.project = Some(id.into());
+        self
+    }
+
+    /// Timers, limits, proxy.
+    pub fn http(mut self, options: HttpOptions) -> Self {
+        self.http = options;
+        self
+    }
+
+    /// What is known of the model, such as its limits; vendor and name stay.
+    pub fn info(mut self, info: ModelInfo) -> Self {
+        let named = std::mem::replace(&mut self.info, info);
+        self.info.provider = named.provider;
+        self.info.model = named.model;
+        self
+    }
+
+    /// The model. Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// [`Error::MissingKey`] without a key, [`Error::InvalidInput`] for an address that is none.
+    pub fn build(self) -> Result<OpenAi> {
+        if self.info.model.trim().is_empty() {
+            return Err(Error::invalid("model", "name one, for example gpt-6-sol"));
+        }
+        let key = self
+            .key
+            .filter(|key| !key.reveal().trim().is_empty())
+            .or_else(|| Secret::from_env(VENDOR.key_var))
+            .ok_or_else(|| Error::MissingKey {
+                provider: VENDOR.name.to_owned(),
+                env_var: VENDOR.key_var.to_owned(),
+            })?;
+        Ok(OpenAi {
+            info: self.info,
+            http: Http::new(VENDOR, self.base_url, "OPENAI_BASE_URL", BASE, self.http)?,
+            key,
+            organization: self.organization,
+            project: self.project,
+        })
+    }
+}
+
+impl fmt::Debug for OpenAi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenAi")
+            .field("model", &self.info.model)
+            .field("http", &self.http)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ChatModel for OpenAi {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
+        let include_raw = request.include_raw;
+        let encoded = chat::encode::chat(&self.info, &request)?;
+        drop(request); // its media are in the body now
+        let mut headers = vec![(AUTHORIZATION, secret_header("Bearer ", &self.key)?)];
+        for (name, value) in [
+            ("openai-organization", &self.organization),
+            ("openai-project", &self.project),
+        ] {
+            if let Some(value) = value {
+                let value = HeaderValue::from_str(value)
+                    .map_err(|_| Error::invalid(name, "it has characters that no header can carry"))?;
+                headers.push((HeaderName::from_static(name), value));
+            }
+        }
+        let reply = self.http.post("/chat/completions", headers, encoded.body).await?;
+        let model = &self.info.model;
+        if reply.status != 200 {
+            let failed = self.http.failure(reply.status, &reply.headers);
+            if Verdict::of_status(reply.status) == Verdict::Stranger {
+                return Err(Verdict::Stranger.error(failed, &VENDOR, model));
+            }
+            let body = reply.body.read_failure().await;
+            return Err(failure::error(failed, &body, &VENDOR, model));
+        }
+        let facts = Facts::new(&self.info, &reply.headers, encoded.warnings, include_raw);
+        let decoder = chat::stream::Completion::new(model.as_str());
+        answer::of(reply, &self.http, facts, decoder, |body| {
+            chat::decode::body(model, body)
+        })
+        .await
+    }
+}
