@@ -99,8 +99,13 @@ impl Flow {
 
     /// At least this much stands before the next word.
     pub(super) fn gap(&mut self, gap: Gap) {
-        // At the start of a cell a break would tear the row apart.
-        if self.tabs == 0 || gap == Gap::None {
+        // Before the first word of a row, and at the start of a cell, a break would tear the row apart.
+        let is_at_start = self.tabs > 0
+            || self
+                .row
+                .as_ref()
+                .is_some_and(|row| row.cells > 0 && !row.has_text);
+        if !is_at_start {
             self.gap = self.gap.max(gap);
         }
     }

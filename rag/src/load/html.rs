@@ -16,7 +16,7 @@ use stepwell_core::Document;
 use super::charset;
 use super::flow::{Flow, Gap};
 use super::guard::{Guard, Refusal};
-use super::text;
+use super::{tags, text};
 
 /// How much is fed between two looks at the clock.
 const PACE: usize = 16 << 10;
@@ -28,7 +28,8 @@ pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Re
     let source = text::decode_as(encoding, &bytes[from..]);
     let tokenizer = Tokenizer::new(Page::default(), TokenizerOpts::default());
     let input = BufferQueue::default();
-    let mut rest = source.as_str();
+    let source = tags::shortened(&source);
+    let mut rest = &*source;
     while !rest.is_empty() {
         guard.check()?;
         let (piece, after) = rest.split_at(rest.floor_char_boundary(PACE));

@@ -19,6 +19,8 @@ mod flow;
 mod html;
 #[cfg(feature = "pdf")]
 mod pdf;
+#[cfg(feature = "html")]
+mod tags;
 
 use bytes::Bytes;
 use stepwell_core::{Cancel, Document, Error, Result};

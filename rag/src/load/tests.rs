@@ -13,6 +13,9 @@ use stepwell_core::Document;
 
 use super::{LoadLimits, charset, find_files, load};
 
+/// Far above what any case takes, for builds without optimisation on a busy machine; far below the limit of a file.
+const LONG: Duration = Duration::from_secs(10);
+
 fn fixtures() -> PathBuf {
     std::env::var_os("STEPWELL_FIXTURES")
         .map_or_else(
@@ -110,6 +113,10 @@ fn odd_and_malformed_pdfs_end_and_give_the_words_two_readers_agree_on() {
         let result = read(id, &bytes);
         slowest = slowest.max(begin.elapsed());
         if let Err(error) = &result {
+            println!(
+                "refused {error}; readers: {}",
+                reference.get(id).unwrap_or(&Value::Null)
+            );
             *reasons
                 .entry(error.trim_start_matches(id).trim_start_matches(": ").to_owned())
                 .or_default() += 1;
@@ -118,10 +125,13 @@ fn odd_and_malformed_pdfs_end_and_give_the_words_two_readers_agree_on() {
             continue;
         };
         let wanted: Vec<&str> = wanted.iter().filter_map(Value::as_str).collect();
-        let got = result
-            .as_ref()
-            .map(|document| words(&document.text))
-            .unwrap_or_default();
+        // The reference lists words as runs of letters and digits.
+        let got: Vec<&str> = result.as_ref().map_or(Vec::new(), |document| {
+            let parts = document
+                .text
+                .split(|sign: char| !sign.is_alphanumeric() && sign != '_');
+            parts.filter(|word| !word.is_empty()).collect()
+        });
         if wanted.is_empty() {
             continue;
         }
@@ -142,7 +152,8 @@ fn odd_and_malformed_pdfs_end_and_give_the_words_two_readers_agree_on() {
             difference.chars().take(300).collect::<String>()
         );
     }
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert!(missed.is_empty(), "{} of {agreed} differ", missed.len());
+    assert!(slowest < LONG, "{slowest:?}");
 }
 
 #[cfg(feature = "docx")]
@@ -187,7 +198,7 @@ fn pages_declare_their_encoding_as_browsers_read_it() {
         }
         let _ = read("page.html", &bytes);
     }
-    println!("{differences:#?}");
+    assert!(differences.is_empty(), "{differences:#?}");
 }
 
 /// Why the words of a page differ from the tokenizer's.
@@ -196,14 +207,16 @@ fn html_rule(source: &str, wanted: &str, got: &str) -> Option<&'static str> {
     let plain = |text: &str| text.split_whitespace().collect::<String>();
     let visible: String = wanted
         .chars()
-        .filter(|sign| !sign.is_control() && *sign != '\u{FEFF}' && *sign != '\u{AD}')
+        .filter(|sign| {
+            !sign.is_control() && *sign != '\u{FEFF}' && *sign != '\u{AD}' && !super::text::is_tag(*sign)
+        })
         .collect();
     let lower = source.to_ascii_lowercase();
     if plain(wanted) == plain(got) {
         return None;
     }
     Some(if plain(&visible) == plain(got) {
-        "control characters and soft hyphens are not shown"
+        "what is not shown is dropped: control characters, soft hyphens, byte order marks, tag characters"
     } else if [
         "<script",
         "<style",
@@ -250,7 +263,11 @@ fn pages_show_the_words_of_the_tokenizer() {
             )),
         }
     }
-    println!("{equal} equal; {by_rule:#?}");
+    for (rule, ids) in &by_rule {
+        println!("{rule}: {}", ids.len());
+    }
+    println!("text equal: {equal}");
+    assert!(!by_rule.contains_key("?"), "{:#?}", by_rule["?"]);
 }
 
 #[test]
@@ -279,7 +296,8 @@ fn naughty_strings_pass_or_are_refused_as_binary() {
         #[cfg(feature = "html")]
         let _ = read("a.html", string.as_bytes());
     }
-    println!("{refused:#?}");
+    // Three strings: one empty, one of control characters, one that rings the bell.
+    assert!(refused.len() <= 6, "{refused:#?}");
 }
 
 #[test]
@@ -315,6 +333,7 @@ fn hostile_files_end_soon_and_never_leak() {
         };
         println!("{took:>12.1?}  {name}: {said}");
         assert!(!format!("{result:?}").contains("CANARY-OUTSIDE"), "{name}");
+        assert!(took < LONG, "{name}: {took:?}");
         count += 1;
     }
     assert!(count > 60);

@@ -88,8 +88,8 @@ impl Layout {
             let space = if last.has_widths { SPACE } else { SPACE_BY_GUESS };
             if along > space * run.size.min(last.size) {
                 self.push(' ');
-            } else if along < -2.0 * size {
-                // Back to the left on the same line: another part of the page.
+            } else if along < -run.size.min(last.size) {
+                // Back to the left on the same line: another part of the page, or one drawn over the other.
                 self.break_line(false);
             }
         }

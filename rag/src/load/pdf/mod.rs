@@ -199,7 +199,7 @@ pub(super) mod tests {
         let document = read("a.pdf", &bytes, &Guard::unbounded()).expect("a PDF");
         assert_eq!(document.text, "one\n\ntwo");
         assert_eq!(
-            (document.page(0), document.page(3), document.page(5)),
+            (document.page(0), document.page(2), document.page(5)),
             (Some(1), Some(1), Some(3))
         );
         assert_eq!(document.pages.len(), 3);
