@@ -8,8 +8,12 @@ use std::{ffi::OsString, path::PathBuf};
 /// Indexes the files and folders (text, Markdown, HTML, PDF, DOCX), prints an answer with citations, then the hits. What has not
 /// changed since the last time is not indexed again.
 #[derive(Debug, Parser)]
-#[command(name = "ask", version, after_help = "Exit codes: 0 answered, 1 failed, 2 wrong arguments, 3 not found in these documents, 130 stopped by Ctrl-C.\n\
-    Keys are read from the environment: ANTHROPIC_API_KEY, OPENAI_API_KEY.")]
+#[command(
+    name = "ask",
+    version,
+    after_help = "Exit codes: 0 answered, 1 failed, 2 wrong arguments, 3 not found in these documents, 130 stopped by Ctrl-C.\n\
+    Keys are read from the environment: ANTHROPIC_API_KEY, OPENAI_API_KEY."
+)]
 pub(super) struct Args {
     /// Files and folders, then the question
     #[arg(required = true, num_args = 2.., value_names = ["PATHS", "QUESTION"])]
@@ -72,7 +76,10 @@ mod tests {
     fn the_last_word_is_the_question_and_the_others_are_paths() {
         let args = read(&["a", "b c", "What is it?", "--k", "3"]).expect("fine");
         assert_eq!(args.paths(), [PathBuf::from("a"), PathBuf::from("b c")]);
-        assert_eq!((args.question().expect("fine").as_str(), args.k), ("What is it?", 3));
+        assert_eq!(
+            (args.question().expect("fine").as_str(), args.k),
+            ("What is it?", 3)
+        );
     }
 
     #[test]

@@ -66,9 +66,12 @@ async fn ask(args: Args, question: String) -> u8 {
         }
     });
     let bar = ProgressBar::no_length().with_style(
-        ProgressStyle::with_template("indexing {bar:30} {pos}/{len} files, {msg}").expect("the template is well-formed"),
+        ProgressStyle::with_template("indexing {bar:30} {pos}/{len} files, {msg}")
+            .expect("the template is well-formed"),
     );
-    let mut ask = Ask::new(args.paths(), question).top_k(usize::from(args.k)).cancel(cancel);
+    let mut ask = Ask::new(args.paths(), question)
+        .top_k(usize::from(args.k))
+        .cancel(cancel);
     if let Some(model) = &args.model {
         ask = ask.model(model);
     }
@@ -140,6 +143,15 @@ fn print(text: &str) {
 }
 
 fn eprint_line(line: &str) {
-    let line: String = line.chars().map(|sign| if sign.is_control() && sign != '\n' { ' ' } else { sign }).collect();
+    let line: String = line
+        .chars()
+        .map(|sign| {
+            if sign.is_control() && sign != '\n' {
+                ' '
+            } else {
+                sign
+            }
+        })
+        .collect();
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

@@ -102,9 +102,18 @@ impl Ask {
             None => default_index(&self.paths)?,
         };
         let collection = Collection::open(folder).embedder(embedder).build().await?;
-        let synced = sync(&collection, &self.paths, SyncOptions::new().progress(progress).cancel(self.cancel.clone())).await?;
+        let synced = sync(
+            &collection,
+            &self.paths,
+            SyncOptions::new().progress(progress).cancel(self.cancel.clone()),
+        )
+        .await?;
         let stats = collection.stats().await?;
-        let skipped: Vec<Skipped> = synced.skipped.iter().map(|file| Skipped::new(&file.path, &file.reason)).collect();
+        let skipped: Vec<Skipped> = synced
+            .skipped
+            .iter()
+            .map(|file| Skipped::new(&file.path, &file.reason))
+            .collect();
         if stats.documents == 0 {
             return Err(nothing_readable(&self.paths, &skipped));
         }
@@ -116,15 +125,29 @@ impl Ask {
             removed: synced.removed,
             unchanged: synced.unchanged,
         };
-        let hits = collection.search(&Query::new(self.question.as_str()).top_k(self.top_k)).await?;
+        let hits = collection
+            .search(&Query::new(self.question.as_str()).top_k(self.top_k))
+            .await?;
         let name = model.info().name();
         let answer = answer(model, collection, &self.question, &self.cancel).await?;
-        Ok(AskReport::new(&self.question, &name, &answer, &hits, skipped, indexed))
+        Ok(AskReport::new(
+            &self.question,
+            &name,
+            &answer,
+            &hits,
+            skipped,
+            indexed,
+        ))
     }
 }
 
 /// Runs the agent; marks of a model become citations with the exact words.
-async fn answer(model: Arc<dyn ChatModel>, collection: Collection, question: &str, cancel: &Cancel) -> Result<Message> {
+async fn answer(
+    model: Arc<dyn ChatModel>,
+    collection: Collection,
+    question: &str,
+    cancel: &Cancel,
+) -> Result<Message> {
     let agent = Agent::new(model)
         .instructions(INSTRUCTIONS)
         .tool(retriever_tool("search", Arc::new(collection)))
@@ -141,26 +164,36 @@ async fn answer(model: Arc<dyn ChatModel>, collection: Collection, question: &st
         .cloned()
         .ok_or_else(|| Error::internal("the agent ended without an answer"))?;
     if answer.citations().next().is_none() {
-        let hits: Vec<Hit> = result.messages.iter().flat_map(|message| &message.parts).flat_map(hits_of).collect();
+        let hits: Vec<Hit> = result
+            .messages
+            .iter()
+            .flat_map(|message| &message.parts)
+            .flat_map(hits_of)
+            .collect();
         answer.parts = cite_marks(&answer.text(), &hits);
     }
     Ok(answer)
 }
 
 fn hits_of(part: &Part) -> Vec<Hit> {
-    let Part::ToolResult(result) = part else { return Vec::new() };
+    let Part::ToolResult(result) = part else {
+        return Vec::new();
+    };
     let data = result.parts.iter().find_map(|part| match part {
         Part::Data(data) if data.name == "hits" => Some(data.value.clone()),
         _ => None,
     });
-    data.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
+    data.and_then(|value| serde_json::from_value(value).ok())
+        .unwrap_or_default()
 }
 
 /// One folder per set of paths, so that two questions to other folders do not disturb each other.
 fn default_index(paths: &[PathBuf]) -> Result<PathBuf> {
     let mut names = Vec::new();
     for path in paths {
-        let whole = path.canonicalize().map_err(|error| Error::io(format!("reading {}", path.display()), error))?;
+        let whole = path
+            .canonicalize()
+            .map_err(|error| Error::io(format!("reading {}", path.display()), error))?;
         names.push(whole.into_os_string().into_encoded_bytes());
     }
     names.sort();
@@ -173,7 +206,16 @@ fn nothing_readable(paths: &[PathBuf], skipped: &[Skipped]) -> Error {
     let hint = match skipped {
         [] => "name a folder with text, Markdown, HTML, PDF or DOCX files".to_owned(),
         [one] => format!("{}: {}", one.path, one.reason),
-        [one, ..] => format!("{} files were skipped, the first is {}: {}", skipped.len(), one.path, one.reason),
+        [one, ..] => format!(
+            "{} files were skipped, the first is {}: {}",
+            skipped.len(),
+            one.path,
+            one.reason
+        ),
     };
-    Error::NotFound { what: "readable document in".into(), name: names.join(", "), hint }
+    Error::NotFound {
+        what: "readable document in".into(),
+        name: names.join(", "),
+        hint,
+    }
 }

@@ -29,7 +29,10 @@ pub struct Skipped {
 
 impl Skipped {
     pub(super) fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { path: path.into(), reason: reason.into() }
+        Self {
+            path: path.into(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -94,7 +97,14 @@ pub struct AskReport {
 }
 
 impl AskReport {
-    pub(super) fn new(question: &str, model: &str, answer: &Message, hits: &[Hit], skipped: Vec<Skipped>, indexed: Indexed) -> Self {
+    pub(super) fn new(
+        question: &str,
+        model: &str,
+        answer: &Message,
+        hits: &[Hit],
+        skipped: Vec<Skipped>,
+        indexed: Indexed,
+    ) -> Self {
         let mut citations: Vec<Citation> = Vec::new();
         let mut claims: Vec<Claim> = Vec::new();
         for part in &answer.parts {
@@ -104,13 +114,19 @@ impl AskReport {
             }
             let mut numbers = Vec::new();
             for citation in &text.citations {
-                let number = citations.iter().position(|known| known == citation).unwrap_or_else(|| {
-                    citations.push(citation.clone());
-                    citations.len() - 1
-                });
+                let number = citations
+                    .iter()
+                    .position(|known| known == citation)
+                    .unwrap_or_else(|| {
+                        citations.push(citation.clone());
+                        citations.len() - 1
+                    });
                 numbers.push(number + 1);
             }
-            claims.push(Claim { text: text.text.trim().to_owned(), citations: numbers });
+            claims.push(Claim {
+                text: text.text.trim().to_owned(),
+                citations: numbers,
+            });
         }
         let found = hits.iter().enumerate().map(|(place, hit)| Found {
             rank: place + 1,
@@ -145,7 +161,11 @@ impl AskReport {
             .answer
             .iter()
             .map(|claim| {
-                let marks: String = claim.citations.iter().map(|number| format!(" [{number}]")).collect();
+                let marks: String = claim
+                    .citations
+                    .iter()
+                    .map(|number| format!(" [{number}]"))
+                    .collect();
                 format!("{}{marks}", one_line(&claim.text, usize::MAX))
             })
             .collect();
@@ -155,7 +175,12 @@ impl AskReport {
         }
         for (place, citation) in self.citations.iter().enumerate() {
             let quote = one_line(&citation.quote, usize::MAX);
-            wrap(&mut text, &format!("[{}] {}: “{quote}”", place + 1, citation.place()), "  ", "      ");
+            wrap(
+                &mut text,
+                &format!("[{}] {}: “{quote}”", place + 1, citation.place()),
+                "  ",
+                "      ",
+            );
         }
         if self.is_found {
             text.push_str("\nHits\n");
@@ -180,7 +205,9 @@ impl AskReport {
 fn place_of(hit: &Hit) -> String {
     let words = hit.chunk.text.trim_start();
     let start = hit.chunk.text.len() - words.len();
-    hit.chunk.cite(start..start).map_or_else(|_| hit.chunk.document_id.clone(), |citation| citation.place())
+    hit.chunk
+        .cite(start..start)
+        .map_or_else(|_| hit.chunk.document_id.clone(), |citation| citation.place())
 }
 
 /// White space folded, cut at so many signs.
@@ -223,14 +250,24 @@ mod tests {
     fn report(answer: &Message) -> AskReport {
         let document = Document::new("a.md", "Cats sleep. \u{1b}[31mDogs walk.");
         let chunk = Chunk::of(&document, 0, 0..document.text.len()).expect("whole");
-        AskReport::new("?", "extractive", answer, &[Hit::new(chunk, 0.5, Explanation::default())], Vec::new(), Indexed::default())
+        AskReport::new(
+            "?",
+            "extractive",
+            answer,
+            &[Hit::new(chunk, 0.5, Explanation::default())],
+            Vec::new(),
+            Indexed::default(),
+        )
     }
 
     #[test]
     fn a_claim_names_its_source_and_the_same_source_is_listed_once() {
         let document = Document::new("a.md", "Cats sleep all day.");
         let chunk = Chunk::of(&document, 0, 0..document.text.len()).expect("whole");
-        let mut parts = vec![Part::text("Cats sleep.", Origin::Model), Part::text(" All day.", Origin::Model)];
+        let mut parts = vec![
+            Part::text("Cats sleep.", Origin::Model),
+            Part::text(" All day.", Origin::Model),
+        ];
         for part in &mut parts {
             if let Part::Text(text) = part {
                 text.citations.push(chunk.cite(0..19).expect("whole"));
@@ -239,7 +276,10 @@ mod tests {
         let report = report(&Message::new(Role::Assistant, parts));
         assert_eq!((report.citations.len(), report.is_found), (1, true));
         let text = report.to_text();
-        assert!(text.starts_with("Cats sleep. [1] All day. [1]\n\n  [1] a.md: “Cats sleep all day.”\n"), "{text}");
+        assert!(
+            text.starts_with("Cats sleep. [1] All day. [1]\n\n  [1] a.md: “Cats sleep all day.”\n"),
+            "{text}"
+        );
     }
 
     #[test]

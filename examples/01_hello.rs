@@ -8,9 +8,16 @@ use stepwell::{prelude::*, providers::Scripted};
 #[tokio::main]
 async fn main() -> Result<()> {
     let model = Scripted::new().say("A ledger is a book that only grows.");
-    let request = ChatRequest::new([Message::system("Answer in one sentence."), Message::user("What is a ledger?")]);
+    let request = ChatRequest::new([
+        Message::system("Answer in one sentence."),
+        Message::user("What is a ledger?"),
+    ]);
     let answer = model.chat(request).await?;
     println!("{}", answer.text());
-    println!("finished: {:?}, tokens: {}", answer.finish_reason, answer.usage.total());
+    println!(
+        "finished: {:?}, tokens: {}",
+        answer.finish_reason,
+        answer.usage.total()
+    );
     Ok(())
 }

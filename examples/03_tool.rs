@@ -15,7 +15,9 @@ async fn temperature(
     match city.as_str() {
         "Oslo" => Ok(-3.5),
         "Cairo" => Ok(31.0),
-        _ => Err(ToolError::Retry(format!("no station in `{city}`; try Oslo or Cairo"))),
+        _ => Err(ToolError::Retry(format!(
+            "no station in `{city}`; try Oslo or Cairo"
+        ))),
     }
 }
 
@@ -29,7 +31,11 @@ async fn main() -> Result<()> {
     let agent = Agent::new(Arc::new(model)).tool(temperature).build()?;
     let result = agent.run("How cold is it in Oslo?").await?;
     for message in &result.messages {
-        println!("{:?}: {}", message.role, serde_json::to_string(&message.parts).map_err(Error::host)?);
+        println!(
+            "{:?}: {}",
+            message.role,
+            serde_json::to_string(&message.parts).map_err(Error::host)?
+        );
     }
     println!("{}", result.text());
     Ok(())
