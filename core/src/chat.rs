@@ -278,7 +278,7 @@ impl RateLimit {
 }
 
 /// A whole answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ChatResponse {
     /// What the model said, parts in order.
@@ -337,6 +337,21 @@ impl ChatResponse {
     /// Its words.
     pub fn text(&self) -> String {
         self.message.text()
+    }
+}
+
+/// `Debug` tells sizes, never words: a truncated stream carries its answer inside an error.
+impl Debug for ChatResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChatResponse")
+            .field("provider", &self.provider)
+            .field("model", &self.model)
+            .field("id", &self.id)
+            .field("request_id", &self.request_id)
+            .field("parts", &self.message.parts.len())
+            .field("finish_reason", &self.finish_reason)
+            .field("usage", &self.usage)
+            .finish_non_exhaustive()
     }
 }
 
