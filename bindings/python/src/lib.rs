@@ -1,1 +1,37 @@
-//! stepwell
+//! `stepwell._native`: the engine as Python's private module. The public layer is `python/stepwell`.
+//!
+//! Here values are converted, calls made and errors mapped; there is no logic of the engine's own kind.
+
+mod bridge;
+mod caller;
+mod chat;
+mod convert;
+mod error;
+mod rag;
+mod runtime;
+mod stream;
+mod tool;
+
+use pyo3::prelude::*;
+
+/// The engine. Private: use the package `stepwell`.
+#[pymodule(gil_used = false)]
+mod _native {
+    #[pymodule_export]
+    use super::bridge::{LoopBridge, current_bridge};
+    #[pymodule_export]
+    use super::chat::{NativeModel, NativeScript};
+    #[pymodule_export]
+    use super::rag::{NativeCollection, NativeEmbedder};
+    #[pymodule_export]
+    use super::runtime::{after_fork_in_child, after_fork_in_parent, before_fork, shutdown};
+    #[pymodule_export]
+    use super::stream::NativeStream;
+    #[pymodule_export]
+    use super::tool::{NativeTool, NativeToolContext};
+
+    /// The version of the engine.
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)] // Python's own name for it
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,104 @@
+//! Errors across the border: engine → Python class by code, Python exception → engine and back as the same object.
+
+use crate::convert::{intern_import, json_to_py, serde_to_py};
+use pyo3::{prelude::*, types::PyDict};
+use std::{error::Error as StdError, fmt};
+use stepwell::Error;
+
+/// A Python exception on its way through the engine. Its words are read once, where the GIL is held anyway.
+#[derive(Debug)]
+pub(crate) struct Raised {
+    error: PyErr,
+    message: String,
+}
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Raised {}
+
+/// What Python code raised, as an error of the engine. A cancelled task is a cancelled call.
+pub(crate) fn raised(py: Python<'_>, error: PyErr) -> Error {
+    let cancelled = intern_import!(py, "asyncio", "CancelledError");
+    if cancelled.is_ok_and(|class| error.is_instance(py, class)) {
+        return Error::Cancelled;
+    }
+    let message = error.to_string();
+    Error::host(Raised { error, message })
+}
+
+/// The Python exception inside an engine error, however deep: the very object that was raised.
+fn original(py: Python<'_>, error: &Error) -> Option<PyErr> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(raised) = error.downcast_ref::<Raised>() {
+            return Some(raised.error.clone_ref(py));
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The engine's error as the exception Python code is to see.
+pub(crate) fn to_pyerr(py: Python<'_>, error: &Error) -> PyErr {
+    original(py, error).unwrap_or_else(|| build(py, error).unwrap_or_else(|failure| failure))
+}
+
+/// The same for a call that somebody awaits: there, cancelled is asyncio's own word.
+pub(crate) fn to_pyerr_async(py: Python<'_>, error: &Error) -> PyErr {
+    if matches!(error, Error::Cancelled)
+        && let Ok(class) = intern_import!(py, "asyncio", "CancelledError")
+        && let Ok(instance) = class.call0()
+    {
+        return PyErr::from_value(instance);
+    }
+    to_pyerr(py, error)
+}
+
+fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
+    let facts = PyDict::new(py);
+    facts.set_item("retryable", error.is_retryable())?;
+    facts.set_item(
+        "retry_after",
+        error.retry_after().map(|wait| wait.as_secs_f64()),
+    )?;
+    if let Some(failure) = error.vendor_failure() {
+        facts.set_item("provider", &failure.provider)?;
+        facts.set_item("status", failure.status)?;
+        facts.set_item("kind", failure.kind.as_deref())?;
+        facts.set_item("request_id", failure.request_id.as_deref())?;
+        facts.set_item("vendor_message", failure.message.as_deref())?;
+    }
+    match error {
+        Error::StreamTruncated { partial, .. } => facts.set_item("partial", serde_to_py(py, partial)?)?,
+        Error::InvalidGraph { faults } => facts.set_item("faults", faults)?,
+        Error::Io { source, .. } => facts.set_item("errno", source.raw_os_error())?,
+        _ => {}
+    }
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    facts.set_item("causes", causes)?;
+    let make = intern_import!(py, "stepwell._errors", "from_code")?;
+    let exception = make.call1((error.code(), error.to_string(), facts))?;
+    Ok(PyErr::from_value(exception))
+}
+
+/// What to do with a failed conversion of engine data: it is our fault, and said so.
+pub(crate) fn unreadable(what: &str, error: &serde_json::Error) -> Error {
+    Error::invalid(what, error.to_string())
+}
+
+/// The facts of an error as JSON-like Python data, for events that carry one.
+pub(crate) fn describe<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
+    json_to_py(
+        py,
+        &serde_json::json!({ "code": error.code(), "message": error.to_string(), "retryable": error.is_retryable() }),
+    )
+}

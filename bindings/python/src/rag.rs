@@ -1,0 +1,491 @@
+//! Collections: open, add with progress, search, delete; and the embedder in process.
+
+use crate::{
+    bridge::Job,
+    caller::Caller,
+    convert::{json_to_py, py_to_serde, serde_to_py},
+    error::{to_pyerr, to_pyerr_async},
+    runtime::Born,
+};
+use pyo3::{IntoPyObjectExt, prelude::*};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+use stepwell::{
+    Cancel, Document, Embedder, Error, Filter, HeuristicTokens, Query, Result, Scope,
+    providers::MiniLm,
+    rag::{
+        AddEvent, AddOptions, AddProgress, AddReport, ChunkOptions, Chunker, Chunking, Collection, Fusion,
+        Language, SkipReason, WholeDocuments,
+    },
+};
+
+/// An embedder of the engine.
+#[pyclass(frozen, name = "Embedder")]
+pub(crate) struct NativeEmbedder {
+    pub(crate) embedder: Arc<dyn Embedder>,
+    born: Born,
+}
+
+impl NativeEmbedder {
+    /// The embedder, where its threads are still there.
+    pub(crate) fn get(&self) -> Result<Arc<dyn Embedder>> {
+        self.born.check("embedder")?;
+        Ok(Arc::clone(&self.embedder))
+    }
+}
+
+#[pymethods]
+impl NativeEmbedder {
+    /// all-MiniLM-L6-v2 in process; its weights are in this library.
+    #[staticmethod]
+    #[pyo3(signature = (threads=None))]
+    fn minilm(py: Python<'_>, threads: Option<std::num::NonZeroUsize>) -> PyResult<Self> {
+        let made = py.detach(|| threads.map_or_else(MiniLm::new, MiniLm::with_threads));
+        Ok(Self {
+            embedder: Arc::new(made.map_err(|error| to_pyerr(py, &error))?),
+            born: Born::now(),
+        })
+    }
+
+    #[getter]
+    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        serde_to_py(py, self.embedder.info())
+    }
+
+    #[getter]
+    fn fingerprint(&self) -> String {
+        self.embedder.info().fingerprint()
+    }
+
+    fn embed<'py>(&self, py: Python<'py>, texts: Vec<String>, is_query: bool) -> PyResult<Bound<'py, PyAny>> {
+        let embedder = self.get().map_err(|error| to_pyerr(py, &error))?;
+        let (_, bridge) = Caller::on_loop(py)?;
+        bridge.spawn(py, embed(embedder, texts, is_query), |py, rows| {
+            rows.into_py_any(py)
+        })
+    }
+
+    fn embed_sync(&self, py: Python<'_>, texts: Vec<String>, is_query: bool) -> PyResult<Vec<Vec<f32>>> {
+        let embedder = self.get().map_err(|error| to_pyerr(py, &error))?;
+        let (_, desk) = Caller::on_thread(py)?;
+        desk.block_on(py, embed(embedder, texts, is_query))
+    }
+}
+
+async fn embed(embedder: Arc<dyn Embedder>, texts: Vec<String>, is_query: bool) -> Result<Vec<Vec<f32>>> {
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let kind = if is_query {
+        stepwell::EmbedKind::Query
+    } else {
+        stepwell::EmbedKind::Document
+    };
+    let made = embedder.embed(&texts, kind).await?;
+    Ok(made.rows().map(<[f32]>::to_vec).collect())
+}
+
+/// The settings a Python caller may name.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    tenant: Option<String>,
+    actor: Option<String>,
+    language: Option<String>,
+    codes_only: Option<bool>,
+    fusion: Option<FusionName>,
+    chunks: Option<ChunkSettings>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum FusionName {
+    ZScore { weight: f32 },
+    MinMax { weight: f32 },
+    ReciprocalRank { k: f32 },
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ChunkSettings {
+    /// Each document is one chunk.
+    whole: bool,
+    max_tokens: Option<usize>,
+    overlap_tokens: Option<usize>,
+    header_tokens: Option<usize>,
+}
+
+/// Whose data: the one tenant of a program that has no others where none is named.
+pub(crate) fn scope_of(tenant: Option<String>, actor: Option<String>) -> Result<Scope> {
+    let scope = tenant.map_or_else(|| Ok(Scope::local()), Scope::new)?;
+    Ok(match actor {
+        Some(actor) => scope.with_actor(actor),
+        None => scope,
+    })
+}
+
+fn chunker(settings: Option<ChunkSettings>, embedder: Option<&Arc<dyn Embedder>>) -> Result<Arc<dyn Chunking>> {
+    let settings = settings.unwrap_or_default();
+    if settings.whole {
+        return Ok(Arc::new(WholeDocuments));
+    }
+    let mut options = embedder.map_or_else(ChunkOptions::new, |embedder| {
+        ChunkOptions::for_embedder(embedder.info())
+    });
+    if let Some(tokens) = settings.max_tokens {
+        options = options.with_max_tokens(tokens);
+    }
+    if let Some(tokens) = settings.overlap_tokens {
+        options = options.with_overlap_tokens(tokens);
+    }
+    if let Some(tokens) = settings.header_tokens {
+        options = options.with_header_tokens(tokens);
+    }
+    let counter = embedder.map_or_else(
+        || Arc::new(HeuristicTokens) as Arc<dyn stepwell::TokenCounter>,
+        |embedder| embedder.tokens(),
+    );
+    Ok(Arc::new(Chunker::new(options, counter)?))
+}
+
+async fn open(
+    path: Option<PathBuf>,
+    embedder: Option<Arc<dyn Embedder>>,
+    settings: Settings,
+) -> Result<Collection> {
+    let mut builder = path.map_or_else(Collection::in_memory, Collection::open);
+    builder = builder
+        .scope(scope_of(settings.tenant, settings.actor)?)
+        .chunker(chunker(settings.chunks, embedder.as_ref())?);
+    if let Some(name) = settings.language {
+        let language = Language::from_name(&name).ok_or_else(|| Error::NotFound {
+            what: "language".into(),
+            name,
+            hint: "use an English name in lower case, such as `german`, or `neutral`".into(),
+        })?;
+        builder = builder.language(language);
+    }
+    if let Some(codes_only) = settings.codes_only {
+        builder = builder.codes_only(codes_only);
+    }
+    builder = match settings.fusion {
+        Some(FusionName::ZScore { weight }) => builder.fusion(Fusion::ZScore { weight }),
+        Some(FusionName::MinMax { weight }) => builder.fusion(Fusion::MinMax { weight }),
+        Some(FusionName::ReciprocalRank { k }) => builder.fusion(Fusion::ReciprocalRank { k }),
+        None => builder,
+    };
+    if let Some(embedder) = embedder {
+        builder = builder.embedder(embedder);
+    }
+    builder.build().await
+}
+
+/// What a Python progress callback raised: it stops the `add`, and the caller gets it.
+type Thrown = Arc<Mutex<Option<PyErr>>>;
+
+fn taken(thrown: &Thrown) -> Option<PyErr> {
+    thrown.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Calls a Python function with each event, where the caller waits.
+struct Watcher {
+    caller: Arc<Caller>,
+    callback: Arc<Py<PyAny>>,
+    thrown: Thrown,
+    cancel: Cancel,
+}
+
+impl Watcher {
+    fn see(&self, event: Value) {
+        if self.cancel.is_cancelled() {
+            return;
+        }
+        let (callback, thrown, cancel) = (
+            Arc::clone(&self.callback),
+            Arc::clone(&self.thrown),
+            self.cancel.clone(),
+        );
+        let context = self.caller.context();
+        let job: Job = Box::new(move |py| {
+            if cancel.is_cancelled() {
+                return;
+            }
+            let call = || -> PyResult<()> {
+                let context = context.bind(py).call_method0("copy")?;
+                context.call_method1("run", (callback.bind(py), json_to_py(py, &event)?))?;
+                Ok(())
+            };
+            if let Err(error) = call() {
+                *thrown.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                cancel.cancel();
+            }
+        });
+        self.caller.post(job);
+    }
+}
+
+fn progress_json(progress: &AddProgress) -> Value {
+    json!({
+        "type": "progress",
+        "documents_total": progress.documents_total,
+        "documents_done": progress.documents_done,
+        "documents_added": progress.documents_added,
+        "documents_updated": progress.documents_updated,
+        "documents_unchanged": progress.documents_unchanged,
+        "documents_skipped": progress.documents_skipped,
+        "chunks": progress.chunks,
+        "tokens": progress.tokens,
+        "commits": progress.commits,
+    })
+}
+
+fn skipped_json(document_id: &str, reason: SkipReason) -> Value {
+    let word = match reason {
+        SkipReason::Unchanged => "unchanged",
+        SkipReason::Empty => "empty",
+        SkipReason::Replaced => "replaced",
+        other => other.as_str(),
+    };
+    json!({ "type": "skipped", "document_id": document_id, "reason": word })
+}
+
+fn event_json(event: &AddEvent) -> Option<Value> {
+    match event {
+        AddEvent::Progress(progress) => Some(progress_json(progress)),
+        AddEvent::Skipped { document_id, reason } => Some(skipped_json(document_id, *reason)),
+        _ => None,
+    }
+}
+
+fn report_json(report: &AddReport) -> Value {
+    json!({
+        "progress": progress_json(&report.progress),
+        "skipped": report.skipped.iter().map(|(id, reason)| skipped_json(id, *reason)).collect::<Vec<_>>(),
+    })
+}
+
+/// The settings of one `add`.
+struct Adding {
+    options: AddOptions,
+    thrown: Thrown,
+}
+
+impl Adding {
+    fn new(caller: &Arc<Caller>, progress: Option<Py<PyAny>>, chunks_per_commit: Option<usize>) -> Self {
+        let (thrown, cancel) = (Thrown::default(), Cancel::new());
+        let mut options = AddOptions::new().cancel(cancel.clone());
+        if let Some(chunks) = chunks_per_commit {
+            options = options.chunks_per_commit(chunks);
+        }
+        if let Some(callback) = progress {
+            let watcher = Watcher {
+                caller: Arc::clone(caller),
+                callback: Arc::new(callback),
+                thrown: Arc::clone(&thrown),
+                cancel,
+            };
+            options = options.progress(move |event| {
+                if let Some(event) = event_json(event) {
+                    watcher.see(event);
+                }
+            });
+        }
+        Self { options, thrown }
+    }
+}
+
+/// A collection of documents.
+#[pyclass(frozen, name = "Collection")]
+pub(crate) struct NativeCollection {
+    collection: Collection,
+    born: Born,
+}
+
+impl NativeCollection {
+    fn new(collection: Collection) -> Self {
+        Self {
+            collection,
+            born: Born::now(),
+        }
+    }
+
+    /// The collection, where its threads are still there.
+    pub(crate) fn get(&self, py: Python<'_>) -> PyResult<Collection> {
+        self.born
+            .check("collection")
+            .map_err(|error| to_pyerr(py, &error))?;
+        Ok(self.collection.clone())
+    }
+}
+
+/// Everything a call needs, read from Python's arguments.
+fn opening(
+    path: Option<PathBuf>,
+    embedder: Option<&Bound<'_, NativeEmbedder>>,
+    settings: &Bound<'_, PyAny>,
+) -> Result<impl Future<Output = Result<Collection>> + Send + 'static + use<>> {
+    let settings: Settings = py_to_serde("collection settings", settings)?;
+    let embedder = embedder.map(|embedder| embedder.get().get()).transpose()?;
+    Ok(open(path, embedder, settings))
+}
+
+/// One question of a collection that changes nothing, or a simple change: named by a word, answered with JSON.
+async fn ask(collection: Collection, what: Ask) -> Result<Value> {
+    Ok(match what {
+        Ask::Search(query) => serde_json::to_value(collection.search(&query).await?)
+            .map_err(|error| Error::internal(format!("a hit is no JSON: {error}")))?,
+        Ask::Count(filter) => json!(collection.count(filter.as_ref()).await?),
+        Ask::Delete(ids) => json!(collection.delete(ids).await?),
+        Ask::DeleteWhere(filter) => json!(collection.delete_where(&filter).await?),
+        Ask::Documents => {
+            let entries = collection.documents().await?;
+            entries
+                .into_iter()
+                .map(|entry| json!({ "id": entry.id, "content_hash": entry.content_hash, "chunks": entry.chunks }))
+                .collect()
+        }
+        Ask::Stats => {
+            let stats = collection.stats().await?;
+            json!({
+                "documents": stats.documents,
+                "chunks": stats.chunks,
+                "segments": stats.segments,
+                "deleted_chunks": stats.deleted_chunks,
+                "vectors": stats.vectors,
+                "bytes": stats.bytes,
+                "vector_bytes": stats.vector_bytes,
+                "embedder": stats.embedder,
+                "dimension": stats.dimension,
+            })
+        }
+        Ask::Compact => {
+            collection.compact().await?;
+            Value::Null
+        }
+        Ask::Verify => {
+            collection.verify().await?;
+            Value::Null
+        }
+    })
+}
+
+/// What can be asked of a collection.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ask {
+    Search(Query),
+    Count(Option<Filter>),
+    Delete(Vec<String>),
+    DeleteWhere(Filter),
+    Documents,
+    Stats,
+    Compact,
+    Verify,
+}
+
+#[pymethods]
+impl NativeCollection {
+    #[staticmethod]
+    fn open<'py>(
+        py: Python<'py>,
+        path: Option<PathBuf>,
+        embedder: Option<&Bound<'py, NativeEmbedder>>,
+        settings: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let opening = opening(path, embedder, settings).map_err(|error| to_pyerr(py, &error))?;
+        let (_, bridge) = Caller::on_loop(py)?;
+        bridge.spawn(py, opening, |py, collection| {
+            Self::new(collection).into_py_any(py)
+        })
+    }
+
+    #[staticmethod]
+    fn open_sync(
+        py: Python<'_>,
+        path: Option<PathBuf>,
+        embedder: Option<&Bound<'_, NativeEmbedder>>,
+        settings: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let opening = opening(path, embedder, settings).map_err(|error| to_pyerr(py, &error))?;
+        let (_, desk) = Caller::on_thread(py)?;
+        desk.block_on(py, opening).map(Self::new)
+    }
+
+    /// The same collection as another tenant sees it.
+    fn scoped(&self, py: Python<'_>, tenant: String, actor: Option<String>) -> PyResult<Self> {
+        let scope = scope_of(Some(tenant), actor).map_err(|error| to_pyerr(py, &error))?;
+        Ok(Self {
+            collection: self.collection.scoped(scope),
+            born: self.born,
+        })
+    }
+
+    #[getter]
+    fn tenant(&self) -> &str {
+        self.collection.scope().tenant()
+    }
+
+    fn add<'py>(
+        &self,
+        py: Python<'py>,
+        documents: &Bound<'py, PyAny>,
+        progress: Option<Py<PyAny>>,
+        chunks_per_commit: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let collection = self.get(py)?;
+        let documents: Vec<Document> =
+            py_to_serde("documents", documents).map_err(|error| to_pyerr(py, &error))?;
+        let (caller, bridge) = Caller::on_loop(py)?;
+        let Adding { options, thrown } = Adding::new(&caller, progress, chunks_per_commit);
+        let adding = async move { Ok(collection.add_with(documents, options).await) };
+        bridge.spawn(py, adding, move |py, result| {
+            if let Some(error) = taken(&thrown) {
+                return Err(error);
+            }
+            let report = result.map_err(|error| to_pyerr_async(py, &error))?;
+            json_to_py(py, &report_json(&report)).map(Bound::unbind)
+        })
+    }
+
+    fn add_sync<'py>(
+        &self,
+        py: Python<'py>,
+        documents: &Bound<'py, PyAny>,
+        progress: Option<Py<PyAny>>,
+        chunks_per_commit: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let collection = self.get(py)?;
+        let documents: Vec<Document> =
+            py_to_serde("documents", documents).map_err(|error| to_pyerr(py, &error))?;
+        let (caller, desk) = Caller::on_thread(py)?;
+        let Adding { options, thrown } = Adding::new(&caller, progress, chunks_per_commit);
+        let adding = async move { Ok(collection.add_with(documents, options).await) };
+        let result = desk.block_on(py, adding)?;
+        if let Some(error) = taken(&thrown) {
+            return Err(error);
+        }
+        let report = result.map_err(|error| to_pyerr(py, &error))?;
+        json_to_py(py, &report_json(&report))
+    }
+
+    /// Asks it something: `{"search": query}`, `{"count": filter}`, `"documents"` …
+    fn ask<'py>(&self, py: Python<'py>, what: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let collection = self.get(py)?;
+        let what: Ask = py_to_serde("query", what).map_err(|error| to_pyerr(py, &error))?;
+        let (_, bridge) = Caller::on_loop(py)?;
+        bridge.spawn(py, ask(collection, what), |py, value| {
+            json_to_py(py, &value).map(Bound::unbind)
+        })
+    }
+
+    /// The blocking twin of `ask`.
+    fn ask_sync<'py>(&self, py: Python<'py>, what: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let collection = self.get(py)?;
+        let what: Ask = py_to_serde("query", what).map_err(|error| to_pyerr(py, &error))?;
+        let (_, desk) = Caller::on_thread(py)?;
+        let value = desk.block_on(py, ask(collection, what))?;
+        json_to_py(py, &value)
+    }
+}

@@ -1,0 +1,283 @@
+//! Python functions as tools. The Python layer reads the signature and wraps the function; here it becomes a
+//! [`DynTool`] of the engine, bound anew for every run to the caller's loop and context.
+
+use crate::{
+    caller::{Caller, Function},
+    convert::{intern_import, json_to_py, py_to_json, py_to_serde, serde_to_py},
+    error::to_pyerr,
+};
+use async_trait::async_trait;
+use pyo3::{IntoPyObjectExt, prelude::*, types::PyTuple};
+use serde::Deserialize;
+use serde_json::Value;
+use std::{fmt, sync::Arc, time::Duration};
+use stepwell::{
+    DynTool, Effect, Error, Origin, Result, Risk, Schema, Scope, ToolContext, ToolError, ToolOptions, ToolOutput,
+    ToolSpec,
+};
+
+/// The options a Python tool may name.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    effect: Effect,
+    risk: Risk,
+    timeout: Option<f64>,
+    parallel: Option<bool>,
+    origin: Option<Origin>,
+}
+
+/// A number of seconds from Python as a duration.
+pub(crate) fn seconds(what: &str, seconds: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| Error::invalid(what, "give a number of seconds, 0 or more"))
+}
+
+#[derive(Clone)]
+struct Face {
+    spec: ToolSpec,
+    options: ToolOptions,
+    schema: Schema,
+}
+
+/// A tool made of a Python function.
+#[pyclass(frozen, name = "Tool")]
+pub(crate) struct NativeTool {
+    face: Face,
+    function: Function,
+}
+
+#[pymethods]
+impl NativeTool {
+    /// `function(arguments, context)` answers `(door, value)`; `door` is `ok`, `retry` or `failed`.
+    #[new]
+    fn new(
+        py: Python<'_>,
+        name: String,
+        description: String,
+        parameters: &Bound<'_, PyAny>,
+        function: Py<PyAny>,
+        is_async: bool,
+        options: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let face = || -> Result<Face> {
+            let schema = Schema::from_value(py_to_json(parameters)?)?;
+            let given: Options = py_to_serde("tool options", options)?;
+            let mut options = ToolOptions::default()
+                .effect(given.effect)
+                .risk(given.risk)
+                .parallel(given.parallel.unwrap_or(true))
+                .origin(given.origin.unwrap_or(Origin::Tool));
+            if let Some(timeout) = given.timeout {
+                options = options.timeout(seconds("timeout", timeout)?);
+            }
+            Ok(Face {
+                spec: ToolSpec::new(name, description, &schema)?,
+                options,
+                schema,
+            })
+        };
+        Ok(Self {
+            face: face().map_err(|error| to_pyerr(py, &error))?,
+            function: Function {
+                callable: Arc::new(function),
+                is_async,
+            },
+        })
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.face.spec.name
+    }
+
+    #[getter]
+    fn description(&self) -> &str {
+        &self.face.spec.description
+    }
+
+    #[getter]
+    fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        json_to_py(py, &self.face.spec.parameters)
+    }
+
+    /// Calls it as a runner does: arguments checked, answer as parts.
+    fn call<'py>(&self, py: Python<'py>, arguments: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let arguments = py_to_json(arguments).map_err(|error| to_pyerr(py, &error))?;
+        let (caller, bridge) = Caller::on_loop(py)?;
+        let tool = self.bind(&caller);
+        bridge.spawn(py, async move { Ok(call_alone(tool, arguments).await) }, show_output)
+    }
+
+    /// The blocking twin of `call`.
+    fn call_sync(&self, py: Python<'_>, arguments: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let arguments = py_to_json(arguments).map_err(|error| to_pyerr(py, &error))?;
+        let (caller, desk) = Caller::on_thread(py)?;
+        let tool = self.bind(&caller);
+        let output = desk.block_on(py, async move { Ok(call_alone(tool, arguments).await) })?;
+        show_output(py, output)
+    }
+}
+
+/// A call outside of any run, with the checks a runner makes.
+async fn call_alone(tool: Arc<dyn DynTool>, arguments: Value) -> Result<ToolOutput, ToolError> {
+    if let Err(violations) = tool.schema().check(&arguments) {
+        let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
+        return Err(ToolError::Retry(told.join("; ")));
+    }
+    // No run and no model gave this call an id.
+    let cx = ToolContext::new("alone", "alone", Scope::local());
+    tool.call(arguments, &cx).await
+}
+
+/// The parts, or the exception of the door.
+fn show_output(py: Python<'_>, output: Result<ToolOutput, ToolError>) -> PyResult<Py<PyAny>> {
+    let raise = |class: PyResult<&Bound<'_, PyAny>>, message: String| match class
+        .and_then(|class| class.call1((message,)))
+    {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    };
+    match output {
+        Ok(output) => serde_to_py(py, &output.parts).map(Bound::unbind),
+        Err(ToolError::Fatal(error)) => Err(to_pyerr(py, &error)),
+        Err(ToolError::Retry(message)) => Err(raise(
+            intern_import!(py, "stepwell._errors", "ToolRetry"),
+            message,
+        )),
+        Err(other) => Err(raise(
+            intern_import!(py, "stepwell._errors", "ToolFailed"),
+            other.to_string(),
+        )),
+    }
+}
+
+impl NativeTool {
+    /// The tool for the runs of one call.
+    pub(crate) fn bind(&self, caller: &Arc<Caller>) -> Arc<dyn DynTool> {
+        Arc::new(BoundTool {
+            face: self.face.clone(),
+            function: self.function.clone(),
+            caller: Arc::clone(caller),
+        })
+    }
+}
+
+struct BoundTool {
+    face: Face,
+    function: Function,
+    caller: Arc<Caller>,
+}
+
+impl fmt::Debug for BoundTool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PythonTool").field(&self.face.spec.name).finish()
+    }
+}
+
+/// The three doors, as the Python wrapper names them.
+enum Door {
+    Done(Value),
+    Retry(String),
+    Failed(String),
+}
+
+fn read_door(answer: &Bound<'_, PyAny>) -> Result<Door> {
+    let (door, value): (String, Bound<'_, PyAny>) = answer
+        .extract()
+        .map_err(|_| Error::internal("a tool wrapper did not answer with a door and a value"))?;
+    let said = || value.str().map_or_else(|_| String::new(), |text| text.to_string());
+    match door.as_str() {
+        "ok" => Ok(Door::Done(py_to_json(&value)?)),
+        "retry" => Ok(Door::Retry(said())),
+        "failed" => Ok(Door::Failed(said())),
+        _ => Err(Error::internal("a tool wrapper named an unknown door")),
+    }
+}
+
+#[async_trait]
+impl DynTool for BoundTool {
+    fn spec(&self) -> &ToolSpec {
+        &self.face.spec
+    }
+
+    fn options(&self) -> &ToolOptions {
+        &self.face.options
+    }
+
+    fn schema(&self) -> &Schema {
+        &self.face.schema
+    }
+
+    async fn call(&self, arguments: Value, cx: &ToolContext) -> Result<ToolOutput, ToolError> {
+        let context = NativeToolContext(cx.clone());
+        let show = move |py: Python<'_>| {
+            PyTuple::new(py, [json_to_py(py, &arguments)?, context.into_bound_py_any(py)?])
+                .map(|arguments| arguments.unbind())
+        };
+        let answer = self
+            .caller
+            .call(
+                &self.function,
+                move |py| Ok(show(py)?.into_bound(py)),
+                read_door,
+            )
+            .await;
+        match answer {
+            Ok(Door::Done(value)) => Ok(ToolOutput::json(&self.face.spec.name, value)),
+            Ok(Door::Retry(message)) => Err(ToolError::Retry(message)),
+            Ok(Door::Failed(message)) => Err(ToolError::Failed(message)),
+            // What else a Python tool raises stops the run, and its caller catches the very exception.
+            Err(error) => Err(ToolError::Fatal(error)),
+        }
+    }
+}
+
+/// The facts of one call, for a tool that asks for them.
+#[pyclass(frozen, name = "ToolContext")]
+pub(crate) struct NativeToolContext(ToolContext);
+
+#[pymethods]
+impl NativeToolContext {
+    #[getter]
+    fn call_id(&self) -> &str {
+        &self.0.call_id
+    }
+
+    #[getter]
+    fn run_id(&self) -> &str {
+        &self.0.run_id
+    }
+
+    #[getter]
+    fn tenant(&self) -> &str {
+        self.0.scope.tenant()
+    }
+
+    #[getter]
+    fn actor(&self) -> Option<&str> {
+        self.0.scope.actor()
+    }
+
+    #[getter]
+    fn idempotency_key(&self) -> &str {
+        &self.0.idempotency_key
+    }
+
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    #[getter]
+    fn is_cancelled(&self) -> bool {
+        self.0.cancel.is_cancelled()
+    }
+
+    /// Tells whoever watches the run how far this call is.
+    fn emit(&self, py: Python<'_>, progress: &Bound<'_, PyAny>) -> PyResult<()> {
+        let progress = py_to_json(progress).map_err(|error| to_pyerr(py, &error))?;
+        self.0.emit(progress);
+        Ok(())
+    }
+}
