@@ -485,7 +485,7 @@ fn known(facts: &mut Facts, tenant: &str, operation: &Operation, now: u64) -> St
                 created: run.created,
                 ..Run::default()
             };
-            copy.records = run.records.clone();
+            copy.records.clone_from(&run.records);
             copy.records
                 .retain(|record| up_to.is_none_or(|end| record.0 <= end));
             let Some((last, updated, _)) = copy.records.last().cloned() else {

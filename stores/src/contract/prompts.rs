@@ -117,6 +117,10 @@ async fn tenants_stay_apart(store: &dyn PromptStore) {
         "their version",
     );
     assert_eq!(put(store, &ours, "same", "ours", true).await, 1);
+    let list = walk!(5, |page| store.versions(&ours, "same", page.clone()));
+    assert_eq!((list.len(), list[0].body.as_str()), (1, "ours"));
+    let found = store.get(&ours, "same", 1).await.expect("reads");
+    assert_eq!(found.expect("there").body, "ours");
     put(store, &theirs, "only theirs", "x", true).await;
     assert_eq!(walk!(5, |page| store.keys(&ours, page.clone())), ["same"]);
     assert!(store.delete(&ours, "same").await.expect("deletes"));

@@ -152,6 +152,8 @@ async fn tenants_stay_apart(ledger: &dyn UsageLedger) {
     record(ledger, &theirs, row("same", 1, 50)).await;
     let total = &totals(ledger, &theirs, UsageGroup::None).await[0];
     assert_eq!(total.usage.input_tokens, Some(50), "an id is the tenant's own");
+    let list = walk!(5, |page| ledger.rows(&ours, 0, 9, page.clone()));
+    assert_eq!((list.len(), list[0].usage.input_tokens), (1, Some(1)));
     assert_eq!(ledger.prune(&ours, u64::MAX).await.expect("prunes"), 1);
     assert_eq!(totals(ledger, &theirs, UsageGroup::None).await[0].calls, 1);
 }
