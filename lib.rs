@@ -9,10 +9,11 @@
 //! ```
 
 pub use stepwell_core::*;
-pub use stepwell_macros::tool;
+pub use stepwell_macros::{State, tool};
 
 #[cfg(feature = "ask")]
 pub mod ask;
+pub mod prelude;
 
 /// Model vendors and offline models.
 pub mod providers {
@@ -32,4 +33,17 @@ pub mod rag {
 /// The storage contracts in memory and SQLite.
 pub mod stores {
     pub use stepwell_stores::*;
+}
+
+/// A model by name: `vendor/model` with its key from the environment, or `extractive`, which needs none.
+///
+/// # Errors
+/// `not_found` for an unknown vendor, `missing_key` where the vendor's key is not set.
+pub fn model(name: &str) -> Result<std::sync::Arc<dyn ChatModel>> {
+    #[cfg(feature = "minilm")]
+    if name == "extractive" {
+        let embedder = std::sync::Arc::new(providers::MiniLm::new()?);
+        return Ok(std::sync::Arc::new(providers::Extractive::new().embedder(embedder)));
+    }
+    providers::model(name)
 }

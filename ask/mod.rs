@@ -12,13 +12,13 @@ pub use report::{AskReport, Claim, Found, Indexed, Skipped};
 use crate::{
     agent::{Agent, retriever_tool},
     providers::{Extractive, MiniLm, cite_marks},
-    rag::{Collection, SyncEvent, SyncOptions, sync},
+    rag::{Collection, SyncEvent, SyncOptions},
 };
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
-use stepwell_core::{Cancel, ChatModel, Error, Hit, Message, Part, Query, Result, Role};
+use stepwell_core::{Cancel, ChatModel, Error, Message, Query, Result};
 
 /// What a model that reasons is told; the offline one quotes by nature.
 const INSTRUCTIONS: &str = "Answer the question from the documents alone. Search them first, again with other words if needed. \
@@ -102,17 +102,13 @@ impl Ask {
             None => default_index(&self.paths)?,
         };
         let collection = Collection::open(folder).embedder(embedder).build().await?;
-        let synced = sync(
-            &collection,
-            &self.paths,
-            SyncOptions::new().progress(progress).cancel(self.cancel.clone()),
-        )
-        .await?;
+        let options = SyncOptions::new().progress(progress).cancel(self.cancel.clone());
+        let synced = collection.sync(self.paths.clone(), options).await?;
         let stats = collection.stats().await?;
         let skipped: Vec<Skipped> = synced
             .skipped
             .iter()
-            .map(|file| Skipped::new(&file.path, &file.reason))
+            .map(|file| Skipped::new(&file.uri, &file.reason))
             .collect();
         if stats.documents == 0 {
             return Err(nothing_readable(&self.paths, &skipped));
@@ -120,10 +116,10 @@ impl Ask {
         let indexed = Indexed {
             documents: stats.documents,
             chunks: stats.chunks,
-            added: synced.added,
-            updated: synced.updated,
-            removed: synced.removed,
-            unchanged: synced.unchanged,
+            added: synced.progress.files_added,
+            updated: synced.progress.files_updated,
+            removed: synced.progress.documents_removed,
+            unchanged: synced.progress.files_unchanged,
         };
         let hits = collection
             .search(&Query::new(self.question.as_str()).top_k(self.top_k))
@@ -142,49 +138,15 @@ impl Ask {
 }
 
 /// Runs the agent; marks of a model become citations with the exact words.
-async fn answer(
-    model: Arc<dyn ChatModel>,
-    collection: Collection,
-    question: &str,
-    cancel: &Cancel,
-) -> Result<Message> {
-    let agent = Agent::new(model)
-        .instructions(INSTRUCTIONS)
-        .tool(retriever_tool("search", Arc::new(collection)))
-        .build()?;
-    let run = agent.run(question);
-    let result = tokio::select! {
-        result = run => result?,
-        () = cancel.cancelled() => return Err(Error::Cancelled),
-    };
-    let mut answer = result
-        .messages
-        .iter()
-        .rfind(|message| message.role == Role::Assistant)
-        .cloned()
-        .ok_or_else(|| Error::internal("the agent ended without an answer"))?;
+async fn answer(model: Arc<dyn ChatModel>, collection: Collection, question: &str, cancel: &Cancel) -> Result<Message> {
+    let search = retriever_tool("search", Arc::new(collection)).about("The user's documents.");
+    let agent = Agent::new(model).instructions(INSTRUCTIONS).tool(search).build()?;
+    let result = agent.run(question).cancel(cancel.clone()).await?;
+    let mut answer = result.answer_message().cloned().ok_or_else(|| Error::internal("the agent ended without an answer"))?;
     if answer.citations().next().is_none() {
-        let hits: Vec<Hit> = result
-            .messages
-            .iter()
-            .flat_map(|message| &message.parts)
-            .flat_map(hits_of)
-            .collect();
-        answer.parts = cite_marks(&answer.text(), &hits);
+        answer.parts = cite_marks(&answer.text(), &result.hits());
     }
     Ok(answer)
-}
-
-fn hits_of(part: &Part) -> Vec<Hit> {
-    let Part::ToolResult(result) = part else {
-        return Vec::new();
-    };
-    let data = result.parts.iter().find_map(|part| match part {
-        Part::Data(data) if data.name == "hits" => Some(data.value.clone()),
-        _ => None,
-    });
-    data.and_then(|value| serde_json::from_value(value).ok())
-        .unwrap_or_default()
 }
 
 /// One folder per set of paths, so that two questions to other folders do not disturb each other.

@@ -37,6 +37,6 @@ async fn main() -> Result<()> {
             serde_json::to_string(&message.parts).map_err(Error::host)?
         );
     }
-    println!("{}", result.text());
+    println!("{}", result.answer);
     Ok(())
 }
