@@ -19,8 +19,7 @@ mod network;
 mod wordpiece;
 
 use async_trait::async_trait;
-use network::{DIMENSION, Network};
-use rten::ThreadPool;
+use network::{DIMENSION, Network, Threads};
 use std::{fmt, num::NonZeroUsize, sync::Arc};
 use stepwell_core::{EmbedKind, Embedder, EmbedderInfo, Embeddings, Error, Result, TokenCounter, Usage};
 use wordpiece::WordPiece;
@@ -42,8 +41,7 @@ const TEXT_BYTES: usize = 1024;
 pub struct MiniLm {
     network: &'static Network,
     words: WordPiece,
-    pool: Arc<ThreadPool>,
-    threads: NonZeroUsize,
+    threads: Arc<Threads>,
     info: EmbedderInfo,
 }
 
@@ -51,7 +49,7 @@ impl MiniLm {
     /// The most tokens of a text that are read, without the two marks the model adds.
     pub const MAX_TOKENS: usize = 256;
     /// Which weights: the first digits of their SHA-256.
-    pub const REVISION: &str = "c226b1dcf236";
+    pub const REVISION: &str = "a0fe73b0b92d";
 
     /// With as many threads as the machine has to offer. The first call in a process loads the model, about 50 ms;
     /// later ones take none of that.
@@ -79,8 +77,7 @@ impl MiniLm {
         Ok(Self {
             network: network?,
             words: words?,
-            pool: Arc::new(ThreadPool::with_num_threads(threads.get())),
-            threads,
+            threads: Arc::new(Threads::new(threads)),
             info: EmbedderInfo::new(
                 "minilm",
                 "all-MiniLM-L6-v2",
@@ -99,7 +96,7 @@ impl MiniLm {
             .map(|text| self.words.ids(text.as_ref(), Self::MAX_TOKENS))
             .collect::<Result<Vec<_>>>()?;
         let tokens = ids.iter().map(Vec::len).sum();
-        Ok((tokens, self.network.run(&ids, &self.pool)?))
+        Ok((tokens, self.network.run(&ids, &self.threads)?))
     }
 }
 
@@ -107,7 +104,7 @@ impl fmt::Debug for MiniLm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MiniLm")
             .field("revision", &Self::REVISION)
-            .field("threads", &self.threads)
+            .field("threads", &self.threads.count())
             .finish_non_exhaustive()
     }
 }
