@@ -226,7 +226,9 @@ async fn read_request(socket: &mut TcpStream) -> Option<Seen> {
         head,
         body: bytes.split_off(head_end + 4),
     };
-    let length: usize = seen.header("content-length")?.parse().ok()?;
+    let length: usize = seen
+        .header("content-length")
+        .map_or(Some(0), |length| length.parse().ok())?;
     while seen.body.len() < length {
         match socket.read(&mut buffer).await.ok()? {
             0 => return None,

@@ -321,6 +321,10 @@ impl Body {
     /// From now on the idle timer runs, not that of the first event.
     pub(crate) fn begun(&mut self) {
         self.first = None;
+        let (due, _) = self.due();
+        if due < self.alarm.deadline() {
+            self.alarm.as_mut().reset(due);
+        }
     }
 
     /// The whole body, for answers that do not stream.
@@ -474,7 +478,7 @@ pub(crate) fn plain_word(word: Option<String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{Http, HttpOptions, Vendor, Verdict, plain_word, secret_header};
-    use crate::fixtures::{Act, Server};
+    use crate::fixtures::{Act, Server, shown};
     use reqwest::header::{AUTHORIZATION, HeaderName};
     use std::time::{Duration, Instant};
     use stepwell_core::{Secret, VendorFailure};
@@ -606,7 +610,7 @@ mod tests {
                 Ok(reply) => reply.body.read().await.expect_err("it stalls"),
                 Err(error) => error,
             };
-            assert_eq!(error.code(), "timeout");
+            assert_eq!(error.code(), "timeout", "{what}: {}", shown(&error));
             assert!(error.to_string().contains(what), "{error}");
             assert!(begun.elapsed() < Duration::from_secs(3), "{what}");
         }

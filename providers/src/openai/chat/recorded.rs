@@ -558,7 +558,8 @@ fn plain(body: &Value) -> Value {
 fn recorded_requests_said_in_our_words_are_the_recorded_requests() {
     let Some(all) = all() else { return };
     let mut same = 0;
-    for exchange in all.iter().filter(|exchange| exchange.request.is_object()) {
+    // What the vendor refused is no model for us (`system` words to o1-mini).
+    for exchange in all.iter().filter(|exchange| exchange.status == 200) {
         let Some(request) = rebuilt(&exchange.request) else {
             continue;
         };
