@@ -321,6 +321,11 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Vec<u8> {
     vec![u8::MAX; prefix.len() + 1]
 }
 
+/// What the terms of all text values of a fact begin with; the value follows.
+pub(crate) fn text_fact_prefix(key: &str) -> Result<Vec<u8>> {
+    term_of(key, KIND_TEXT, &[])
+}
+
 fn term_of(path: &str, kind: u8, value: &[u8]) -> Result<Vec<u8>> {
     if path.is_empty() || path.len() > MAX_PATH || path.contains('\0') {
         return Err(Error::invalid(

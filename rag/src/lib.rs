@@ -9,6 +9,7 @@ mod lexical;
 mod load;
 mod schema;
 mod snapshot;
+mod sync;
 mod vector;
 mod writer;
 
@@ -20,3 +21,4 @@ pub use collection::{
 pub use fuse::Fusion;
 pub use lexical::Language;
 pub use load::{Format, LoadLimits, SkippedFile, SourceFile, SourceFiles, find_files, load};
+pub use sync::{SyncEvent, SyncFn, SyncOptions, SyncProgress, SyncReport};

@@ -3,6 +3,7 @@
 mod add;
 mod builder;
 mod cut;
+mod facts;
 mod progress;
 mod search;
 

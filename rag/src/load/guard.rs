@@ -108,6 +108,7 @@ impl Refusal {
         Self(reason.into())
     }
 
+    #[cfg(test)]
     pub(super) fn reason(&self) -> &str {
         &self.0
     }

@@ -213,9 +213,10 @@ impl Words {
     fn end(&mut self, tag: &Tag) {
         let name = &*tag.name;
         if name == "br" {
-            return if self.hidden == 0 {
-                self.flow.line_break()
-            };
+            if self.hidden == 0 {
+                self.flow.line_break();
+            }
+            return;
         }
         if !self.names.contains_key(&tag.name) {
             if name == "p" && self.hidden == 0 {

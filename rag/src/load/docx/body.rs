@@ -231,7 +231,7 @@ impl Walk<'_> {
                 self.paragraph.rank = self.paragraph.rank.or(rank.filter(|rank| *rank != Rank::Body));
             }
             "outlineLvl" => {
-                self.paragraph.rank = attribute(tag, "val").and_then(|level| rank_of_outline(&level))
+                self.paragraph.rank = attribute(tag, "val").and_then(|level| rank_of_outline(&level));
             }
             "numPr" => self.paragraph.is_in_list = true,
             "r" => {
@@ -239,12 +239,12 @@ impl Walk<'_> {
                 self.begin();
             }
             "vanish" => {
-                self.run_is_hidden = !matches!(attribute(tag, "val").as_deref(), Some("0" | "false" | "off"))
+                self.run_is_hidden = !matches!(attribute(tag, "val").as_deref(), Some("0" | "false" | "off"));
             }
             "t" => self.in_text = true,
             "tab" if !self.in_properties() => self.flow.words(" "),
             "br" if attribute(tag, "type").is_some_and(|kind| kind == "page" || kind == "column") => {
-                self.flow.gap(Gap::Paragraph)
+                self.flow.gap(Gap::Paragraph);
             }
             "br" | "cr" => self.flow.line_break(),
             "noBreakHyphen" => self.words_now("\u{2011}"),
