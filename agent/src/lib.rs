@@ -1,1 +1,105 @@
-//! stepwell
+//! Graphs, the durable runner and agents.
+//!
+//! A [`Graph`] has nodes and edges and is checked once, when it is built. A run goes in steps: all nodes that are ready
+//! read the same state and run side by side; their updates are folded in the order of declaration; then edges, routes
+//! and gotos say what is ready next. With a store a run is also an append-only journal and can be resumed after a crash.
+//!
+//! ```text
+//! Graph ─▶ Run ─▶ step: nodes read State ─▶ Commands ─▶ fold ─▶ next step … ─▶ Outcome
+//!           │            └ RunEvents for whoever watches
+//!           └ Journal ─▶ RunStore
+//! ```
+//!
+//! An [`Agent`] is such a graph of two nodes, model ⇄ tools.
+//!
+//! ```
+//! use stepwell_agent::{Channels, ChannelsUpdate, END, GraphBuilder, Reducer, START, node_sync};
+//! let state = Channels::new().slot("log", Reducer::Append);
+//! let graph = GraphBuilder::new(state.clone())
+//!     .node("hello", node_sync(|_: &Channels, _| Ok(ChannelsUpdate::new().set("log", ["hello"]))))
+//!     .node("world", node_sync(|_: &Channels, _| Ok(ChannelsUpdate::new().set("log", ["world"]))))
+//!     .edge(START, "hello").edge("hello", "world").edge("world", END)
+//!     .build()?;
+//! let ended = futures::executor::block_on(graph.run(state).into_future())?;
+//! assert_eq!(ended.state.get("log")?, serde_json::json!(["hello", "world"]));
+//! # use std::future::IntoFuture;
+//! # Ok::<(), stepwell_core::Error>(())
+//! ```
+
+mod agent;
+mod channels;
+mod command;
+mod context;
+mod event;
+mod graph;
+mod journal;
+mod messages;
+mod node;
+mod nodes;
+mod reduce;
+mod runner;
+mod state;
+mod step;
+
+pub use agent::{Agent, AgentBuilder, AgentInput, AgentRun, AgentState, AgentUpdate, RunResult};
+pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer};
+pub use command::{Command, END, Next, START, Targets};
+pub use context::RunContext;
+pub use event::{EventKind, Failure, RunEvent, RunStream};
+pub use graph::{Graph, GraphBuilder};
+pub use messages::{MessageChange, Messages};
+pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
+pub use nodes::{ModelNode, RetrieverTool, ToolsNode, retriever_tool};
+pub use reduce::{Add, Append, ById, Last, Merge, Reduce, Union};
+pub use runner::{Outcome, Run, RunView};
+pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
+
+/// What `#[derive(State)]` expands to; not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    use crate::state::invalid_update;
+    pub use serde;
+    use serde::{Serialize, de::DeserializeOwned};
+    pub use serde_json;
+    use serde_json::{Map, Value};
+    pub use stepwell_core::{Error, Message, Result};
+
+    pub fn misfit(key: &str, complaint: String) -> Error {
+        invalid_update(key, complaint)
+    }
+
+    pub fn save<T: Serialize>(saved: &mut Map<String, Value>, key: &str, value: &T) -> Result<()> {
+        let value = serde_json::to_value(value)
+            .map_err(|error| invalid_update(key, format!("it cannot be written as JSON: {error}")))?;
+        saved.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    pub fn fields(saved: Value) -> Result<Map<String, Value>> {
+        match saved {
+            Value::Object(fields) => Ok(fields),
+            _ => Err(damaged("it is no object".into())),
+        }
+    }
+
+    pub fn restore<T: DeserializeOwned + Clone>(
+        saved: &mut Map<String, Value>,
+        key: &str,
+        blank: &T,
+    ) -> Result<T> {
+        match saved.remove(key) {
+            Some(value) => {
+                serde_json::from_value(value).map_err(|error| damaged(format!("its key `{key}`: {error}")))
+            }
+            None => Ok(blank.clone()),
+        }
+    }
+
+    fn damaged(message: String) -> Error {
+        Error::Damaged {
+            what: "the saved state".into(),
+            message,
+            hint: "resume the run with the code that saved it".into(),
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //!
 //! They expand to paths of the crate `stepwell`; name another with `crate = "..."`.
 
+mod state;
 mod tool;
 
 use proc_macro::TokenStream;
@@ -28,6 +29,32 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn tool(attributes: TokenStream, item: TokenStream) -> TokenStream {
     tool::expand(attributes.into(), item.into())
+        .unwrap_or_else(syn::Error::into_compile_error)
+        .into()
+}
+
+/// Makes a struct the state of a graph: each field is a key, `NameUpdate` beside it is a partial change.
+///
+/// A field says how updates are folded: nothing or `#[state(last)]` replaces, and two writers in one step are an error;
+/// `append` (a `Vec` grows), `add` (a sum), `merge` (a map takes keys), `set` (a set takes members), `messages` (by
+/// id), `custom = path` (a `fn(&mut Field, Field)`). Fields serialise; the struct is `Clone`, `Debug` and, for
+/// `Graph::builder()`, `Default`. For each field `x` the update has `NameUpdate::x(..)`, `.with_x(..)` and
+/// `.overwrite_x(..)`.
+///
+/// ```ignore
+/// #[derive(Clone, Debug, Default, State)]
+/// struct Research {
+///     question: String,
+///     #[state(append)]
+///     findings: Vec<String>,
+///     #[state(add)]
+///     cents: u64,
+/// }
+/// let update = ResearchUpdate::findings(["one"]).with_cents(3);
+/// ```
+#[proc_macro_derive(State, attributes(state))]
+pub fn derive_state(item: TokenStream) -> TokenStream {
+    state::expand(item.into())
         .unwrap_or_else(syn::Error::into_compile_error)
         .into()
 }

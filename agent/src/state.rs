@@ -1,0 +1,201 @@
+//! [`State`]: what flows through a graph; [`Update`]: a change of it; and the one engine that folds the updates of a
+//! step, under typed states and [`crate::Channels`] alike.
+
+use crate::Messages;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::{borrow::Cow, fmt::Debug};
+use stepwell_core::{Error, Message, Result};
+
+/// One slot of a state, by name and by how it is folded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Channel {
+    /// The slot.
+    pub key: Cow<'static, str>,
+    /// The reducer's word, such as `last` or `append`.
+    pub reducer: Cow<'static, str>,
+}
+
+impl Channel {
+    /// A slot.
+    pub fn new(key: impl Into<Cow<'static, str>>, reducer: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            key: key.into(),
+            reducer: reducer.into(),
+        }
+    }
+}
+
+/// What a node writes into one slot: something to fold in, or the slot's new value whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Write<T, U> {
+    /// Folded by the slot's reducer.
+    #[serde(rename = "w")]
+    Fold(U),
+    /// Replaces the slot and beats every other write of the step; two in one step are an error.
+    #[serde(rename = "o")]
+    Overwrite(T),
+}
+
+/// Which kind of [`Write`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteKind {
+    /// Folded by the slot's reducer.
+    Fold,
+    /// Replaces the slot.
+    Overwrite,
+}
+
+impl<T, U> Write<T, U> {
+    /// Which kind it is.
+    pub fn kind(&self) -> WriteKind {
+        match self {
+            Self::Fold(_) => WriteKind::Fold,
+            Self::Overwrite(_) => WriteKind::Overwrite,
+        }
+    }
+}
+
+/// A partial change of a state. `#[derive(State)]` makes one; [`crate::ChannelsUpdate`] is the dynamic one.
+pub trait Update: Clone + Debug + Default + Send + Sync + Serialize + DeserializeOwned + 'static {
+    /// Tells each slot that is written, and how.
+    fn visit<'a>(&'a self, found: &mut dyn FnMut(&'a str, WriteKind));
+
+    /// Takes back a [`WriteKind::Fold`] of this slot: an overwrite of the same step beats it.
+    fn discard_fold(&mut self, key: &str);
+}
+
+/// What flows through a graph. `#[derive(State)]` makes a struct one.
+///
+/// A state is held in one place and changed in place between steps; a step costs what it changes.
+pub trait State: Clone + Debug + Send + Sync + 'static {
+    /// A partial change of it.
+    type Update: Update;
+
+    /// Its slots, in order.
+    fn channels(&self) -> Vec<Channel>;
+
+    /// Whether several nodes of one step may write the slot; `None` where there is no such slot.
+    fn is_reduced(&self, key: &str) -> Option<bool>;
+
+    /// Folds one update in: all of it, or on an error none.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUpdate`] when it does not fit.
+    fn apply(&mut self, update: Self::Update) -> Result<()>;
+
+    /// The whole state as plain data, for the journal.
+    ///
+    /// # Errors
+    /// [`Error::InvalidUpdate`] when a slot cannot be written as JSON.
+    fn save(&self) -> Result<Value>;
+
+    /// A saved state; slots that were not saved are as in this one.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when a slot cannot be read.
+    fn restore(&self, saved: Value) -> Result<Self>;
+}
+
+/// A state with a conversation in it: what the model and tools nodes work on.
+pub trait HasMessages: State {
+    /// The conversation.
+    fn messages(&self) -> &Messages;
+
+    /// An update that adds to it.
+    fn add_messages(messages: Vec<Message>) -> Self::Update;
+}
+
+/// Every fault of an update is this error.
+pub(crate) fn invalid_update(key: &str, message: impl Into<String>) -> Error {
+    Error::InvalidUpdate {
+        key: key.to_owned(),
+        message: message.into(),
+    }
+}
+
+#[derive(Default)]
+struct Writers<'a> {
+    tasks: Vec<usize>,
+    nodes: Vec<&'a str>,
+    overwriters: Vec<&'a str>,
+}
+
+/// Folds the updates of one step, given in declaration order of their nodes. Conflicts are found before anything is
+/// changed. An update that does not fit is found at its turn; those before it stand then, and the run ends.
+pub(crate) fn fold<S: State>(state: &mut S, mut tasks: Vec<(&str, Vec<S::Update>)>) -> Result<()> {
+    if let [(_, updates)] = &mut tasks[..]
+        && updates.len() <= 1
+    {
+        return updates.pop().map_or(Ok(()), |update| state.apply(update));
+    }
+    let overwritten = check_writers(state, &tasks)?;
+    for (_, updates) in &mut tasks {
+        for mut update in updates.drain(..) {
+            for key in &overwritten {
+                update.discard_fold(key);
+            }
+            state.apply(update)?;
+        }
+    }
+    Ok(())
+}
+
+/// The slots that are overwritten; an error where two writers meet that may not.
+fn check_writers<S: State>(state: &S, tasks: &[(&str, Vec<S::Update>)]) -> Result<Vec<String>> {
+    let mut writers: IndexMap<&str, Writers<'_>> = IndexMap::new();
+    for (task, (node, updates)) in tasks.iter().enumerate() {
+        for update in updates {
+            update.visit(&mut |key, kind| {
+                let found = writers.entry(key).or_default();
+                if found.tasks.last() != Some(&task) {
+                    found.tasks.push(task);
+                    found.nodes.push(node);
+                }
+                if kind == WriteKind::Overwrite {
+                    found.overwriters.push(node);
+                }
+            });
+        }
+    }
+    let mut overwritten = Vec::new();
+    for (key, found) in writers {
+        let Some(is_reduced) = state.is_reduced(key) else {
+            return Err(invalid_update(
+                key,
+                format!("the state has no such key; {} wrote it", names(&found.nodes)),
+            ));
+        };
+        if found.overwriters.len() > 1 {
+            return Err(invalid_update(
+                key,
+                format!(
+                    "{} overwrote it in one step; let one of them do it",
+                    names(&found.overwriters)
+                ),
+            ));
+        }
+        if !found.overwriters.is_empty() {
+            overwritten.push(key.to_owned());
+        } else if !is_reduced && found.tasks.len() > 1 {
+            return Err(invalid_update(
+                key,
+                format!(
+                    "{} wrote it in one step; give the key a reducer or let one of them write it",
+                    names(&found.nodes)
+                ),
+            ));
+        }
+    }
+    Ok(overwritten)
+}
+
+fn names(nodes: &[&str]) -> String {
+    let mut quoted: Vec<String> = nodes.iter().take(5).map(|node| format!("`{node}`")).collect();
+    if nodes.len() > 5 {
+        quoted.push(format!("{} more", nodes.len() - 5));
+    }
+    quoted.join(", ")
+}
