@@ -7,6 +7,8 @@ mod command;
 mod report;
 
 pub use command::main;
+#[doc(hidden)]
+pub use command::run;
 pub use report::{AskReport, Claim, Found, Indexed, Skipped};
 
 use crate::{
@@ -138,11 +140,22 @@ impl Ask {
 }
 
 /// Runs the agent; marks of a model become citations with the exact words.
-async fn answer(model: Arc<dyn ChatModel>, collection: Collection, question: &str, cancel: &Cancel) -> Result<Message> {
+async fn answer(
+    model: Arc<dyn ChatModel>,
+    collection: Collection,
+    question: &str,
+    cancel: &Cancel,
+) -> Result<Message> {
     let search = retriever_tool("search", Arc::new(collection)).about("The user's documents.");
-    let agent = Agent::new(model).instructions(INSTRUCTIONS).tool(search).build()?;
+    let agent = Agent::new(model)
+        .instructions(INSTRUCTIONS)
+        .tool(search)
+        .build()?;
     let result = agent.run(question).cancel(cancel.clone()).await?;
-    let mut answer = result.answer_message().cloned().ok_or_else(|| Error::internal("the agent ended without an answer"))?;
+    let mut answer = result
+        .answer_message()
+        .cloned()
+        .ok_or_else(|| Error::internal("the agent ended without an answer"))?;
     if answer.citations().next().is_none() {
         answer.parts = cite_marks(&answer.text(), &result.hits());
     }

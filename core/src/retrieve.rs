@@ -112,25 +112,28 @@ impl Document {
 
     /// The titles of the headings a byte stands under, highest first.
     pub fn heading_path(&self, at: usize) -> Vec<String> {
-        let mut path: Vec<(u8, &str)> = Vec::new();
-        for heading in self
-            .headings
-            .iter()
-            .take_while(|heading| heading.span.start <= at)
-        {
-            path.retain(|(level, _)| *level < heading.level);
-            path.push((heading.level, &heading.title));
+        /// How far back a higher heading is looked for: a hostile document has millions of the lowest.
+        const BACK: usize = 10_000;
+        let end = self.headings.partition_point(|heading| heading.span.start <= at);
+        let mut path: Vec<String> = Vec::new();
+        let mut lowest = u8::MAX;
+        for heading in self.headings[..end].iter().rev().take(BACK) {
+            if heading.level < lowest {
+                lowest = heading.level;
+                path.push(heading.title.clone());
+            }
+            if lowest <= 1 {
+                break;
+            }
         }
-        path.into_iter().map(|(_, title)| title.to_owned()).collect()
+        path.reverse();
+        path
     }
 
     /// The page a byte stands on.
     pub fn page(&self, at: usize) -> Option<u32> {
-        self.pages
-            .iter()
-            .rev()
-            .find(|page| page.span.start <= at)
-            .map(|page| page.number)
+        let end = self.pages.partition_point(|page| page.span.start <= at);
+        self.pages[..end].last().map(|page| page.number)
     }
 
     /// A hash of all that is indexed of it: equal hashes need no new indexing.
@@ -175,6 +178,10 @@ pub struct Chunk {
     /// Where in the chunk a new page begins: byte of the document's text and page number. Lets a quote name its own page.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub page_breaks: Vec<(usize, u32)>,
+    /// Where in the chunk a new section begins: byte of the document's text and the headings from there on. Lets a quote
+    /// name its own section.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heading_breaks: Vec<(usize, Vec<String>)>,
     /// The document's title.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
@@ -203,11 +210,19 @@ impl Chunk {
         };
         // Leading space belongs to the page before; the first word tells page and heading.
         let first = span.start + (text.len() - text.trim_start().len());
-        let page_breaks = document
-            .pages
+        let pages = document.pages.partition_point(|page| page.span.start <= first);
+        let page_breaks = document.pages[pages..]
             .iter()
-            .filter(|page| page.span.start > first && page.span.start < span.end)
+            .take_while(|page| page.span.start < span.end)
             .map(|page| (page.span.start, page.number))
+            .collect();
+        let headings = document
+            .headings
+            .partition_point(|heading| heading.span.start <= first);
+        let heading_breaks = document.headings[headings..]
+            .iter()
+            .take_while(|heading| heading.span.start < span.end)
+            .map(|heading| (heading.span.start, document.heading_path(heading.span.start)))
             .collect();
         Ok(Self {
             id: format!("{}#{number}", document.id),
@@ -217,6 +232,7 @@ impl Chunk {
             headings: document.heading_path(first),
             page: document.page(first),
             page_breaks,
+            heading_breaks,
             title: document.title.clone(),
             uri: document.uri.clone(),
             metadata: document.metadata.clone(),
@@ -245,6 +261,8 @@ impl Chunk {
             .rev()
             .find(|(at, _)| *at <= span.start)
             .map_or(self.page, |(_, page)| Some(*page));
+        let section = self.heading_breaks.iter().rev().find(|(at, _)| *at <= span.start);
+        let headings = section.map_or(&self.headings, |(_, headings)| headings).clone();
         Ok(Citation {
             document_id: self.document_id.clone(),
             chunk_id: self.id.clone(),
@@ -252,7 +270,7 @@ impl Chunk {
             uri: self.uri.clone(),
             span,
             page,
-            headings: self.headings.clone(),
+            headings,
             quote: quote.to_owned(),
         })
     }
@@ -671,6 +689,18 @@ mod tests {
             (Some(2), "guide.md, page 2")
         );
         assert!(chunk.cite(0..999).is_err());
+    }
+
+    #[test]
+    fn a_quote_after_a_heading_inside_the_chunk_names_that_heading() {
+        let document = guide();
+        let chunk = Chunk::of(&document, 0, 0..document.text.len()).expect("on bounds");
+        assert_eq!(chunk.headings, ["Runs"]);
+        assert_eq!(chunk.cite(7..22).expect("on bounds").headings, ["Runs"]);
+        assert_eq!(
+            chunk.cite(33..44).expect("on bounds").headings,
+            ["Runs", "Resume"]
+        );
     }
 
     #[test]
