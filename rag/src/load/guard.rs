@@ -41,6 +41,8 @@ pub struct LoadLimits {
     pub objects: usize,
     /// Most pages: 10,000.
     pub pages: usize,
+    /// Longest text of one document in bytes: 8 MiB, about a minute of embedding on two cores.
+    pub text_bytes: usize,
     /// Longest time for one file: 20 s.
     pub time: Duration,
 }
@@ -55,6 +57,7 @@ impl Default for LoadLimits {
             nesting: 256,
             objects: 500_000,
             pages: 10_000,
+            text_bytes: 8 << 20,
             time: Duration::from_secs(20),
         }
     }
@@ -78,6 +81,12 @@ impl LoadLimits {
         self
     }
 
+    /// With another longest text of one document, in bytes.
+    pub fn with_text_bytes(mut self, text_bytes: usize) -> Self {
+        self.text_bytes = text_bytes;
+        self
+    }
+
     /// With another longest time for one file.
     pub fn with_time(mut self, time: Duration) -> Self {
         self.time = time;
@@ -87,6 +96,11 @@ impl LoadLimits {
     /// `larger than 64 MiB`, in the limit's own size.
     pub(super) fn too_large(&self) -> Refusal {
         Refusal::new(format!("larger than {}", size(self.input_bytes)))
+    }
+
+    /// `more than 8 MiB of text`, in the limit's own size.
+    pub(super) fn too_long(&self) -> Refusal {
+        Refusal::new(format!("more than {} of text; split it", size(self.text_bytes as u64)))
     }
 }
 

@@ -71,6 +71,9 @@ pub(crate) fn load_until(name: &str, bytes: Bytes, limits: &LoadLimits, cancel: 
         };
         return Err(refuse(Refusal::new(hint)));
     }
+    if document.text.len() > limits.text_bytes {
+        return Err(refuse(limits.too_long()));
+    }
     document.media_type = Some(format.media_type().to_owned());
     if text::has_direction_override(&document.text) {
         document
