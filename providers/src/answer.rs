@@ -20,7 +20,8 @@ use std::{
     time::SystemTime,
 };
 use stepwell_core::{
-    ChatStream, Error, Fold, ModelInfo, RateLimit, Result, StreamEvent, VendorFailure, Warning,
+    ChatStream, Error, Fold, HeuristicTokens, ModelInfo, Part, RateLimit, Result, StreamEvent, TokenCounter,
+    VendorFailure, Warning,
 };
 
 /// Events on their way out.
@@ -265,9 +266,20 @@ where
                 break;
             }
         }
+        let mut partial = fold.partial();
+        // What a vendor counts before its end is not what it will bill.
+        let said = partial.message.parts.iter().map(|part| match part {
+            Part::Text(part) => HeuristicTokens.count(&part.text),
+            Part::ToolCall(call) => HeuristicTokens.count(call.malformed.as_deref().unwrap_or("")),
+            _ => 0,
+        });
+        let said = said.sum::<usize>() as u64;
+        let usage = &mut partial.usage;
+        usage.output_tokens = Some(usage.output_tokens.unwrap_or(0).max(said));
+        usage.is_estimated = true;
         self.failed = Some(Error::StreamTruncated {
             provider: self.facts.provider.clone(),
-            partial: Box::new(fold.partial()),
+            partial: Box::new(partial),
         });
     }
 }
@@ -461,7 +473,10 @@ data: llo
         .await;
         assert_eq!(events.len(), 4);
         match error {
-            Some(Error::StreamTruncated { partial, .. }) => assert_eq!(partial.text(), "hello"),
+            Some(Error::StreamTruncated { partial, .. }) => {
+                assert_eq!(partial.text(), "hello");
+                assert!(partial.usage.is_estimated && partial.usage.total_output() > 0);
+            }
             other => panic!("expected a truncated stream, got {other:?}"),
         }
         let (events, error) = replay(

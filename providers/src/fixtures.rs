@@ -4,7 +4,10 @@ use serde_json::Value;
 use std::{
     fmt::Write as _,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use stepwell_core::{ChatResponse, Part};
@@ -136,6 +139,8 @@ pub(crate) enum Act {
     Send(Vec<u8>),
     /// Milliseconds.
     Wait(u64),
+    /// Until the client closes the connection; [`Server::hung_up`] counts these.
+    UntilClosed,
 }
 
 /// A request as the server saw it.
@@ -163,6 +168,7 @@ impl Seen {
 pub(crate) struct Server {
     pub(crate) url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
+    closed: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -171,7 +177,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let log = seen.clone();
+        let closed: Arc<AtomicUsize> = Arc::default();
+        let (log, count) = (seen.clone(), closed.clone());
         let task = tokio::spawn(async move {
             for script in scripts {
                 let Ok((mut socket, _)) = listener.accept().await else {
@@ -189,12 +196,25 @@ impl Server {
                             }
                         }
                         Act::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+                        Act::UntilClosed => {
+                            while socket.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
+                            count.fetch_add(1, Ordering::SeqCst);
+                        }
                     }
                 }
                 let _ = socket.shutdown().await;
             }
         });
-        Self { url, seen, task }
+        Self {
+            url,
+            seen,
+            closed,
+            task,
+        }
+    }
+
+    pub(crate) fn hung_up(&self) -> usize {
+        self.closed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn requests(&self) -> Vec<Seen> {

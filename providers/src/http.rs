@@ -46,8 +46,8 @@ pub struct HttpOptions {
     pub max_response_bytes: usize,
     /// Most bytes of one event: 16 MiB.
     pub max_event_bytes: usize,
-    /// A proxy's address; none is used without, whatever the environment says.
-    pub proxy: Option<String>,
+    /// A proxy's address, which may hold a password; none is used without, whatever the environment says.
+    pub proxy: Option<Secret>,
 }
 
 impl Default for HttpOptions {
@@ -102,7 +102,7 @@ impl HttpOptions {
     }
 
     /// Sends through a proxy, such as `http://proxy.example:3128`.
-    pub fn proxy(mut self, address: impl Into<String>) -> Self {
+    pub fn proxy(mut self, address: impl Into<Secret>) -> Self {
         self.proxy = Some(address.into());
         self
     }
@@ -219,7 +219,7 @@ impl Http {
             .pool_idle_timeout(Duration::from_mins(1))
             .no_proxy();
         if let Some(address) = &self.options.proxy {
-            let proxy = reqwest::Proxy::all(address)
+            let proxy = reqwest::Proxy::all(address.reveal())
                 .map_err(|_| Error::invalid("proxy", "it is no address such as http://proxy.example:3128"))?;
             builder = builder.proxy(proxy);
         }

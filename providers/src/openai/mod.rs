@@ -181,3 +181,112 @@ impl ChatModel for OpenAi {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::OpenAi;
+    use crate::fixtures::{Act, Framing, Server, http_answer};
+    use futures::StreamExt;
+    use serde_json::json;
+    use std::time::Duration;
+    use stepwell_core::{ChatModel, ChatRequest, Error, StreamEvent};
+    use wiremock::{
+        Mock, MockServer, ResponseTemplate,
+        matchers::{body_partial_json, header, method, path},
+    };
+
+    fn model(url: &str) -> OpenAi {
+        OpenAi::new("gpt-4o")
+            .api_key("k")
+            .base_url(url)
+            .organization("org")
+            .build()
+            .expect("builds")
+    }
+
+    #[tokio::test]
+    async fn a_rate_limit_tells_how_long_to_wait_and_a_verdict_of_the_vendor_overrules_ours() {
+        let server = MockServer::start().await;
+        let asked = |text: &str| {
+            Mock::given(method("POST"))
+                .and(path("/chat/completions"))
+                .and(header("authorization", "Bearer k"))
+                .and(header("openai-organization", "org"))
+                .and(body_partial_json(json!({ "messages": [{ "content": text }] })))
+        };
+        let limited = ResponseTemplate::new(429)
+            .insert_header("retry-after-ms", "0")
+            .insert_header("retry-after", "1")
+            .insert_header("x-request-id", "req_1");
+        asked("slow").respond_with(limited).expect(1).mount(&server).await;
+        let final_failure = ResponseTemplate::new(500).insert_header("x-should-retry", "false");
+        asked("never")
+            .respond_with(final_failure)
+            .expect(1)
+            .mount(&server)
+            .await;
+
+        let model = model(&server.uri());
+        let error = model.chat("slow".into()).await.expect_err("limited");
+        assert_eq!((error.code(), error.is_retryable()), ("rate_limited", true));
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
+        let request_id = error
+            .vendor_failure()
+            .and_then(|failure| failure.request_id.clone());
+        assert_eq!(request_id.as_deref(), Some("req_1"));
+        let error = model.chat("never".into()).await.expect_err("failed");
+        assert_eq!((error.code(), error.is_retryable()), ("overloaded", false));
+    }
+
+    #[tokio::test]
+    async fn dropping_a_stream_closes_its_connection() {
+        let chunk = json!({ "id": "a", "choices": [{ "index": 0, "delta": { "content": "hi" } }] });
+        let start = http_answer(
+            200,
+            &[("content-type", "text/event-stream")],
+            format!("data: {chunk}\n\n").as_bytes(),
+            Framing::Close,
+        );
+        let server = Server::start(vec![vec![Act::Send(start), Act::UntilClosed]]).await;
+        let mut stream = model(&server.url).stream("hi".into()).await.expect("it begins");
+        assert!(matches!(
+            stream.next().await,
+            Some(Ok(StreamEvent::MessageStart { .. }))
+        ));
+        assert_eq!(server.hung_up(), 0);
+        drop(stream);
+        tokio::time::timeout(Duration::from_secs(5), async {
+            while server.hung_up() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("the server sees the end");
+    }
+
+    #[tokio::test]
+    async fn the_raw_answer_is_there_when_asked_for_and_only_then() {
+        let chunk = json!({ "id": "a", "model": "gpt-4o", "choices": [{ "index": 0, "delta": { "content": "hi" }, "finish_reason": "stop" }] });
+        let body = format!(": keep-alive\n\ndata: {chunk}\n\ndata: [DONE]\n\n");
+        let answer = http_answer(200, &[], body.as_bytes(), Framing::Chunks);
+        let server = Server::start(vec![vec![Act::Send(answer.clone())], vec![Act::Send(answer)]]).await;
+        let model = model(&server.url);
+        let mut request = ChatRequest::from("hi");
+        assert_eq!(model.chat(request.clone()).await.expect("answers").raw, None);
+        request.include_raw = true;
+        assert_eq!(
+            model.chat(request).await.expect("answers").raw,
+            Some(json!([chunk]))
+        );
+    }
+
+    #[test]
+    fn a_model_without_a_key_or_a_name_is_told_before_anything_is_sent() {
+        let error = OpenAi::new(" ").api_key("k").build().expect_err("no name");
+        assert_eq!(error.code(), "invalid_input");
+        if std::env::var_os("OPENAI_API_KEY").is_none() {
+            let error = OpenAi::new("gpt-4o").api_key(" ").build().expect_err("no key");
+            assert!(matches!(error, Error::MissingKey { env_var, .. } if env_var == "OPENAI_API_KEY"));
+        }
+    }
+}
