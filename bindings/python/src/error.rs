@@ -1,6 +1,6 @@
 //! Errors across the border: engine → Python class by code, Python exception → engine and back as the same object.
 
-use crate::convert::{intern_import, json_to_py, serde_to_py};
+use crate::convert::{intern_import, serde_to_py};
 use pyo3::{prelude::*, types::PyDict};
 use std::{error::Error as StdError, fmt};
 use stepwell::Error;
@@ -93,12 +93,4 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
 /// What to do with a failed conversion of engine data: it is our fault, and said so.
 pub(crate) fn unreadable(what: &str, error: &serde_json::Error) -> Error {
     Error::invalid(what, error.to_string())
-}
-
-/// The facts of an error as JSON-like Python data, for events that carry one.
-pub(crate) fn describe<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'py, PyAny>> {
-    json_to_py(
-        py,
-        &serde_json::json!({ "code": error.code(), "message": error.to_string(), "retryable": error.is_retryable() }),
-    )
 }

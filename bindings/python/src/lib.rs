@@ -2,6 +2,7 @@
 //!
 //! Here values are converted, calls made and errors mapped; there is no logic of the engine's own kind.
 
+mod agent;
 mod bridge;
 mod caller;
 mod chat;
@@ -14,9 +15,19 @@ mod tool;
 
 use pyo3::prelude::*;
 
+/// The command `ask`, with the words after its name; its exit code.
+#[pyfunction]
+fn ask(py: Python<'_>, words: Vec<std::ffi::OsString>) -> u8 {
+    py.detach(|| stepwell::ask::run(words))
+}
+
 /// The engine. Private: use the package `stepwell`.
 #[pymodule(gil_used = false)]
 mod _native {
+    #[pymodule_export]
+    use super::agent::{NativeAgent, NativeRunStore, collection_tool};
+    #[pymodule_export]
+    use super::ask;
     #[pymodule_export]
     use super::bridge::{LoopBridge, current_bridge};
     #[pymodule_export]

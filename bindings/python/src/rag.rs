@@ -19,7 +19,7 @@ use stepwell::{
     providers::MiniLm,
     rag::{
         AddEvent, AddOptions, AddProgress, AddReport, ChunkOptions, Chunker, Chunking, Collection, Fusion,
-        Language, SkipReason, WholeDocuments,
+        Language, LoadLimits, SkipReason, SkippedFile, SyncEvent, SyncOptions, SyncProgress, WholeDocuments,
     },
 };
 
@@ -198,10 +198,11 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn see(&self, event: Value) {
-        if self.cancel.is_cancelled() {
+    /// Posts one event; those this binding does not know are left out.
+    fn see(&self, event: Option<Value>) {
+        let Some(event) = event.filter(|_| !self.cancel.is_cancelled()) else {
             return;
-        }
+        };
         let (callback, thrown, cancel) = (
             Arc::clone(&self.callback),
             Arc::clone(&self.thrown),
@@ -266,33 +267,117 @@ fn report_json(report: &AddReport) -> Value {
     })
 }
 
-/// The settings of one `add`.
-struct Adding {
-    options: AddOptions,
+fn sync_progress_json(progress: &SyncProgress) -> Value {
+    json!({
+        "type": "progress",
+        "files_total": progress.files_total,
+        "files_done": progress.files_done,
+        "files_added": progress.files_added,
+        "files_updated": progress.files_updated,
+        "files_unchanged": progress.files_unchanged,
+        "files_skipped": progress.files_skipped,
+        "documents_removed": progress.documents_removed,
+        "chunks": progress.chunks,
+        "tokens": progress.tokens,
+        "commits": progress.commits,
+    })
+}
+
+fn skipped_file_json(file: &SkippedFile) -> Value {
+    json!({ "type": "skipped", "uri": file.uri, "reason": file.reason })
+}
+
+fn sync_event_json(event: &SyncEvent) -> Option<Value> {
+    match event {
+        SyncEvent::Progress(progress) => Some(sync_progress_json(progress)),
+        SyncEvent::Skipped(file) => Some(skipped_file_json(file)),
+        _ => None,
+    }
+}
+
+/// What is brought in: documents, or the files under some paths.
+enum Bringing {
+    Documents(Vec<Document>, Option<usize>),
+    Files(Vec<PathBuf>, FileSettings),
+}
+
+/// The settings of one `sync`.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct FileSettings {
+    chunks_per_commit: Option<usize>,
+    removes: Option<bool>,
+    input_bytes: Option<u64>,
+}
+
+impl Bringing {
+    async fn run(self, collection: Collection, cancel: Cancel, watcher: Option<Watcher>) -> Result<Value> {
+        match self {
+            Self::Documents(documents, chunks_per_commit) => {
+                let mut options = AddOptions::new().cancel(cancel);
+                if let Some(chunks) = chunks_per_commit {
+                    options = options.chunks_per_commit(chunks);
+                }
+                if let Some(watcher) = watcher {
+                    options = options.progress(move |event| watcher.see(event_json(event)));
+                }
+                let report = collection.add_with(documents, options).await?;
+                Ok(report_json(&report))
+            }
+            Self::Files(paths, settings) => {
+                let mut options = SyncOptions::new().cancel(cancel);
+                if let Some(chunks) = settings.chunks_per_commit {
+                    options = options.chunks_per_commit(chunks);
+                }
+                if let Some(removes) = settings.removes {
+                    options = options.removes(removes);
+                }
+                if let Some(bytes) = settings.input_bytes {
+                    options = options.limits(LoadLimits::new().with_input_bytes(bytes));
+                }
+                if let Some(watcher) = watcher {
+                    options = options.progress(move |event| watcher.see(sync_event_json(event)));
+                }
+                let report = collection.sync(paths, options).await?;
+                Ok(json!({
+                    "progress": sync_progress_json(&report.progress),
+                    "skipped": report.skipped.iter().map(skipped_file_json).collect::<Vec<_>>(),
+                    "removed": report.removed,
+                }))
+            }
+        }
+    }
+}
+
+/// A change under way, with the switch and the slot that its progress callback shares.
+struct Change {
+    caller: Arc<Caller>,
+    cancel: Cancel,
     thrown: Thrown,
 }
 
-impl Adding {
-    fn new(caller: &Arc<Caller>, progress: Option<Py<PyAny>>, chunks_per_commit: Option<usize>) -> Self {
-        let (thrown, cancel) = (Thrown::default(), Cancel::new());
-        let mut options = AddOptions::new().cancel(cancel.clone());
-        if let Some(chunks) = chunks_per_commit {
-            options = options.chunks_per_commit(chunks);
+impl Change {
+    fn new(caller: Arc<Caller>) -> Self {
+        Self {
+            caller,
+            cancel: Cancel::new(),
+            thrown: Thrown::default(),
         }
-        if let Some(callback) = progress {
-            let watcher = Watcher {
-                caller: Arc::clone(caller),
-                callback: Arc::new(callback),
-                thrown: Arc::clone(&thrown),
-                cancel,
-            };
-            options = options.progress(move |event| {
-                if let Some(event) = event_json(event) {
-                    watcher.see(event);
-                }
-            });
-        }
-        Self { options, thrown }
+    }
+
+    fn run(
+        &self,
+        collection: Collection,
+        bringing: Bringing,
+        progress: Option<Py<PyAny>>,
+    ) -> impl Future<Output = Result<Value>> + Send + 'static + use<> {
+        let watcher = progress.map(|callback| Watcher {
+            caller: Arc::clone(&self.caller),
+            callback: Arc::new(callback),
+            thrown: Arc::clone(&self.thrown),
+            cancel: self.cancel.clone(),
+        });
+        bringing.run(collection, self.cancel.clone(), watcher)
     }
 }
 
@@ -317,6 +402,46 @@ impl NativeCollection {
             .check("collection")
             .map_err(|error| to_pyerr(py, &error))?;
         Ok(self.collection.clone())
+    }
+}
+
+impl NativeCollection {
+    fn change<'py>(
+        &self,
+        py: Python<'py>,
+        bringing: Bringing,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let collection = self.get(py)?;
+        let (caller, bridge) = Caller::on_loop(py)?;
+        let change = Change::new(caller);
+        let work = change.run(collection, bringing, progress);
+        // The loop does its jobs in order: every progress call comes before this end.
+        bridge.spawn(py, async move { Ok(work.await) }, move |py, result| {
+            if let Some(error) = taken(&change.thrown) {
+                return Err(error);
+            }
+            let report = result.map_err(|error| to_pyerr_async(py, &error))?;
+            json_to_py(py, &report).map(Bound::unbind)
+        })
+    }
+
+    fn change_sync<'py>(
+        &self,
+        py: Python<'py>,
+        bringing: Bringing,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let collection = self.get(py)?;
+        let (caller, desk) = Caller::on_thread(py)?;
+        let change = Change::new(caller);
+        let work = change.run(collection, bringing, progress);
+        let result = desk.block_on(py, async move { Ok(work.await) })?;
+        if let Some(error) = taken(&change.thrown) {
+            return Err(error);
+        }
+        let report = result.map_err(|error| to_pyerr(py, &error))?;
+        json_to_py(py, &report)
     }
 }
 
@@ -434,19 +559,8 @@ impl NativeCollection {
         progress: Option<Py<PyAny>>,
         chunks_per_commit: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let collection = self.get(py)?;
-        let documents: Vec<Document> =
-            py_to_serde("documents", documents).map_err(|error| to_pyerr(py, &error))?;
-        let (caller, bridge) = Caller::on_loop(py)?;
-        let Adding { options, thrown } = Adding::new(&caller, progress, chunks_per_commit);
-        let adding = async move { Ok(collection.add_with(documents, options).await) };
-        bridge.spawn(py, adding, move |py, result| {
-            if let Some(error) = taken(&thrown) {
-                return Err(error);
-            }
-            let report = result.map_err(|error| to_pyerr_async(py, &error))?;
-            json_to_py(py, &report_json(&report)).map(Bound::unbind)
-        })
+        let documents = py_to_serde("documents", documents).map_err(|error| to_pyerr(py, &error))?;
+        self.change(py, Bringing::Documents(documents, chunks_per_commit), progress)
     }
 
     fn add_sync<'py>(
@@ -456,18 +570,32 @@ impl NativeCollection {
         progress: Option<Py<PyAny>>,
         chunks_per_commit: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let collection = self.get(py)?;
-        let documents: Vec<Document> =
-            py_to_serde("documents", documents).map_err(|error| to_pyerr(py, &error))?;
-        let (caller, desk) = Caller::on_thread(py)?;
-        let Adding { options, thrown } = Adding::new(&caller, progress, chunks_per_commit);
-        let adding = async move { Ok(collection.add_with(documents, options).await) };
-        let result = desk.block_on(py, adding)?;
-        if let Some(error) = taken(&thrown) {
-            return Err(error);
-        }
-        let report = result.map_err(|error| to_pyerr(py, &error))?;
-        json_to_py(py, &report_json(&report))
+        let documents = py_to_serde("documents", documents).map_err(|error| to_pyerr(py, &error))?;
+        self.change_sync(py, Bringing::Documents(documents, chunks_per_commit), progress)
+    }
+
+    /// Makes it hold the files under these paths.
+    fn sync_files<'py>(
+        &self,
+        py: Python<'py>,
+        paths: Vec<PathBuf>,
+        progress: Option<Py<PyAny>>,
+        settings: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let settings = py_to_serde("sync settings", settings).map_err(|error| to_pyerr(py, &error))?;
+        self.change(py, Bringing::Files(paths, settings), progress)
+    }
+
+    /// The blocking twin of `sync_files`.
+    fn sync_files_sync<'py>(
+        &self,
+        py: Python<'py>,
+        paths: Vec<PathBuf>,
+        progress: Option<Py<PyAny>>,
+        settings: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let settings = py_to_serde("sync settings", settings).map_err(|error| to_pyerr(py, &error))?;
+        self.change_sync(py, Bringing::Files(paths, settings), progress)
     }
 
     /// Asks it something: `{"search": query}`, `{"count": filter}`, `"documents"` …

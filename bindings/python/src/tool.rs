@@ -40,11 +40,26 @@ struct Face {
     schema: Schema,
 }
 
-/// A tool made of a Python function.
+enum Backing {
+    Python(Face, Function),
+    Engine(Arc<dyn DynTool>),
+}
+
+/// A tool: made of a Python function, or one of the engine's own.
 #[pyclass(frozen, name = "Tool")]
-pub(crate) struct NativeTool {
-    face: Face,
-    function: Function,
+pub(crate) struct NativeTool(Backing);
+
+impl NativeTool {
+    pub(crate) fn engine(tool: Arc<dyn DynTool>) -> Self {
+        Self(Backing::Engine(tool))
+    }
+
+    fn spec(&self) -> &ToolSpec {
+        match &self.0 {
+            Backing::Python(face, _) => &face.spec,
+            Backing::Engine(tool) => tool.spec(),
+        }
+    }
 }
 
 #[pymethods]
@@ -77,28 +92,27 @@ impl NativeTool {
                 schema,
             })
         };
-        Ok(Self {
-            face: face().map_err(|error| to_pyerr(py, &error))?,
-            function: Function {
-                callable: Arc::new(function),
-                is_async,
-            },
-        })
+        let function = Function {
+            callable: Arc::new(function),
+            is_async,
+        };
+        let face = face().map_err(|error| to_pyerr(py, &error))?;
+        Ok(Self(Backing::Python(face, function)))
     }
 
     #[getter]
     fn name(&self) -> &str {
-        &self.face.spec.name
+        &self.spec().name
     }
 
     #[getter]
     fn description(&self) -> &str {
-        &self.face.spec.description
+        &self.spec().description
     }
 
     #[getter]
     fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        json_to_py(py, &self.face.spec.parameters)
+        json_to_py(py, &self.spec().parameters)
     }
 
     /// Calls it as a runner does: arguments checked, answer as parts.
@@ -155,11 +169,14 @@ fn show_output(py: Python<'_>, output: Result<ToolOutput, ToolError>) -> PyResul
 impl NativeTool {
     /// The tool for the runs of one call.
     pub(crate) fn bind(&self, caller: &Arc<Caller>) -> Arc<dyn DynTool> {
-        Arc::new(BoundTool {
-            face: self.face.clone(),
-            function: self.function.clone(),
-            caller: Arc::clone(caller),
-        })
+        match &self.0 {
+            Backing::Engine(tool) => Arc::clone(tool),
+            Backing::Python(face, function) => Arc::new(BoundTool {
+                face: face.clone(),
+                function: function.clone(),
+                caller: Arc::clone(caller),
+            }),
+        }
     }
 }
 

@@ -13,32 +13,188 @@ running event loop. Errors are classes by `code`, all of them `StepwellError`.
 # next to nothing in a program that may never call it.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._errors import (
-        CODES as CODES,
+    from ._agent import (
+        Agent as Agent,
+        RetrieverTool as RetrieverTool,
+        RunStore as RunStore,
+        RunStream as RunStream,
+        SyncRunStream as SyncRunStream,
+        retriever_tool as retriever_tool,
     )
+    from ._collection import (
+        AddEvent as AddEvent,
+        AddProgress as AddProgress,
+        AddReport as AddReport,
+        Collection as Collection,
+        CollectionStats as CollectionStats,
+        DocumentEntry as DocumentEntry,
+        DocumentSkipped as DocumentSkipped,
+        Embedder as Embedder,
+        EmbedderInfo as EmbedderInfo,
+        FileSkipped as FileSkipped,
+        MiniLm as MiniLm,
+        SyncEvent as SyncEvent,
+        SyncProgress as SyncProgress,
+        SyncReport as SyncReport,
+    )
+    from ._errors import (
+        BudgetExceededError as BudgetExceededError,
+        CODES as CODES,
+        CancelledError as CancelledError,
+        ConflictError as ConflictError,
+        DamagedError as DamagedError,
+        DiskFullError as DiskFullError,
+        EmbedderMismatchError as EmbedderMismatchError,
+        ForeignError as ForeignError,
+        HostError as HostError,
+        InternalError as InternalError,
+        InvalidGraphError as InvalidGraphError,
+        InvalidInputError as InvalidInputError,
+        InvalidResponseError as InvalidResponseError,
+        InvalidUpdateError as InvalidUpdateError,
+        IoError as IoError,
+        LimitExceededError as LimitExceededError,
+        LockedError as LockedError,
+        MissingKeyError as MissingKeyError,
+        NodeFailedError as NodeFailedError,
+        NotFoundError as NotFoundError,
+        OverloadedError as OverloadedError,
+        ProviderError as ProviderError,
+        QuotaExceededError as QuotaExceededError,
+        RateLimitedError as RateLimitedError,
+        RejectedError as RejectedError,
+        StepLimitError as StepLimitError,
+        StepwellError as StepwellError,
+        StoreError as StoreError,
+        StreamTruncatedError as StreamTruncatedError,
+        TimeoutError as TimeoutError,
+        ToolError as ToolError,
+        ToolFailed as ToolFailed,
+        ToolFailedError as ToolFailedError,
+        ToolRetry as ToolRetry,
+        TransportError as TransportError,
+        UnauthorizedError as UnauthorizedError,
+        UnknownVersionError as UnknownVersionError,
+        UnreadableError as UnreadableError,
+        UnsupportedError as UnsupportedError,
+    )
+    from ._events import (
+        CitationEvent as CitationEvent,
+        DataEvent as DataEvent,
+        Finish as Finish,
+        MessageStart as MessageStart,
+        PartEvent as PartEvent,
+        Ping as Ping,
+        RateLimitsEvent as RateLimitsEvent,
+        RawEvent as RawEvent,
+        ReasoningDelta as ReasoningDelta,
+        ReasoningEnd as ReasoningEnd,
+        ReasoningStart as ReasoningStart,
+        StreamEvent as StreamEvent,
+        TextDelta as TextDelta,
+        TextEnd as TextEnd,
+        TextStart as TextStart,
+        ToolCallDelta as ToolCallDelta,
+        ToolCallEnd as ToolCallEnd,
+        ToolCallStart as ToolCallStart,
+        UnknownEvent as UnknownEvent,
+        UsageEvent as UsageEvent,
+        WarningEvent as WarningEvent,
+    )
+    from ._models import (
+        ChatModel as ChatModel,
+        ChatStream as ChatStream,
+        Extractive as Extractive,
+        HostModel as HostModel,
+        Scripted as Scripted,
+        SyncChatStream as SyncChatStream,
+        model as model,
+    )
+    from ._records import (
+        ChatResponse as ChatResponse,
+        Chunk as Chunk,
+        Citation as Citation,
+        Data as Data,
+        Document as Document,
+        Explanation as Explanation,
+        Filter as Filter,
+        Heading as Heading,
+        Hit as Hit,
+        LegScore as LegScore,
+        Media as Media,
+        Message as Message,
+        ModelInfo as ModelInfo,
+        Opaque as Opaque,
+        PageSpan as PageSpan,
+        Part as Part,
+        RateLimit as RateLimit,
+        Reasoning as Reasoning,
+        Record as Record,
+        Refusal as Refusal,
+        Span as Span,
+        Text as Text,
+        ToolCall as ToolCall,
+        ToolResult as ToolResult,
+        Unknown as Unknown,
+        Usage as Usage,
+        Warning as Warning,
+    )
+    from ._runs import (
+        CustomEvent as CustomEvent,
+        Failure as Failure,
+        ModelEvent as ModelEvent,
+        NodeEnd as NodeEnd,
+        NodeStart as NodeStart,
+        RunEnd as RunEnd,
+        RunEvent as RunEvent,
+        RunResult as RunResult,
+        RunStart as RunStart,
+        Spend as Spend,
+        StepEnd as StepEnd,
+        StepStart as StepStart,
+        ToolEnd as ToolEnd,
+        ToolProgress as ToolProgress,
+        ToolStart as ToolStart,
+        UnknownRunEvent as UnknownRunEvent,
+        UpdateEvent as UpdateEvent,
+    )
+    from ._tools import (
+        Tool as Tool,
+        ToolContext as ToolContext,
+        tool as tool,
+    )
+
+    __version__: str
 else:
     _PARTS = {
-        "_errors": (
-            "BudgetExceededError CODES CancelledError ConflictError DamagedError DiskFullError EmbedderMismatchError "
-            "ForeignError HostError InternalError InvalidGraphError InvalidInputError InvalidResponseError "
-            "InvalidUpdateError IoError LimitExceededError LockedError MissingKeyError NodeFailedError NotFoundError "
-            "OverloadedError ProviderError QuotaExceededError RateLimitedError RejectedError StepLimitError "
-            "StepwellError StoreError StreamTruncatedError TimeoutError ToolError ToolFailed ToolFailedError ToolRetry "
-            "TransportError UnauthorizedError UnknownVersionError UnreadableError UnsupportedError"
+        "_agent": "Agent RetrieverTool RunStore RunStream SyncRunStream retriever_tool",
+        "_collection": (
+            "AddEvent AddProgress AddReport Collection CollectionStats DocumentEntry DocumentSkipped Embedder "
+            "EmbedderInfo FileSkipped MiniLm SyncEvent SyncProgress SyncReport"
         ),
-        "_records": (
-            "ChatResponse Chunk Citation Data Document Explanation Filter Heading Hit LegScore Media Message ModelInfo "
-            "Opaque PageSpan Part RateLimit Reasoning Record Refusal Span Text ToolCall ToolResult Unknown Usage Warning"
+        "_errors": (
+            "BudgetExceededError CODES CancelledError ConflictError DamagedError DiskFullError "
+            "EmbedderMismatchError ForeignError HostError InternalError InvalidGraphError InvalidInputError "
+            "InvalidResponseError InvalidUpdateError IoError LimitExceededError LockedError MissingKeyError "
+            "NodeFailedError NotFoundError OverloadedError ProviderError QuotaExceededError RateLimitedError "
+            "RejectedError StepLimitError StepwellError StoreError StreamTruncatedError TimeoutError ToolError "
+            "ToolFailed ToolFailedError ToolRetry TransportError UnauthorizedError UnknownVersionError "
+            "UnreadableError UnsupportedError"
         ),
         "_events": (
-            "CitationEvent DataEvent Finish MessageStart PartEvent Ping RateLimitsEvent RawEvent ReasoningDelta "
-            "ReasoningEnd ReasoningStart StreamEvent TextDelta TextEnd TextStart ToolCallDelta ToolCallEnd "
-            "ToolCallStart UnknownEvent UsageEvent WarningEvent"
+            "CitationEvent DataEvent Finish MessageStart PartEvent Ping RateLimitsEvent RawEvent "
+            "ReasoningDelta ReasoningEnd ReasoningStart StreamEvent TextDelta TextEnd TextStart ToolCallDelta "
+            "ToolCallEnd ToolCallStart UnknownEvent UsageEvent WarningEvent"
         ),
         "_models": "ChatModel ChatStream Extractive HostModel Scripted SyncChatStream model",
-        "_collection": (
-            "AddEvent AddProgress AddReport Collection CollectionStats DocumentEntry DocumentSkipped Embedder EmbedderInfo "
-            "MiniLm"
+        "_records": (
+            "ChatResponse Chunk Citation Data Document Explanation Filter Heading Hit LegScore Media Message "
+            "ModelInfo Opaque PageSpan Part RateLimit Reasoning Record Refusal Span Text ToolCall ToolResult "
+            "Unknown Usage Warning"
+        ),
+        "_runs": (
+            "CustomEvent Failure ModelEvent NodeEnd NodeStart RunEnd RunEvent RunResult RunStart Spend StepEnd "
+            "StepStart ToolEnd ToolProgress ToolStart UnknownRunEvent UpdateEvent"
         ),
         "_tools": "Tool ToolContext tool",
     }

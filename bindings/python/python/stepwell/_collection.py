@@ -68,6 +68,39 @@ class AddReport(Record):
     _nested = {"progress": _one(AddProgress), "skipped": _many(DocumentSkipped)}
 
 
+class SyncProgress(Record):
+    """How far a `sync` has come."""
+
+    files_total: int = 0
+    files_done: int = 0
+    files_added: int = 0
+    files_updated: int = 0
+    files_unchanged: int = 0
+    files_skipped: int = 0
+    documents_removed: int = 0
+    chunks: int = 0
+    tokens: int = 0
+    commits: int = 0
+    type: Literal["progress"] = "progress"
+
+
+class FileSkipped(Record):
+    """A file or folder cannot be read; the others go on."""
+
+    uri: str
+    reason: str
+    type: Literal["skipped"] = "skipped"
+
+
+class SyncReport(Record):
+    """What a `sync` did: the counts, what could not be read, ids of documents that were deleted."""
+
+    progress: SyncProgress
+    skipped: list[FileSkipped] = []
+    removed: list[str] = []
+    _nested = {"progress": _one(SyncProgress), "skipped": _many(FileSkipped)}
+
+
 class DocumentEntry(Record):
     """A document of a collection."""
 
@@ -103,9 +136,11 @@ class EmbedderInfo(Record):
 
 if TYPE_CHECKING:
     AddEvent: TypeAlias = AddProgress | DocumentSkipped
-    Progress: TypeAlias = Callable[[AddEvent], object]
+    SyncEvent: TypeAlias = SyncProgress | FileSkipped
+    Paths: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 else:
     AddEvent = AddProgress | DocumentSkipped
+    SyncEvent = SyncProgress | FileSkipped
 
 
 class Embedder:
@@ -185,14 +220,24 @@ def _documents(given: Document | Iterable[Document]) -> list[Document]:
     return documents
 
 
-def _event(data: dict[str, Any]) -> AddProgress | DocumentSkipped:
-    return AddProgress._of(data) if data["type"] == "progress" else DocumentSkipped._of(data)
-
-
-def _watch(progress: Progress | None) -> Callable[[dict[str, Any]], object] | None:
+def _watch_add(progress: Callable[[AddEvent], object] | None) -> Callable[[dict[str, Any]], object] | None:
     if progress is None:
         return None
-    return lambda data: progress(_event(data))
+    return lambda data: progress(
+        AddProgress._of(data) if data["type"] == "progress" else DocumentSkipped._of(data)
+    )
+
+
+def _watch_sync(progress: Callable[[SyncEvent], object] | None) -> Callable[[dict[str, Any]], object] | None:
+    if progress is None:
+        return None
+    return lambda data: progress(SyncProgress._of(data) if data["type"] == "progress" else FileSkipped._of(data))
+
+
+def _paths(given: Paths) -> list[str]:
+    if isinstance(given, (str, os.PathLike)):
+        given = [given]
+    return [os.fspath(path) for path in given]
 
 
 def _query(text: str, options: SearchOptions) -> dict[str, Any]:
@@ -273,7 +318,7 @@ class Collection:
         self,
         documents: Document | Iterable[Document],
         *,
-        progress: Progress | None = None,
+        progress: Callable[[AddEvent], object] | None = None,
         chunks_per_commit: int | None = None,
     ) -> AddReport:
         """Adds documents, replacing those of the same id; unchanged ones are skipped.
@@ -281,20 +326,50 @@ class Collection:
         `progress` is called with each `AddProgress` and `DocumentSkipped`, on this loop; what it raises stops the
         `add`. Cancelling the task stops it too: what was committed stays, and the next `add` goes on from there.
         """
-        report = await self._native.add(_documents(documents), _watch(progress), chunks_per_commit)
+        report = await self._native.add(_documents(documents), _watch_add(progress), chunks_per_commit)
         return AddReport._of(report)
 
     def add_sync(
         self,
         documents: Document | Iterable[Document],
         *,
-        progress: Progress | None = None,
+        progress: Callable[[AddEvent], object] | None = None,
         chunks_per_commit: int | None = None,
     ) -> AddReport:
         """The blocking twin of `add`; `progress` is called on this thread."""
         refuse_on_background()
-        report = self._native.add_sync(_documents(documents), _watch(progress), chunks_per_commit)
+        report = self._native.add_sync(_documents(documents), _watch_add(progress), chunks_per_commit)
         return AddReport._of(report)
+
+    async def sync(
+        self,
+        paths: Paths,
+        *,
+        progress: Callable[[SyncEvent], object] | None = None,
+        chunks_per_commit: int | None = None,
+        removes: bool = True,
+    ) -> SyncReport:
+        """Makes it hold the files under these paths (PDF, DOCX, HTML, Markdown, text), at the cost of what changed.
+
+        Unchanged files are only hashed; documents whose files are gone are deleted unless `removes` is false. A file
+        that cannot be read is reported in `skipped` and the others go on.
+        """
+        settings = {"chunks_per_commit": chunks_per_commit, "removes": removes}
+        report = await self._native.sync_files(_paths(paths), _watch_sync(progress), settings)
+        return SyncReport._of(report)
+
+    def sync_sync(
+        self,
+        paths: Paths,
+        *,
+        progress: Callable[[SyncEvent], object] | None = None,
+        chunks_per_commit: int | None = None,
+        removes: bool = True,
+    ) -> SyncReport:
+        """The blocking twin of `sync`."""
+        refuse_on_background()
+        settings = {"chunks_per_commit": chunks_per_commit, "removes": removes}
+        return SyncReport._of(self._native.sync_files_sync(_paths(paths), _watch_sync(progress), settings))
 
     async def search(self, text: str, **options: Unpack[SearchOptions]) -> list[Hit]:
         """The best hits for a question, best first; ten unless `top_k` says otherwise."""
@@ -388,5 +463,9 @@ __all__ = [
     "DocumentSkipped",
     "Embedder",
     "EmbedderInfo",
+    "FileSkipped",
     "MiniLm",
+    "SyncEvent",
+    "SyncProgress",
+    "SyncReport",
 ]

@@ -6,6 +6,8 @@ exceptions one would look for.
 
 from __future__ import annotations
 
+import builtins
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +129,7 @@ class InvalidResponseError(ProviderError):
     code = "invalid_response"
 
 
-class TimeoutError(StepwellError, TimeoutError):  # noqa: A001  the rule is: code, then `Error`
+class TimeoutError(StepwellError, builtins.TimeoutError):  # noqa: A001  the rule is: code, then `Error`
     """A time limit was reached."""
 
     code = "timeout"

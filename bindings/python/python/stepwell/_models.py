@@ -61,19 +61,17 @@ def request_of(messages: Messages, options: ChatOptions) -> dict[str, Any]:
 
 def _spec(tool: Any) -> dict[str, Any]:
     if isinstance(tool, dict):
-        return tool
+        return dict(tool)
     from ._tools import Tool
 
-    if not isinstance(tool, Tool):
-        tool = Tool(tool)
-    return tool.spec
+    made: Tool[Any] = tool if isinstance(tool, Tool) else Tool(tool)
+    return made.spec
 
 
 def _shape(shape: Any) -> dict[str, Any]:
     if isinstance(shape, dict):
-        if shape.keys() == {"name", "schema"}:
-            return shape
-        return {"name": "answer", "schema": shape}
+        is_named = shape.keys() == {"name", "schema"}
+        return dict(shape) if is_named else {"name": "answer", "schema": shape}
     from ._schema import schema_of
 
     return {"name": shape.__name__, "schema": schema_of(shape)}

@@ -262,7 +262,7 @@ class Reader:
         properties: dict[str, Any] = {}
         required: list[str] = []
         decoders: dict[str, Decode] = {}
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # checked by the caller
+        for field in dataclasses.fields(cls):
             if not field.init:
                 continue
             schema, decoders[field.name] = self.read(hints.get(field.name, Any))

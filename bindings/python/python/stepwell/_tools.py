@@ -59,7 +59,8 @@ class Tool(Generic[F]):
             is_async,
             options,
         )
-        functools.update_wrapper(self, function, assigned=("__doc__", "__module__"), updated=())
+        self.__doc__ = function.__doc__
+        self.__wrapped__ = function  # what `inspect` follows
         self.__name__ = name
 
     if typing.TYPE_CHECKING:  # calling the tool is calling the function, with its own types

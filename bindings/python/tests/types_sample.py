@@ -1,0 +1,77 @@
+"""What a typed program may write: checked by mypy --strict and pyright, never run."""
+
+# pyright: strict
+from __future__ import annotations
+
+from typing import Literal
+
+import stepwell
+from typing_extensions import assert_type
+
+
+@stepwell.tool
+def weather(city: str, unit: Literal["C", "F"] = "C") -> str:
+    """Temperature of a city."""
+    return f"{city} {unit}"
+
+
+@stepwell.tool(name="slow", effect="idempotent", timeout=2.5)
+async def slow(n: int, cx: stepwell.ToolContext) -> int:
+    assert_type(cx.run_id, str)
+    return n
+
+
+async def models() -> None:
+    model = stepwell.model("openai/gpt-6-sol", api_key="…")
+    answer = await model.chat("hi", temperature=0.5, tools=[weather], response_format="json")
+    assert_type(answer, stepwell.ChatResponse)
+    assert_type(answer.text, str)
+    assert_type(answer.usage.input_tokens, int | None)
+    async with model.stream([stepwell.Message.user("hi"), "again"]) as stream:
+        async for event in stream:
+            if event.type == "text_delta":
+                assert_type(event, stepwell.TextDelta)
+                assert_type(event.text, str)
+            elif isinstance(event, stepwell.Finish):
+                assert_type(event.reason, Literal["stop", "length", "tool_calls", "content_filter", "other"])
+        assert_type(await stream.response(), stepwell.ChatResponse)
+    async for piece in model.stream("hi").text():
+        assert_type(piece, str)
+    for step in model.stream_sync("hi"):
+        match step:
+            case stepwell.ToolCallStart(name=name):
+                assert_type(name, str)
+            case _:
+                pass
+    assert_type(weather("Oslo", unit="F"), str)
+    assert_type(await slow.function(1, cx=None), int)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    weather(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await model.chat("hi", temprature=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def agents() -> None:
+    notes = await stepwell.Collection.open("notes", language="german")
+    report = await notes.sync("docs", progress=lambda event: print(event.type))
+    assert_type(report.progress.files_added, int)
+    added = await notes.add([stepwell.Document("a", "b", metadata={"year": 2024})])
+    assert_type(added, stepwell.AddReport)
+    hits = await notes.search("what?", top_k=3, filter=stepwell.Filter.eq("year", 2024), mode="hybrid")
+    assert_type(hits, list[stepwell.Hit])
+    agent = stepwell.Agent(
+        stepwell.Scripted("a").call("weather", {"city": "Oslo"}),
+        tools=[weather, slow, stepwell.retriever_tool("notes", notes)],
+        limits={"tool_timeout": 1.5},
+    )
+    result = await agent.run("cold?")
+    assert_type(result, stepwell.RunResult)
+    assert_type(result.citations[0].page, int | None)
+    async for event in agent.stream("cold?"):
+        if event.type == "model":
+            assert_type(event, stepwell.ModelEvent)
+        elif event.type == "tool_end":
+            assert_type(event.result, stepwell.ToolResult)
+    try:
+        agent.run_sync("x")
+    except stepwell.RateLimitedError as error:
+        assert_type(error.retry_after, float | None)
+    stepwell.Message(role="nobody", parts=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
