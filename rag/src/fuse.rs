@@ -4,7 +4,7 @@
 //! nDCG@10) and lost on none that we tried, so it is the default. Both lists go deep: the normalisation needs the
 //! spread of the scores, not only the top.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 
 use crate::vector::search::{Scored, best_first};
 
@@ -109,6 +109,16 @@ impl Scale {
         }
     }
 
+    /// A list's legs in the order of their addresses.
+    fn legs(&self, fusion: Fusion, list: &[Scored]) -> Vec<((u32, u32), Leg)> {
+        let ranked = list.iter().enumerate();
+        let mut legs: Vec<_> = ranked
+            .map(|(at, scored)| (scored.address(), self.leg(fusion, at + 1, scored.score)))
+            .collect();
+        legs.sort_unstable_by_key(|(address, _)| *address);
+        legs
+    }
+
     fn leg(&self, fusion: Fusion, rank: usize, score: f32) -> Leg {
         let normalized = match fusion {
             Fusion::ReciprocalRank { k } => 1.0 / (k + rank as f32),
@@ -122,47 +132,70 @@ impl Scale {
     }
 }
 
-/// Fuses two lists, each best first, into one, best first. `allowed` is how many rows each list chose from,
-/// `depth` how many it was allowed to keep.
+/// Fuses two lists, each best first, into the best `top_k`, best first. `allowed` is how many rows each list chose
+/// from, `depth` how many it was allowed to keep.
 pub(crate) fn fuse(
     fusion: Fusion,
     lexical: &[Scored],
     dense: &[Scored],
     allowed: usize,
     depth: usize,
+    top_k: usize,
 ) -> Vec<Fused> {
     let zeros = allowed.min(depth).saturating_sub(lexical.len());
     let words = Scale::new(fusion, lexical, zeros);
     let meaning = Scale::new(fusion, dense, 0);
-    let mut legs: HashMap<(u32, u32), (Leg, Leg)> = HashMap::with_capacity(lexical.len() + dense.len());
-    for (at, scored) in lexical.iter().enumerate() {
-        legs.insert(
-            scored.address(),
-            (words.leg(fusion, at + 1, scored.score), meaning.missing),
-        );
-    }
-    for (at, scored) in dense.iter().enumerate() {
-        legs.entry(scored.address())
-            .or_insert((words.missing, meaning.missing))
-            .1 = meaning.leg(fusion, at + 1, scored.score);
-    }
     let weight = match fusion {
         Fusion::ZScore { weight } | Fusion::MinMax { weight } => weight,
+        // Reciprocal rank is a plain sum; halves of it keep the order.
         Fusion::ReciprocalRank { .. } => 0.5,
     };
-    // Reciprocal rank is a plain sum; halves of it keep the order.
-    let mut fused: Vec<Fused> = legs
-        .into_iter()
-        .map(|((segment, row), (lexical, dense))| {
-            let score = (1.0 - weight) * lexical.normalized + weight * dense.normalized;
-            Fused {
-                scored: Scored { score, segment, row },
+    let join = |(segment, row): (u32, u32), lexical: Leg, dense: Leg| {
+        let score = (1.0 - weight) * lexical.normalized + weight * dense.normalized;
+        Fused {
+            scored: Scored { score, segment, row },
+            lexical,
+            dense,
+        }
+    };
+    // Both lists by address, then one walk: cheaper than a map at these depths.
+    let (left, right) = (words.legs(fusion, lexical), meaning.legs(fusion, dense));
+    let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+    let mut fused = Vec::with_capacity(lexical.len() + dense.len());
+    loop {
+        let order = match (left.peek(), right.peek()) {
+            (Some((left, _)), Some((right, _))) => left.cmp(right),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => break,
+        };
+        let lexical = if order == Ordering::Greater {
+            None
+        } else {
+            left.next()
+        };
+        let dense = if order == Ordering::Less {
+            None
+        } else {
+            right.next()
+        };
+        if let Some((address, _)) = lexical.or(dense) {
+            let lexical = lexical.map_or(words.missing, |(_, leg)| leg);
+            fused.push(join(
+                address,
                 lexical,
-                dense,
-            }
-        })
-        .collect();
-    fused.sort_unstable_by(|left, right| best_first(&left.scored, &right.scored));
+                dense.map_or(meaning.missing, |(_, leg)| leg),
+            ));
+        }
+    }
+    let better = |left: &Fused, right: &Fused| best_first(&left.scored, &right.scored);
+    if top_k < fused.len() {
+        if top_k > 0 {
+            fused.select_nth_unstable_by(top_k - 1, better);
+        }
+        fused.truncate(top_k);
+    }
+    fused.sort_unstable_by(better);
     fused
 }
 
@@ -196,7 +229,7 @@ mod tests {
         for fusion in ALL {
             let lexical = list(&[(1, 9.0), (2, 8.0), (3, 1.0)]);
             let dense = list(&[(4, 0.9), (2, 0.8), (3, 0.1), (1, 0.05)]);
-            let fused = fuse(fusion, &lexical, &dense, 4, 1_000);
+            let fused = fuse(fusion, &lexical, &dense, 4, 1_000, 10);
             assert_eq!(rows(&fused)[0], 2, "{fusion:?}");
             assert_eq!(fused.len(), 4);
             assert_eq!((fused[0].lexical.rank, fused[0].dense.rank), (Some(2), Some(2)));
@@ -207,7 +240,7 @@ mod tests {
     fn the_only_row_that_shares_a_word_gains_by_it() {
         for fusion in ALL {
             let dense = list(&[(7, 0.50), (8, 0.49), (9, 0.10)]);
-            let fused = fuse(fusion, &list(&[(8, 3.0)]), &dense, 3, 1_000);
+            let fused = fuse(fusion, &list(&[(8, 3.0)]), &dense, 3, 1_000, 10);
             assert_eq!(rows(&fused), [8, 7, 9], "{fusion:?}");
         }
     }
@@ -216,9 +249,39 @@ mod tests {
     fn an_empty_leg_leaves_the_other_ones_order() {
         for fusion in ALL {
             let dense = list(&[(3, 0.9), (1, 0.5), (2, 0.5)]);
-            assert_eq!(rows(&fuse(fusion, &[], &dense, 3, 10)), [3, 1, 2], "{fusion:?}");
-            assert_eq!(rows(&fuse(fusion, &dense, &[], 3, 10)), [3, 1, 2], "{fusion:?}");
-            assert!(fuse(fusion, &[], &[], 0, 10).is_empty());
+            assert_eq!(
+                rows(&fuse(fusion, &[], &dense, 3, 10, 10)),
+                [3, 1, 2],
+                "{fusion:?}"
+            );
+            assert_eq!(
+                rows(&fuse(fusion, &dense, &[], 3, 10, 10)),
+                [3, 1, 2],
+                "{fusion:?}"
+            );
+            assert!(fuse(fusion, &[], &[], 0, 10, 10).is_empty());
+        }
+    }
+
+    #[test]
+    fn the_best_few_are_those_of_the_whole_order() {
+        let lexical = list(
+            &(0..200)
+                .map(|row| (row * 3, 50.0 - row as f32 / 8.0))
+                .collect::<Vec<_>>(),
+        );
+        let dense = list(
+            &(0..300)
+                .map(|row| (row * 2, 0.9 - row as f32 / 1_000.0))
+                .collect::<Vec<_>>(),
+        );
+        for fusion in ALL {
+            let whole = fuse(fusion, &lexical, &dense, 600, 1_000, 1_000);
+            // Multiples of 3 below 600, of 2 below 600, and of 6 once.
+            assert_eq!(whole.len(), 200 + 300 - 100);
+            for top_k in [0, 1, 7, 399, 400] {
+                assert_eq!(fuse(fusion, &lexical, &dense, 600, 1_000, top_k), whole[..top_k]);
+            }
         }
     }
 

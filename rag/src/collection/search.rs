@@ -139,7 +139,10 @@ fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, ask: &Ask) -> Resul
         _ => Vec::new(),
     };
     let (mut ranked, stage) = if is_hybrid {
-        (fuse(inner.fusion, &words, &meaning, allowed_rows, depth), "fused")
+        (
+            fuse(inner.fusion, &words, &meaning, allowed_rows, depth, ask.top_k),
+            "fused",
+        )
     } else if ask.vector.is_some() {
         (alone(&meaning, |leg, none| (none, leg)), "dense")
     } else {
