@@ -100,7 +100,10 @@ impl LoadLimits {
 
     /// `more than 8 MiB of text`, in the limit's own size.
     pub(super) fn too_long(&self) -> Refusal {
-        Refusal::new(format!("more than {} of text; split it", size(self.text_bytes as u64)))
+        Refusal::new(format!(
+            "more than {} of text; split it",
+            size(self.text_bytes as u64)
+        ))
     }
 }
 

@@ -16,6 +16,9 @@ use super::{LoadLimits, charset, find_files, load};
 /// Far above what any case takes, for builds without optimisation on a busy machine; far below the limit of a file.
 const LONG: Duration = Duration::from_secs(10);
 
+/// Damaged copies of each file.
+const ROUNDS: usize = 4;
+
 fn fixtures() -> PathBuf {
     std::env::var_os("STEPWELL_FIXTURES")
         .map_or_else(
@@ -113,10 +116,6 @@ fn odd_and_malformed_pdfs_end_and_give_the_words_two_readers_agree_on() {
         let result = read(id, &bytes);
         slowest = slowest.max(begin.elapsed());
         if let Err(error) = &result {
-            println!(
-                "refused {error}; readers: {}",
-                reference.get(id).unwrap_or(&Value::Null)
-            );
             *reasons
                 .entry(error.trim_start_matches(id).trim_start_matches(": ").to_owned())
                 .or_default() += 1;
@@ -154,6 +153,53 @@ fn odd_and_malformed_pdfs_end_and_give_the_words_two_readers_agree_on() {
     }
     assert!(missed.is_empty(), "{} of {agreed} differ", missed.len());
     assert!(slowest < LONG, "{slowest:?}");
+}
+
+/// Files with a few bytes changed, cut or doubled: what a fuzzer does first.
+#[test]
+fn damaged_copies_of_real_files_end_in_words_or_a_reason() {
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = move |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        usize::try_from(seed % (below.max(1) as u64)).expect("below a usize")
+    };
+    let (mut read_well, mut refused) = (0, 0);
+    for suite in ["pdf.jsonl", "docx.jsonl"] {
+        for case in cases(suite) {
+            let name = text(&case, "file");
+            let whole = fs::read(fixtures().join(name)).expect("the file of a case");
+            if whole.is_empty() || whole.len() > 200_000 {
+                continue;
+            }
+            for _ in 0..ROUNDS {
+                let mut bytes = whole.clone();
+                for _ in 0..=random(8) {
+                    let at = random(bytes.len());
+                    match random(4) {
+                        0 => bytes[at] = b"0123456789<>[]()/ \nRj"[random(21)],
+                        1 => bytes[at] ^= 1 << random(8),
+                        2 => drop(bytes.drain(at..(at + random(40)).min(bytes.len()))),
+                        _ => {
+                            let piece = bytes[at..(at + random(200)).min(bytes.len())].to_vec();
+                            bytes.splice(at..at, piece);
+                        }
+                    }
+                    if bytes.is_empty() {
+                        bytes.push(b'%');
+                    }
+                }
+                let begin = Instant::now();
+                match read(name, &bytes) {
+                    Ok(_) => read_well += 1,
+                    Err(_) => refused += 1,
+                }
+                assert!(begin.elapsed() < LONG, "{name}");
+            }
+        }
+    }
+    println!("damaged copies: {read_well} read, {refused} refused");
 }
 
 #[cfg(feature = "docx")]

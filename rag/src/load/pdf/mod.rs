@@ -12,19 +12,34 @@ use stepwell_core::{Document, PageSpan};
 
 use self::font::Fonts;
 use self::interpret::Interpreter;
+use self::pages::Page;
 use super::guard::{Guard, Refusal};
 
 pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Refusal> {
-    let pdf = open(bytes, guard)?;
-    guard.check()?;
+    match open(bytes, guard, false) {
+        Ok(pdf) => {
+            let pages = pages::of(&pdf, guard)?;
+            if !pages.is_empty() {
+                return document(id, &pdf, &pages, guard);
+            }
+        }
+        Err(refusal) if refusal == unlisted() => {}
+        Err(refusal) => return Err(refusal),
+    }
+    // Its table of objects leads nowhere; the objects themselves may be there.
+    let pdf = open(bytes, guard, true)?;
     let pages = pages::of(&pdf, guard)?;
     if pages.is_empty() {
         return Err(Refusal::new("broken PDF: no pages"));
     }
+    document(id, &pdf, &pages, guard)
+}
+
+fn document(id: &str, pdf: &Pdf, pages: &[Page<'_>], guard: &Guard) -> Result<Document, Refusal> {
     let mut document = Document::new(id, "");
-    let mut fonts = Fonts::new(&pdf);
-    for (number, page) in (1..).zip(&pages) {
-        let words = Interpreter::new(&pdf, &mut fonts, guard).page(page)?;
+    let mut fonts = Fonts::new(pdf);
+    for (number, page) in (1..).zip(pages) {
+        let words = Interpreter::new(pdf, &mut fonts, guard).page(page)?;
         let words = words.trim();
         if !words.is_empty() && !document.text.is_empty() {
             document.text.push_str("\n\n");
@@ -38,14 +53,16 @@ pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Re
             return Err(guard.bomb());
         }
     }
-    document.title = title(&pdf);
+    document.title = title(pdf);
     Ok(document)
 }
 
-fn open(bytes: &[u8], guard: &Guard) -> Result<Pdf, Refusal> {
+fn open(bytes: &[u8], guard: &Guard, force_reconstruct: bool) -> Result<Pdf, Refusal> {
+    guard.check()?;
     let max_decompressed_size = usize::try_from(guard.limits.inflated_bytes).ok();
     let options = LoadOptions {
         max_decompressed_size,
+        force_reconstruct,
         ..LoadOptions::default()
     };
     let pdf = Pdf::load_mem_with_options(bytes, options).map_err(|error| refusal(&error, guard))?;
@@ -61,6 +78,10 @@ fn open(bytes: &[u8], guard: &Guard) -> Result<Pdf, Refusal> {
     Ok(pdf)
 }
 
+fn unlisted() -> Refusal {
+    Refusal::new("broken PDF: no table of its objects")
+}
+
 fn encrypted() -> Refusal {
     Refusal::new("encrypted PDF")
 }
@@ -71,7 +92,7 @@ fn refusal(error: &PdfError, guard: &Guard) -> Refusal {
             encrypted()
         }
         PdfError::Decompress(DecompressError::MemoryLimitExceeded { .. }) => guard.bomb(),
-        PdfError::Xref(_) | PdfError::MissingXrefEntry => Refusal::new("broken PDF: no table of its objects"),
+        PdfError::Xref(_) | PdfError::MissingXrefEntry => unlisted(),
         PdfError::Parse(error) => Refusal::new(format!("broken PDF: {error}")),
         _ => Refusal::new("broken PDF"),
     }
