@@ -13,6 +13,7 @@
 //! An [`Agent`] is such a graph of two nodes, model ⇄ tools.
 //!
 //! ```
+//! # tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async {
 //! use stepwell_agent::{Channels, ChannelsUpdate, END, GraphBuilder, Reducer, START, node_sync};
 //! let state = Channels::new().slot("log", Reducer::Append);
 //! let graph = GraphBuilder::new(state.clone())
@@ -20,10 +21,9 @@
 //!     .node("world", node_sync(|_: &Channels, _| Ok(ChannelsUpdate::new().set("log", ["world"]))))
 //!     .edge(START, "hello").edge("hello", "world").edge("world", END)
 //!     .build()?;
-//! let ended = futures::executor::block_on(graph.run(state).into_future())?;
+//! let ended = graph.run(state).await?;
 //! assert_eq!(ended.state.get("log")?, serde_json::json!(["hello", "world"]));
-//! # use std::future::IntoFuture;
-//! # Ok::<(), stepwell_core::Error>(())
+//! # Ok::<(), stepwell_core::Error>(()) }).expect("it runs");
 //! ```
 
 mod agent;

@@ -8,6 +8,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
+    future::Future,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -637,7 +638,7 @@ async fn a_builder_tells_every_fault_and_an_empty_question_is_refused_before_any
     }
     assert_eq!(
         agent
-            .run(Vec::new())
+            .run(Vec::<Message>::new())
             .stream()
             .finish()
             .await
@@ -751,4 +752,57 @@ async fn a_result_without_an_answer_is_empty_and_not_invented() {
         ("", true)
     );
     assert!(erase(Act::default()).is_ok());
+}
+
+#[tokio::test]
+async fn a_run_dropped_after_any_poll_resumes_to_the_same_end() {
+    let build = |store: Arc<LogStore>| {
+        let (inside, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let wish = |id: &str, name: &str| Part::tool_call(id, name, json!({}));
+        let model = Script::new(vec![
+            vec![wish("1", "many"), wish("2", "many"), wish("3", "one")],
+            vec![wish("1", "one")],
+            says("done"),
+        ]);
+        Agent::new(model)
+            .tools([
+                Alone::new("many", true, &inside, &most),
+                Alone::new("one", false, &inside, &most),
+            ])
+            .store(store)
+            .build()
+            .expect("no fault")
+    };
+    let whole = build(LogStore::new())
+        .run("go")
+        .run_id("r")
+        .await
+        .expect("answers");
+    for polls in 1.. {
+        let store = LogStore::new();
+        let mut run = Box::pin(build(store.clone()).run("go").run_id("r").outcome());
+        let mut is_done = false;
+        for _ in 0..polls {
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            is_done = run.as_mut().poll(&mut cx).is_ready();
+            if is_done {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(run);
+        let resumed = match build(store.clone()).resume("r").await {
+            Err(error) if error.code() == "not_found" => {
+                build(store).run("go").run_id("r").await.expect("begins anew")
+            }
+            resumed => resumed.expect("resumes"),
+        };
+        assert_eq!(resumed.messages, whole.messages, "dropped after poll {polls}");
+        assert_eq!(resumed.usage, whole.usage, "dropped after poll {polls}");
+        assert_closed(&resumed.messages);
+        if is_done {
+            assert!(polls > 15, "the run takes more than {polls} polls");
+            break;
+        }
+    }
 }
