@@ -196,7 +196,8 @@ impl Http {
         })
     }
 
-    /// The address under which paths are asked.
+    /// The address under which paths are asked, for wires whose path depends on it.
+    #[cfg(feature = "anthropic")]
     pub(crate) fn base(&self) -> &Url {
         &self.base
     }
@@ -614,6 +615,22 @@ mod tests {
             assert!(error.to_string().contains(what), "{error}");
             assert!(begun.elapsed() < Duration::from_secs(3), "{what}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_never_answers_to_tls_is_a_connect_timeout() {
+        let server = Server::start(vec![vec![]]).await;
+        let silent = http(
+            &server.url.replace("http://", "https://"),
+            HttpOptions::default().connect_timeout(Duration::from_millis(300)),
+        );
+        let error = silent
+            .post("/", vec![], vec![])
+            .await
+            .err()
+            .expect("no TLS there");
+        assert_eq!(error.code(), "timeout", "{}", shown(&error));
+        assert!(error.to_string().contains("connecting to acme"), "{error}");
     }
 
     #[tokio::test]
