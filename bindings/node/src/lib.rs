@@ -1,1 +1,15 @@
-//! stepwell
+//! The Node package of stepwell, the native half: converts, calls, maps errors. The public half is `js/`.
+//!
+//! Data crosses as JSON text, one text per call or per batch: V8 parses a batch faster than Node-API builds its
+//! objects. `#[napi]` needs `pub` items; nothing here is a promise to users, who import the package.
+
+mod agent;
+mod ask;
+mod chat;
+mod convert;
+mod error;
+mod models;
+mod rag;
+mod runtime;
+mod stream;
+mod tool;

@@ -1,0 +1,14 @@
+#!/usr/bin/env node
+// `npx stepwell ask PATHS… "question"`: the engine's own command. It prints by itself; here are only its words and its code.
+import { createRequire } from 'node:module'
+
+const [command, ...words] = process.argv.slice(2)
+if (command === 'ask') {
+  const native = createRequire(import.meta.url)('../js/native.js')
+  process.exitCode = native.ask(words)
+} else {
+  const isHelp = command === '--help' || command === '-h'
+  const text = 'usage: stepwell ask PATHS… "QUESTION"\n\n`stepwell ask --help` tells its options.\n'
+  ;(isHelp ? process.stdout : process.stderr).write(text)
+  process.exitCode = isHelp ? 0 : 2
+}

@@ -1,0 +1,152 @@
+'use strict'
+const native = require('./native.js')
+const { convert, guarded, invalid } = require('./errors.js')
+const { known, signalOf, under } = require('./signal.js')
+const { embedderOf } = require('./embedder.js')
+const { SearchTool } = require('./tool.js')
+
+const openOptions = ['scope', 'language', 'codesOnly', 'fusion', 'chunks']
+
+/**
+ * Drives a native stream of progress events to its report. A callback that throws stops the work, and what it threw is
+ * what the caller gets. Waits until the engine has stopped, so that the collection is quiet afterwards.
+ */
+async function withProgress(start, onProgress, signal) {
+  const cancel = new native.Cancel()
+  const stop = () => cancel.cancel()
+  signal?.addEventListener('abort', stop, { once: true })
+  try {
+    const events = guarded(() => start(cancel))
+    let thrown
+    for (let ready; (ready = events.take()) !== null; ) {
+      if (ready === '') await events.wait()
+      else if (onProgress && thrown === undefined) {
+        try {
+          for (const event of JSON.parse(ready)) onProgress(event)
+        } catch (error) {
+          thrown = { error }
+          stop()
+        }
+      }
+    }
+    if (thrown) throw thrown.error
+    return JSON.parse(events.outcome())
+  } catch (error) {
+    throw convert(error, signal)
+  } finally {
+    signal?.removeEventListener('abort', stop)
+  }
+}
+
+const natives = new WeakMap()
+
+class Collection {
+  #native
+
+  constructor(one) {
+    if (!(one instanceof native.NativeCollection)) throw invalid('collection', 'open one with `Collection.open(path)`')
+    this.#native = one
+    natives.set(this, one)
+  }
+
+  static open(path, options) {
+    if (typeof path !== 'string') throw invalid('path', 'name a folder for the index')
+    return Collection.#open(path, options)
+  }
+
+  static inMemory(options) {
+    return Collection.#open(undefined, options)
+  }
+
+  static async #open(path, options) {
+    const { embedder, signal: _, ...settings } = known('options', options, [...openOptions, 'embedder', 'signal'])
+    const signal = signalOf(options)
+    const loaded = await embedderOf(embedder)
+    const text = JSON.stringify({ path, ...settings })
+    return new Collection(await under(signal, (cancel) => native.NativeCollection.open(text, loaded, cancel)))
+  }
+
+  scoped(scope) {
+    return new Collection(guarded(() => this.#native.scoped(JSON.stringify(scope))))
+  }
+
+  async add(documents, options) {
+    const { onProgress, chunksPerCommit } = known('options', options, ['onProgress', 'chunksPerCommit', 'signal'])
+    const text = JSON.stringify(Array.isArray(documents) ? documents : [documents])
+    return withProgress((cancel) => this.#native.add(text, chunksPerCommit, cancel), onProgress, signalOf(options))
+  }
+
+  async sync(paths, options) {
+    const names = ['onProgress', 'chunksPerCommit', 'removes', 'signal']
+    const { onProgress, chunksPerCommit, removes } = known('options', options, names)
+    const settings = JSON.stringify({ chunksPerCommit, removes })
+    const list = (Array.isArray(paths) ? paths : [paths]).map(String)
+    return withProgress((cancel) => this.#native.sync(list, settings, cancel), onProgress, signalOf(options))
+  }
+
+  async search(text, options) {
+    const given = known('options', options, ['topK', 'filter', 'mode', 'vector', 'minScore', 'signal'])
+    const { signal: _, vector, ...settings } = given
+    const query = JSON.stringify({ text, ...settings, vector: vector && Array.from(vector) })
+    return JSON.parse(await under(signalOf(options), (cancel) => this.#native.search(query, cancel)))
+  }
+
+  async delete(ids) {
+    const list = (Array.isArray(ids) ? ids : [ids]).map(String)
+    return under(undefined, () => this.#native.delete(list))
+  }
+
+  async deleteWhere(filter) {
+    return under(undefined, () => this.#native.deleteWhere(JSON.stringify(filter)))
+  }
+
+  async count(filter, options) {
+    const signal = signalOf(known('options', options, ['signal']))
+    const text = filter === undefined ? undefined : JSON.stringify(filter)
+    return under(signal, (cancel) => this.#native.count(text, cancel))
+  }
+
+  async documents(options) {
+    const signal = signalOf(known('options', options, ['signal']))
+    return JSON.parse(await under(signal, (cancel) => this.#native.documents(cancel)))
+  }
+
+  async stats(options) {
+    const signal = signalOf(known('options', options, ['signal']))
+    return JSON.parse(await under(signal, (cancel) => this.#native.stats(cancel)))
+  }
+
+  async compact() {
+    return under(undefined, () => this.#native.compact())
+  }
+
+  async verify(options) {
+    const signal = signalOf(known('options', options, ['signal']))
+    return under(signal, (cancel) => this.#native.verify(cancel))
+  }
+}
+
+/** A tool that searches a collection: the model reads passages under their labels. */
+function retrieverTool(name, collection, options) {
+  const one = natives.get(collection)
+  if (one === undefined) throw invalid('collection', 'pass a Collection')
+  const settings = JSON.stringify(known('options', options, ['about', 'topK', 'textBytes']))
+  return new SearchTool(guarded(() => one.tool(name, settings)))
+}
+
+const value = (given) => (given instanceof Date ? { date: given.toISOString() } : given)
+
+/** Which chunks may be found: a typed tree over the facts in `metadata`, as plain data. */
+const Filter = Object.freeze({
+  eq: (key, one) => ({ eq: { key, value: value(one) } }),
+  isIn: (key, values) => ({ in: { key, values: values.map(value) } }),
+  range: (key, { min = null, max = null }) => ({ range: { key, min: value(min), max: value(max) } }),
+  exists: (key) => ({ exists: { key } }),
+  prefix: (key, prefix) => ({ prefix: { key, prefix } }),
+  documents: (ids) => ({ documents: { ids } }),
+  and: (...filters) => ({ and: filters }),
+  or: (...filters) => ({ or: filters }),
+  not: (filter) => ({ not: filter }),
+})
+
+module.exports = { Collection, Filter, retrieverTool }

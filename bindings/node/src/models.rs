@@ -1,0 +1,287 @@
+//! Where models and embedders come from: a name, a vendor with options, a script, the documents themselves.
+
+use crate::{
+    chat::Model,
+    convert::{parse, to_json},
+    error::to_napi,
+    runtime::{Cancel, promise},
+};
+use napi::{
+    Env,
+    bindgen_prelude::{Float32Array, PromiseRaw},
+};
+use napi_derive::napi;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use stepwell::{
+    EmbedKind, Error, Result, Secret, VendorFailure,
+    providers::{Anthropic, Extractive, MiniLm, OpenAi},
+};
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct VendorOptions {
+    api_key: Option<String>,
+    base_url: Option<String>,
+    organization: Option<String>,
+    project: Option<String>,
+}
+
+#[napi]
+impl Model {
+    /// The model of a name such as `anthropic/claude-sonnet-5`, its key read from the environment.
+    #[napi(factory)]
+    pub fn named(name: String) -> napi::Result<Self> {
+        stepwell::model(&name).map(Self::new).map_err(to_napi)
+    }
+
+    /// A model of Anthropic.
+    #[napi(factory)]
+    pub fn anthropic(model: String, options: String) -> napi::Result<Self> {
+        anthropic(model, &options).map_err(to_napi)
+    }
+
+    /// A model of OpenAI, or of a server that speaks its wire.
+    #[napi(factory)]
+    pub fn openai(model: String, options: String) -> napi::Result<Self> {
+        openai(model, &options).map_err(to_napi)
+    }
+
+    /// Answers with sentences of the documents.
+    #[napi(factory)]
+    #[must_use]
+    pub fn extractive(embedder: Option<&Embedder>) -> Self {
+        let model = Extractive::new();
+        Self::new(Arc::new(match embedder {
+            Some(embedder) => model.embedder(embedder.inner()),
+            None => model,
+        }))
+    }
+}
+
+fn anthropic(model: String, options: &str) -> Result<Model> {
+    let options: VendorOptions = parse("options", options)?;
+    if options.organization.is_some() || options.project.is_some() {
+        return Err(Error::invalid(
+            "options",
+            "`organization` and `project` are OpenAI's",
+        ));
+    }
+    let mut builder = Anthropic::new(model);
+    if let Some(key) = options.api_key {
+        builder = builder.api_key(Secret::from(key));
+    }
+    if let Some(url) = options.base_url {
+        builder = builder.base_url(url);
+    }
+    Ok(Model::new(Arc::new(builder.build()?)))
+}
+
+fn openai(model: String, options: &str) -> Result<Model> {
+    let options: VendorOptions = parse("options", options)?;
+    let mut builder = OpenAi::new(model);
+    if let Some(key) = options.api_key {
+        builder = builder.api_key(Secret::from(key));
+    }
+    if let Some(url) = options.base_url {
+        builder = builder.base_url(url);
+    }
+    if let Some(id) = options.organization {
+        builder = builder.organization(id);
+    }
+    if let Some(id) = options.project {
+        builder = builder.project(id);
+    }
+    Ok(Model::new(Arc::new(builder.build()?)))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct ScriptOptions {
+    name: Option<String>,
+    delta_chars: Option<usize>,
+    pace_ms: Option<f64>,
+}
+
+/// A model that plays a script.
+#[napi]
+pub struct Script(stepwell::providers::Scripted);
+
+#[napi]
+impl Script {
+    /// An empty script.
+    #[napi(constructor)]
+    pub fn new(options: String) -> napi::Result<Self> {
+        Self::of(&options).map_err(to_napi)
+    }
+
+    fn of(options: &str) -> Result<Self> {
+        let options: ScriptOptions = parse("options", options)?;
+        let mut script = stepwell::providers::Scripted::new();
+        if let Some(name) = options.name {
+            let (provider, model) = name
+                .split_once('/')
+                .ok_or_else(|| Error::invalid("name", "write it as vendor/model"))?;
+            script = script.named(provider, model);
+        }
+        if let Some(chars) = options.delta_chars {
+            script = script.delta_chars(chars);
+        }
+        if let Some(pace) = options.pace_ms {
+            let pace = Duration::try_from_secs_f64(pace / 1e3)
+                .map_err(|_| Error::invalid("paceMs", "give milliseconds, 0 or more"))?;
+            script = script.pace(pace);
+        }
+        Ok(Self(script))
+    }
+
+    // Clones share the script, so each of these adds to it.
+
+    /// The next answer is this text.
+    #[napi]
+    pub fn say(&self, text: String) {
+        let _ = self.0.clone().say(text);
+    }
+
+    /// The next answer calls these tools: JSON of `[name, arguments]` pairs.
+    #[napi]
+    pub fn calls(&self, calls: String) -> napi::Result<()> {
+        let calls: Vec<(String, Value)> = parse("calls", &calls).map_err(to_napi)?;
+        let _ = self.0.clone().calls(calls);
+        Ok(())
+    }
+
+    /// The next request fails so, after these words if there are any.
+    #[napi]
+    pub fn fail(&self, code: String, retry_after_ms: Option<f64>, after: Option<String>) -> napi::Result<()> {
+        let error = failure(&code, retry_after_ms).map_err(to_napi)?;
+        let _ = match after {
+            Some(text) => self.0.clone().fail_after(text, error),
+            None => self.0.clone().fail(error),
+        };
+        Ok(())
+    }
+
+    /// The next answer begins with this text and breaks off without its end mark.
+    #[napi]
+    pub fn break_off(&self, text: String) {
+        let _ = self.0.clone().break_off(text);
+    }
+
+    /// Every answer after the script's end is this text.
+    #[napi]
+    pub fn forever(&self, text: String) {
+        let _ = self.0.clone().forever(move |_| Ok(text.clone()));
+    }
+
+    /// How many steps have not been played.
+    #[napi(getter)]
+    #[must_use]
+    pub fn remaining(&self) -> u32 {
+        u32::try_from(self.0.remaining()).unwrap_or(u32::MAX)
+    }
+
+    /// What was asked so far, oldest first, as JSON: messages and the names of the tools.
+    #[napi(getter)]
+    pub fn requests(&self) -> napi::Result<String> {
+        let texts: Result<Vec<String>> = self.0.requests().iter().map(crate::chat::request_json).collect();
+        texts
+            .map(|texts| format!("[{}]", texts.join(",")))
+            .map_err(to_napi)
+    }
+
+    /// The model that plays it.
+    #[napi]
+    #[must_use]
+    pub fn model(&self) -> Model {
+        Model::new(Arc::new(self.0.clone()))
+    }
+}
+
+fn failure(code: &str, retry_after_ms: Option<f64>) -> Result<Error> {
+    let mut failure = VendorFailure::new("scripted");
+    if let Some(wait) = retry_after_ms {
+        let wait = Duration::try_from_secs_f64(wait / 1e3)
+            .map_err(|_| Error::invalid("retryAfter", "give milliseconds, 0 or more"))?;
+        failure.retry_after = Some(wait);
+    }
+    let failure = Box::new(failure);
+    Ok(match code {
+        "rate_limited" => Error::RateLimited(failure),
+        "overloaded" => Error::Overloaded(failure),
+        "quota_exceeded" => Error::QuotaExceeded(failure),
+        "rejected" => Error::Rejected(failure),
+        "unauthorized" => Error::Unauthorized {
+            env_var: "SCRIPTED_API_KEY".into(),
+            failure,
+        },
+        _ => {
+            return Err(Error::invalid(
+                "code",
+                "a script fails with rate_limited, overloaded, quota_exceeded, rejected or unauthorized",
+            ));
+        }
+    })
+}
+
+/// Text → vector.
+#[napi]
+pub struct Embedder(Arc<dyn stepwell::Embedder>);
+
+impl Embedder {
+    pub(crate) fn inner(&self) -> Arc<dyn stepwell::Embedder> {
+        Arc::clone(&self.0)
+    }
+}
+
+#[napi]
+impl Embedder {
+    /// all-MiniLM-L6-v2 in process; loading takes about 50 ms, off the JavaScript thread.
+    #[napi(ts_return_type = "Promise<Embedder>")]
+    pub fn minilm(env: &Env, threads: Option<u32>) -> napi::Result<PromiseRaw<'_, Self>> {
+        promise(env, stepwell::Cancel::new(), async move {
+            let load = move || match threads.and_then(|threads| NonZeroUsize::new(threads as usize)) {
+                Some(threads) => MiniLm::with_threads(threads),
+                None => MiniLm::new(),
+            };
+            let embedder = tokio::task::spawn_blocking(load)
+                .await
+                .map_err(|_| Error::internal("loading MiniLM stopped"))??;
+            Ok(Self(Arc::new(embedder)))
+        })
+    }
+
+    /// What it makes, as JSON.
+    #[napi(getter)]
+    pub fn info(&self) -> napi::Result<String> {
+        let info = self.0.info();
+        to_json(info)
+            .map(|text| {
+                let fingerprint = json!(info.fingerprint()).to_string();
+                crate::convert::with_members(&text, &[("fingerprint", fingerprint)])
+            })
+            .map_err(to_napi)
+    }
+
+    /// The vectors of texts, row after row.
+    #[napi(ts_return_type = "Promise<Float32Array>")]
+    pub fn embed<'env>(
+        &self,
+        env: &'env Env,
+        texts: Vec<String>,
+        kind: String,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<PromiseRaw<'env, Float32Array>> {
+        let embedder = self.inner();
+        let kind = match kind.as_str() {
+            "query" => EmbedKind::Query,
+            "document" => EmbedKind::Document,
+            _ => return Err(to_napi(Error::invalid("kind", "write `query` or `document`"))),
+        };
+        promise(env, Cancel::of(cancel), async move {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            Ok(Float32Array::new(embedder.embed(&texts, kind).await?.values))
+        })
+    }
+}
