@@ -31,11 +31,13 @@ struct Row {
 }
 
 impl Flow {
+    #[cfg(feature = "docx")]
     pub(super) fn len(&self) -> usize {
         self.text.len()
     }
 
     /// What was written from a place on.
+    #[cfg(feature = "docx")]
     pub(super) fn since(&self, from: usize) -> &str {
         self.text.get(from..).unwrap_or_default()
     }

@@ -127,5 +127,6 @@ fn io_refusal(name: &str, error: &std::io::Error) -> Error {
     Refusal::new(io_reason(error)).of(name)
 }
 
-#[cfg(test)]
+// The suites need every format.
+#[cfg(all(test, feature = "html", feature = "pdf", feature = "docx"))]
 mod tests;

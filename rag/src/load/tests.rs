@@ -99,7 +99,6 @@ fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
 
-#[cfg(feature = "pdf")]
 #[test]
 fn odd_and_malformed_pdfs_end_and_give_the_words_two_readers_agree_on() {
     let reference: BTreeMap<String, Value> = cases("pdf_reference.jsonl")
@@ -202,7 +201,6 @@ fn damaged_copies_of_real_files_end_in_words_or_a_reason() {
     println!("damaged copies: {read_well} read, {refused} refused");
 }
 
-#[cfg(feature = "docx")]
 #[test]
 fn word_files_give_their_lines_in_order() {
     for case in cases("docx.jsonl") {
@@ -228,7 +226,6 @@ fn word_files_give_their_lines_in_order() {
     }
 }
 
-#[cfg(feature = "html")]
 #[test]
 fn pages_declare_their_encoding_as_browsers_read_it() {
     let mut differences = Vec::new();
@@ -248,7 +245,6 @@ fn pages_declare_their_encoding_as_browsers_read_it() {
 }
 
 /// Why the words of a page differ from the tokenizer's.
-#[cfg(feature = "html")]
 fn html_rule(source: &str, wanted: &str, got: &str) -> Option<&'static str> {
     let plain = |text: &str| text.split_whitespace().collect::<String>();
     let visible: String = wanted
@@ -283,7 +279,6 @@ fn html_rule(source: &str, wanted: &str, got: &str) -> Option<&'static str> {
     })
 }
 
-#[cfg(feature = "html")]
 #[test]
 fn pages_show_the_words_of_the_tokenizer() {
     let (mut equal, mut by_rule) = (0, BTreeMap::<&str, Vec<String>>::new());
@@ -339,7 +334,6 @@ fn naughty_strings_pass_or_are_refused_as_binary() {
                 Err(error) => refused.push(format!("{error} {string:?}")),
             }
         }
-        #[cfg(feature = "html")]
         let _ = read("a.html", string.as_bytes());
     }
     // Three strings: one empty, one of control characters, one that rings the bell.
