@@ -474,7 +474,7 @@ struct Alone {
 }
 
 impl Alone {
-    fn new(
+    fn tool(
         name: &str,
         is_parallel: bool,
         inside: &Arc<AtomicU32>,
@@ -528,8 +528,8 @@ async fn parallel_calls_run_side_by_side_and_a_sequential_one_runs_alone() {
     let model = Script::new(vec![calls, says("done")]);
     let agent = Agent::new(model)
         .tools([
-            Alone::new("many", true, &inside, &most),
-            Alone::new("one", false, &inside, &most),
+            Alone::tool("many", true, &inside, &most),
+            Alone::tool("one", false, &inside, &most),
         ])
         .build()
         .expect("no fault");
@@ -766,8 +766,8 @@ async fn a_run_dropped_after_any_poll_resumes_to_the_same_end() {
         ]);
         Agent::new(model)
             .tools([
-                Alone::new("many", true, &inside, &most),
-                Alone::new("one", false, &inside, &most),
+                Alone::tool("many", true, &inside, &most),
+                Alone::tool("one", false, &inside, &most),
             ])
             .store(store)
             .build()
