@@ -1,8 +1,8 @@
 //! Two ranked lists become one.
 //!
-//! A convex combination of normalised scores beats reciprocal rank on judged collections (SciFact .732 against .703
-//! nDCG@10) and lost on none that we tried, so it is the default. Both lists go deep: the normalisation needs the
-//! spread of the scores, not only the top.
+//! A convex combination of normalised scores is the default. With MiniLM and one chunk per document, nDCG@10 of z-score,
+//! min-max and reciprocal rank was .7399, .7319, .7137 on SciFact and .4031, .4044, .4022 on Cranfield: clear on the
+//! first, within noise on the second. Both lists go deep: the normalisation needs the spread of the scores.
 
 use std::cmp::Ordering;
 
@@ -158,7 +158,7 @@ pub(crate) fn fuse(
             dense,
         }
     };
-    // Both lists by address, then one walk: cheaper than a map at these depths.
+    // Both lists by address, then one walk: 63 µs against 75 with a map and a full sort, two lists of 1,000.
     let (left, right) = (words.legs(fusion, lexical), meaning.legs(fusion, dense));
     let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
     let mut fused = Vec::with_capacity(lexical.len() + dense.len());

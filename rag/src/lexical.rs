@@ -209,7 +209,7 @@ impl TokenStream for WordStream<'_> {
     }
 }
 
-/// The analysers of questions; made once, for a list of stop words takes longer to build than a question to read.
+/// The analysers of questions; made once, not for each question.
 #[derive(Clone)]
 pub(crate) struct Questions {
     /// With stop words left out, and with all words.

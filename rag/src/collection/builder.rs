@@ -68,7 +68,7 @@ impl CollectionBuilder {
         self
     }
 
-    /// Keeps int8 codes alone, a third of the size, with approximate scores; off when not set. Fixed when the index
+    /// Keeps int8 codes alone, a third of the vectors' size, with approximate scores; off when not set. Fixed when the index
     /// is made.
     pub fn codes_only(mut self, codes_only: bool) -> Self {
         self.codes_only = Some(codes_only);

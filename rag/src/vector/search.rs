@@ -7,7 +7,8 @@ use super::rows::quantise;
 use super::simd::{Kernels, kernels};
 use crate::filter::RowSet;
 
-/// Rows rescored exactly for each row asked for; at 4 × the recall of int8 codes at 10 is 1.0 in our measurements.
+/// Rows rescored exactly for each row asked for. Recall@10 against f32 was 1.0 on SciFact and Cranfield with MiniLM;
+/// of codes alone it was .995 and .997.
 const RESCORE_FACTOR: usize = 4;
 /// Never rescore fewer: at tiny k the factor alone is too thin.
 const RESCORE_LEAST: usize = 64;
@@ -179,7 +180,7 @@ fn scan_file(
         if bits == 0 || first >= rows {
             continue;
         }
-        // A well filled word is multiplied in one go; the unwanted rows cost less than the calls they save.
+        // A well filled word is multiplied in one go, unwanted rows included.
         let together = bits.count_ones() >= 16;
         if together {
             let last = (first + 64).min(rows);
