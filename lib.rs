@@ -43,7 +43,9 @@ pub fn model(name: &str) -> Result<std::sync::Arc<dyn ChatModel>> {
     #[cfg(feature = "minilm")]
     if name == "extractive" {
         let embedder = std::sync::Arc::new(providers::MiniLm::new()?);
-        return Ok(std::sync::Arc::new(providers::Extractive::new().embedder(embedder)));
+        return Ok(std::sync::Arc::new(
+            providers::Extractive::new().embedder(embedder),
+        ));
     }
     providers::model(name)
 }

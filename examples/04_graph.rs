@@ -21,11 +21,18 @@ struct Review {
 }
 
 async fn length(review: &Review, _: &RunContext) -> Result<ReviewUpdate, NodeError> {
-    Ok(ReviewUpdate::notes([format!("{} words", review.text.split_whitespace().count())]))
+    Ok(ReviewUpdate::notes([format!(
+        "{} words",
+        review.text.split_whitespace().count()
+    )]))
 }
 
 async fn tone(review: &Review, _: &RunContext) -> Result<ReviewUpdate, NodeError> {
-    let note = if review.text.contains('!') { "too loud" } else { "calm" };
+    let note = if review.text.contains('!') {
+        "too loud"
+    } else {
+        "calm"
+    };
     Ok(ReviewUpdate::notes([note.to_owned()]))
 }
 
@@ -49,17 +56,38 @@ async fn main() -> Result<()> {
         .edge(START, "length")
         .edge(START, "tone")
         .join(["length", "tone"], "decide")
-        .route("decide", |review| if review.notes.iter().any(|note| note == "calm") { "accept" } else { END }, ["accept", END])
+        .route(
+            "decide",
+            |review| {
+                if review.notes.iter().any(|note| note == "calm") {
+                    "accept"
+                } else {
+                    END
+                }
+            },
+            ["accept", END],
+        )
         .edge("accept", END)
         .build()?;
 
     let folder = tempfile::tempdir().map_err(|error| Error::io("making a folder", error))?;
     let store = Arc::new(SqliteStore::open(folder.path().join("runs.db"))?);
-    let review = Review { text: "A journal only grows.".into(), ..Review::default() };
-    let ended = graph.run(review).run_id("review-1").store(store.clone()).into_future().await?;
+    let review = Review {
+        text: "A journal only grows.".into(),
+        ..Review::default()
+    };
+    let ended = graph
+        .run(review)
+        .run_id("review-1")
+        .store(store.clone())
+        .into_future()
+        .await?;
     println!("{:?}", ended.state);
 
     let seen = graph.view(store.as_ref(), &Scope::local(), "review-1").await?;
-    println!("from the journal: {:?}, notes {:?}", seen.status, seen.state.notes);
+    println!(
+        "from the journal: {:?}, notes {:?}",
+        seen.status, seen.state.notes
+    );
     Ok(())
 }
