@@ -49,3 +49,8 @@ pub fn model(name: &str) -> Result<std::sync::Arc<dyn ChatModel>> {
     }
     providers::model(name)
 }
+
+/// The README's Rust runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("README.md")]
+struct Readme;
