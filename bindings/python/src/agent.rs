@@ -93,7 +93,7 @@ impl BudgetSettings {
 }
 
 /// Where the journals of runs are kept.
-#[pyclass(frozen, name = "RunStore")]
+#[pyclass(frozen, name = "RunStore", module = "stepwell._native")]
 pub(crate) struct NativeRunStore {
     store: Arc<dyn RunStore>,
     born: Born,
@@ -156,7 +156,7 @@ struct RunSettings {
 }
 
 /// An agent: its model, its tools and its settings.
-#[pyclass(frozen, name = "Agent")]
+#[pyclass(frozen, name = "Agent", module = "stepwell._native")]
 pub(crate) struct NativeAgent {
     model: Py<NativeModel>,
     tools: Vec<Py<NativeTool>>,

@@ -88,7 +88,7 @@ impl std::fmt::Debug for Bridge {
 }
 
 /// What the loop calls when it is woken. It holds its bridge weakly: the loop must not keep itself alive.
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "stepwell._native")]
 pub(crate) struct Drain(Mutex<Weak<Bridge>>);
 
 #[pymethods]
@@ -118,21 +118,20 @@ impl Bridge {
                     return Err(error);
                 }
                 let bridge = Self::with_wake(py, &event_loop, Wake::CallSoon)?;
-                bridges()
-                    .get_or_insert_default()
-                    .insert(key, Arc::clone(&bridge));
+                bridges().get_or_insert_default().insert(key, Arc::clone(&bridge));
                 return Ok(bridge);
             }
         }
-        bridges()
-            .get_or_insert_default()
-            .insert(key, Arc::clone(&bridge));
+        bridges().get_or_insert_default().insert(key, Arc::clone(&bridge));
         Ok(bridge)
     }
 
     #[cfg(unix)]
     #[allow(clippy::type_complexity)] // what the loop has to watch: a descriptor and what to call
-    fn open(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<(Arc<Self>, Option<(i32, Py<Drain>)>)> {
+    fn open(
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> PyResult<(Arc<Self>, Option<(i32, Py<Drain>)>)> {
         use std::os::fd::AsRawFd;
         // The other way to wake can be asked for, so that it is tested where descriptors can be watched too.
         if std::env::var_os("STEPWELL_WAKE").is_some_and(|wake| wake == "call_soon") {
@@ -149,7 +148,10 @@ impl Bridge {
 
     #[cfg(not(unix))]
     #[allow(clippy::type_complexity)] // the same shape as above
-    fn open(py: Python<'_>, event_loop: &Bound<'_, PyAny>) -> PyResult<(Arc<Self>, Option<(i32, Py<Drain>)>)> {
+    fn open(
+        py: Python<'_>,
+        event_loop: &Bound<'_, PyAny>,
+    ) -> PyResult<(Arc<Self>, Option<(i32, Py<Drain>)>)> {
         Ok((Self::with_wake(py, event_loop, Wake::CallSoon)?, None))
     }
 
@@ -225,7 +227,9 @@ impl Bridge {
                         Python::try_attach(|py| {
                             let drain = lock(&bridge.drain).as_ref().map(|drain| drain.clone_ref(py));
                             // A closed loop refuses: there is nobody left to tell.
-                            let _ = bridge.event_loop.call_method1(py, "call_soon_threadsafe", (drain,));
+                            let _ = bridge
+                                .event_loop
+                                .call_method1(py, "call_soon_threadsafe", (drain,));
                         });
                     });
                 }
@@ -304,7 +308,7 @@ impl Bridge {
                     let _ = sender.send(Err(raised(py, error))); // nobody waits any more
                 }
                 Ok(task) => {
-                    let answer: Box<dyn FnOnce(&Bound<'_, PyAny>) + Send> = Box::new(move |task| {
+                    let answer: Tell = Box::new(move |task| {
                         let result = match task.call_method0("result") {
                             Ok(value) => read(&value),
                             Err(error) => Err(raised(task.py(), error)),
@@ -367,7 +371,7 @@ impl Drop for CancelTask {
     }
 }
 
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "stepwell._native")]
 struct AbortWhenCancelled(AbortHandle);
 
 #[pymethods]
@@ -382,7 +386,7 @@ impl AbortWhenCancelled {
 
 type Tell = Box<dyn FnOnce(&Bound<'_, PyAny>) + Send>;
 
-#[pyclass(frozen)]
+#[pyclass(frozen, module = "stepwell._native")]
 struct TellWhenDone(Mutex<Option<Tell>>);
 
 #[pymethods]
@@ -424,7 +428,9 @@ impl Desk {
         let state = lock(&self.state);
         let (mut state, _) = self
             .rung
-            .wait_timeout_while(state, SIGNALS_EVERY, |state| state.jobs.is_empty() && !state.is_finished)
+            .wait_timeout_while(state, SIGNALS_EVERY, |state| {
+                state.jobs.is_empty() && !state.is_finished
+            })
             .unwrap_or_else(PoisonError::into_inner);
         (std::mem::take(&mut state.jobs), state.is_finished)
     }
@@ -466,7 +472,7 @@ impl Desk {
 }
 
 /// The bridge of one loop, to be kept by Python: the background loop hands its own to sync calls.
-#[pyclass(frozen, name = "LoopBridge")]
+#[pyclass(frozen, name = "LoopBridge", module = "stepwell._native")]
 pub(crate) struct LoopBridge(pub(crate) Arc<Bridge>);
 
 /// The bridge of the running loop.

@@ -20,8 +20,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{fmt, sync::Arc};
 use stepwell::{
-    CacheMode, ChatModel, ChatRequest, ChatResponse, ChatStream, Error, FinishReason, Fold, Message, ModelInfo,
-    Part, ReasoningEffort, ReasoningOptions, ResponseFormat, Result, Schema, StreamEvent, ToolChoice, ToolSpec,
+    CacheMode, ChatModel, ChatRequest, ChatResponse, ChatStream, Error, FinishReason, Fold, Message,
+    ModelInfo, Part, ReasoningEffort, ReasoningOptions, ResponseFormat, Result, Schema, StreamEvent,
+    ToolChoice, ToolSpec,
     providers::{self, Anthropic, Extractive, OpenAi, Scripted},
     whole,
 };
@@ -126,7 +127,10 @@ pub(crate) fn read_request(given: &Bound<'_, PyAny>) -> Result<ChatRequest> {
     request.cache = given.cache;
     for (key, value) in given.metadata {
         let Value::String(value) = value else {
-            return Err(Error::invalid("metadata", format!("the value of `{key}` is a string")));
+            return Err(Error::invalid(
+                "metadata",
+                format!("the value of `{key}` is a string"),
+            ));
         };
         request.metadata.insert(key, value);
     }
@@ -198,11 +202,14 @@ impl Item for ChatResponse {
 
 enum Backing {
     Engine(Arc<dyn ChatModel>),
-    Host { info: ModelInfo, function: Function },
+    Host {
+        info: Box<ModelInfo>,
+        function: Function,
+    },
 }
 
 /// A model.
-#[pyclass(frozen, name = "Model")]
+#[pyclass(frozen, name = "Model", module = "stepwell._native")]
 pub(crate) struct NativeModel {
     backing: Backing,
     born: Born,
@@ -221,7 +228,7 @@ impl NativeModel {
         match &self.backing {
             Backing::Engine(model) => Arc::clone(model),
             Backing::Host { info, function } => Arc::new(HostModel {
-                info: info.clone(),
+                info: ModelInfo::clone(info),
                 function: function.clone(),
                 caller: Arc::clone(caller),
             }),
@@ -237,7 +244,7 @@ impl NativeModel {
     fn host(provider: String, model: String, function: Py<PyAny>, is_async: bool) -> Self {
         Self {
             backing: Backing::Host {
-                info: ModelInfo::new(provider, model),
+                info: Box::new(ModelInfo::new(provider, model)),
                 function: Function {
                     callable: Arc::new(function),
                     is_async,
@@ -285,7 +292,9 @@ impl NativeModel {
         self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
         let (caller, bridge) = Caller::on_loop(py)?;
         let model = self.bind(&caller);
-        bridge.spawn(py, async move { model.chat(request).await }, |py, response| response.show(py))
+        bridge.spawn(py, async move { model.chat(request).await }, |py, response| {
+            response.show(py)
+        })
     }
 
     fn chat_sync(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
@@ -367,18 +376,13 @@ fn named(name: &str, api_key: Option<String>, base_url: Option<String>) -> Resul
 }
 
 /// The script of a scripted model.
-#[pyclass(frozen, name = "Script")]
+#[pyclass(frozen, name = "Script", module = "stepwell._native")]
 pub(crate) struct NativeScript(Scripted);
 
 #[pymethods]
 impl NativeScript {
     #[new]
-    fn new(
-        py: Python<'_>,
-        name: &str,
-        delta_chars: Option<usize>,
-        pace: Option<f64>,
-    ) -> PyResult<Self> {
+    fn new(py: Python<'_>, name: &str, delta_chars: Option<usize>, pace: Option<f64>) -> PyResult<Self> {
         let (provider, model) = name.split_once('/').unwrap_or(("scripted", name));
         let mut script = Scripted::new().named(provider, model);
         if let Some(chars) = delta_chars {

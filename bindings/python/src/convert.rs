@@ -131,7 +131,10 @@ fn walk(value: &Bound<'_, PyAny>, depth: usize) -> Result<Value> {
     } else {
         ""
     };
-    Err(Error::invalid("value", format!("`{kind}` is no JSON value{hint}")))
+    Err(Error::invalid(
+        "value",
+        format!("`{kind}` is no JSON value{hint}"),
+    ))
 }
 
 fn walk_dict(dict: &Bound<'_, PyDict>, depth: usize) -> Result<Value> {

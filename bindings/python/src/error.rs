@@ -61,10 +61,7 @@ pub(crate) fn to_pyerr_async(py: Python<'_>, error: &Error) -> PyErr {
 fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
     let facts = PyDict::new(py);
     facts.set_item("retryable", error.is_retryable())?;
-    facts.set_item(
-        "retry_after",
-        error.retry_after().map(|wait| wait.as_secs_f64()),
-    )?;
+    facts.set_item("retry_after", error.retry_after().map(|wait| wait.as_secs_f64()))?;
     if let Some(failure) = error.vendor_failure() {
         facts.set_item("provider", &failure.provider)?;
         facts.set_item("status", failure.status)?;

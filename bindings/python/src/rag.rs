@@ -24,7 +24,7 @@ use stepwell::{
 };
 
 /// An embedder of the engine.
-#[pyclass(frozen, name = "Embedder")]
+#[pyclass(frozen, name = "Embedder", module = "stepwell._native")]
 pub(crate) struct NativeEmbedder {
     pub(crate) embedder: Arc<dyn Embedder>,
     born: Born,
@@ -126,7 +126,10 @@ pub(crate) fn scope_of(tenant: Option<String>, actor: Option<String>) -> Result<
     })
 }
 
-fn chunker(settings: Option<ChunkSettings>, embedder: Option<&Arc<dyn Embedder>>) -> Result<Arc<dyn Chunking>> {
+fn chunker(
+    settings: Option<ChunkSettings>,
+    embedder: Option<&Arc<dyn Embedder>>,
+) -> Result<Arc<dyn Chunking>> {
     let settings = settings.unwrap_or_default();
     if settings.whole {
         return Ok(Arc::new(WholeDocuments));
@@ -382,7 +385,7 @@ impl Change {
 }
 
 /// A collection of documents.
-#[pyclass(frozen, name = "Collection")]
+#[pyclass(frozen, name = "Collection", module = "stepwell._native")]
 pub(crate) struct NativeCollection {
     collection: Collection,
     born: Born,

@@ -123,7 +123,7 @@ fn settle(future: &Bound<'_, PyAny>) {
 }
 
 /// A running stream of the engine; closing or dropping it stops the engine's side.
-#[pyclass(frozen, name = "Stream")]
+#[pyclass(frozen, name = "Stream", module = "stepwell._native")]
 pub(crate) struct NativeStream {
     feed: Arc<Feed>,
     producer: AbortHandle,
@@ -230,10 +230,7 @@ impl NativeStream {
         let future = bridge.create_future(py)?; // runs Python: no lock is held
         let old = {
             let queue = self.feed.lock();
-            queue
-                .waiter
-                .as_ref()
-                .map(|waiter| waiter.future.clone_ref(py))
+            queue.waiter.as_ref().map(|waiter| waiter.future.clone_ref(py))
         };
         // A waiter whose task was cancelled is replaced.
         if let Some(old) = old

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::{fmt, sync::Arc, time::Duration};
 use stepwell::{
-    DynTool, Effect, Error, Origin, Result, Risk, Schema, Scope, ToolContext, ToolError, ToolOptions, ToolOutput,
-    ToolSpec,
+    DynTool, Effect, Error, Origin, Result, Risk, Schema, Scope, ToolContext, ToolError, ToolOptions,
+    ToolOutput, ToolSpec,
 };
 
 /// The options a Python tool may name.
@@ -46,7 +46,7 @@ enum Backing {
 }
 
 /// A tool: made of a Python function, or one of the engine's own.
-#[pyclass(frozen, name = "Tool")]
+#[pyclass(frozen, name = "Tool", module = "stepwell._native")]
 pub(crate) struct NativeTool(Backing);
 
 impl NativeTool {
@@ -120,7 +120,11 @@ impl NativeTool {
         let arguments = py_to_json(arguments).map_err(|error| to_pyerr(py, &error))?;
         let (caller, bridge) = Caller::on_loop(py)?;
         let tool = self.bind(&caller);
-        bridge.spawn(py, async move { Ok(call_alone(tool, arguments).await) }, show_output)
+        bridge.spawn(
+            py,
+            async move { Ok(call_alone(tool, arguments).await) },
+            show_output,
+        )
     }
 
     /// The blocking twin of `call`.
@@ -203,7 +207,11 @@ fn read_door(answer: &Bound<'_, PyAny>) -> Result<Door> {
     let (door, value): (String, Bound<'_, PyAny>) = answer
         .extract()
         .map_err(|_| Error::internal("a tool wrapper did not answer with a door and a value"))?;
-    let said = || value.str().map_or_else(|_| String::new(), |text| text.to_string());
+    let said = || {
+        value
+            .str()
+            .map_or_else(|_| String::new(), |text| text.to_string())
+    };
     match door.as_str() {
         "ok" => Ok(Door::Done(py_to_json(&value)?)),
         "retry" => Ok(Door::Retry(said())),
@@ -228,15 +236,11 @@ impl DynTool for BoundTool {
 
     async fn call(&self, arguments: Value, cx: &ToolContext) -> Result<ToolOutput, ToolError> {
         let context = NativeToolContext(cx.clone());
-        let show = move |py: Python<'_>| {
-            PyTuple::new(py, [json_to_py(py, &arguments)?, context.into_bound_py_any(py)?])
-                .map(|arguments| arguments.unbind())
-        };
         let answer = self
             .caller
             .call(
                 &self.function,
-                move |py| Ok(show(py)?.into_bound(py)),
+                move |py| PyTuple::new(py, [json_to_py(py, &arguments)?, context.into_bound_py_any(py)?]),
                 read_door,
             )
             .await;
@@ -251,7 +255,7 @@ impl DynTool for BoundTool {
 }
 
 /// The facts of one call, for a tool that asks for them.
-#[pyclass(frozen, name = "ToolContext")]
+#[pyclass(frozen, name = "ToolContext", module = "stepwell")]
 pub(crate) struct NativeToolContext(ToolContext);
 
 #[pymethods]

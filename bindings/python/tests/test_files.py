@@ -79,3 +79,37 @@ def test_the_command_tells_what_is_wrong_with_its_arguments(tmp_path):
         assert "Traceback" not in ended.stderr
     assert ask(tmp_path, "--version").stdout.startswith("stepwell ")
     assert ask(tmp_path, "ask", "--help").returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
+def test_ctrl_c_while_indexing_keeps_what_was_done(tmp_path):
+    import signal
+    import time
+
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(400):
+        (folder / f"{n:03}.md").write_text(f"# Note {n}\n\n" + f"Sentence {n} about nothing in particular. " * 60)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "stepwell", "ask", "many", "what is it about?"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def has_committed() -> bool:
+        metas = [path.read_text() for path in tmp_path.glob(".stepwell/**/meta.json")]
+        return any(json.loads(meta or "{}").get("segments") for meta in metas)
+
+    deadline = time.monotonic() + 100
+    while not has_committed() and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.05)
+    started = time.perf_counter()
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130 and "run the same command to go on" in err, (child.returncode, err)
+    assert "Traceback" not in err and time.perf_counter() - started < 30
+    (index,) = [path.parent for path in tmp_path.glob(".stepwell/**/meta.json")]
+    kept = len(stepwell.Collection.open_sync(index).documents_sync())
+    assert 0 < kept < 400

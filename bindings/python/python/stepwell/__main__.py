@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 USAGE = """usage: stepwell ask PATH... "question"
@@ -17,9 +18,13 @@ def main(words: list[str] | None = None) -> int:
     if words[:1] == ["ask"]:
         from ._engine import native
 
-        # The command prints by itself: what Python holds back comes first.
+        # The command prints and hears Ctrl-C by itself: Python's own buffer goes out first, its handler aside.
         sys.stdout.flush()
-        return native.ask(words[1:])
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            return native.ask(words[1:])
+        finally:
+            signal.signal(signal.SIGINT, before)
     if words[:1] in (["--version"], ["-V"]):
         from ._engine import native
 

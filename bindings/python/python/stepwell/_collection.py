@@ -281,6 +281,11 @@ class Collection:
         **options: Unpack[CollectionOptions],
     ) -> Collection:
         """A collection in a folder, made when it is not there. Without an embedder (`None`) it searches words alone."""
+        if isinstance(embedder, _Default):
+            import asyncio
+
+            # Loading the weights takes a moment that the loop should not lose.
+            embedder = await asyncio.get_running_loop().run_in_executor(None, shared_minilm)
         made, settings = _opening(embedder, options)
         return cls(await native.Collection.open(os.fspath(path), made, settings))
 
