@@ -215,19 +215,13 @@ async fn a_folder_with_everything_wrong_in_it_is_told_line_by_line() {
         std::os::unix::fs::symlink(place.folder.path(), at("loop")).expect("a link");
         std::os::unix::fs::symlink(at("nowhere"), at("gone.md")).expect("a link");
     }
-    // Embedding thirty megabytes is not what this is about.
-    let limits = LoadLimits::new().with_input_bytes(1 << 20);
-    let report = place
-        .collection
-        .sync([place.folder.path()], SyncOptions::new().limits(limits))
-        .await
-        .expect("synced");
+    let report = place.sync().await;
     let told = told(&report);
     let mut wanted = BTreeMap::from([
         ("empty.md", "empty file"),
         ("blank.txt", "no text in it"),
         ("binary.txt", "binary, not text"),
-        ("big.txt", "larger than 1 MiB"),
+        ("big.txt", "more than 8 MiB of text; split it"),
     ]);
     if cfg!(feature = "pdf") {
         wanted.insert("broken.pdf", "broken PDF: no table of its objects");
@@ -259,7 +253,8 @@ async fn thirty_megabytes_of_text_are_loaded_and_cut() {
         "Thirty megabytes of the same words. ".repeat((30 << 20) / 36),
     );
     let found = find_files([place.folder.path()]).expect("found");
-    let document = found.files[0].load(&LoadLimits::default()).expect("loaded");
+    let limits = LoadLimits::default().with_text_bytes(64 << 20);
+    let document = found.files[0].load(&limits).expect("loaded");
     let chunker = Chunker::new(ChunkOptions::default(), Arc::new(HeuristicTokens)).expect("room");
     let chunks = chunker.chunk(&document).expect("cut");
     assert!(
