@@ -583,6 +583,16 @@ async fn a_model_may_mend_its_call_only_so_often_and_a_budget_or_step_limit_stop
     let resumed = agent.resume("r").outcome().await;
     assert_eq!(resumed.error.as_ref().map(Error::code), Some("budget_exceeded"));
     assert_eq!(model.calls(), 2);
+    // An unknown price is not 0.
+    let mut budget = BudgetLimits::default();
+    budget.micro_usd = Some(1_000);
+    let model = Script::new(vec![says("free?")]);
+    let agent = Agent::new(model.clone())
+        .budget(budget)
+        .build()
+        .expect("no fault");
+    assert_eq!(agent.run("go").await.expect_err("no price").code(), "unsupported");
+    assert_eq!(model.calls(), 0);
     // A bound in tokens bounds the answer.
     let mut budget = BudgetLimits::default();
     budget.tokens = Some(100);

@@ -100,8 +100,17 @@ impl ModelNode {
         let mut spend = Spend::call(input.saturating_add(output));
         let mut estimate = Usage::default();
         (estimate.input_tokens, estimate.output_tokens) = (Some(input), Some(output));
-        if let Some(cost) = info.price.as_ref().and_then(|price| price.cost(&estimate)) {
-            spend.micro_usd = cost.micro_usd;
+        match info.price.as_ref().and_then(|price| price.cost(&estimate)) {
+            Some(cost) => spend.micro_usd = cost.micro_usd,
+            // An unknown price is not 0: the bound could not be kept.
+            None if limits.micro_usd.is_some() => {
+                return Err(Error::Unsupported {
+                    who: info.name(),
+                    what: "a budget in money".into(),
+                    hint: "its price is not known; give the model one, or bound tokens instead".into(),
+                });
+            }
+            None => {}
         }
         cx.budget().reserve(spend)
     }
@@ -229,19 +238,18 @@ impl<S: HasMessages> Node<S> for ModelNode {
             { telemetry::PROVIDER_NAME } = info.provider,
             { telemetry::REQUEST_MODEL } = info.model,
         );
-        let sizes = request.clone();
         let began = Instant::now();
         let answered = self.answer(request, cx).instrument(span).await;
         let (usage, cost, response) = match answered {
             Ok(response) => (response.usage.clone(), response.cost, Ok(response)),
             Err((error, partial)) => {
-                let input = match &partial {
-                    Some(partial) if partial.usage.total() == 0 => self
-                        .model
-                        .count_tokens(&sizes)
-                        .await
-                        .map_or(0, |usage| usage.total_input()),
-                    _ => 0,
+                let is_untold = partial.as_ref().is_some_and(|partial| partial.usage.total() == 0);
+                let input = if is_untold {
+                    let request = self.request_for(state.messages());
+                    let counted = self.model.count_tokens(&request).await;
+                    counted.map_or(0, |usage| usage.total_input())
+                } else {
+                    0
                 };
                 (usage_so_far(partial, input), None, Err(error))
             }
