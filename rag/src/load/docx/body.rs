@@ -258,6 +258,7 @@ impl Walk<'_> {
                     self.words_now(&call);
                 }
             }
+            "tbl" => self.flow.gap(Gap::Paragraph),
             "tr" => self.flow.open_row(),
             "tc" => self.flow.open_cell(),
             _ => {}
@@ -326,5 +327,46 @@ impl Walk<'_> {
         if !self.run_is_hidden {
             self.flow.words(words);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headings_lists_and_tables_are_read_and_deleted_or_hidden_words_are_not() {
+        let xml = r#"<w:document xmlns:w="u" xmlns:mc="m"><w:body>
+            <w:p><w:pPr><w:pStyle w:val="Title"/></w:pPr><w:r><w:t>The title</w:t></w:r></w:p>
+            <w:p><w:pPr><w:pStyle w:val="Heading2"/></w:pPr><w:r><w:t xml:space="preserve">A &amp; </w:t></w:r><w:r><w:t>B</w:t></w:r></w:p>
+            <w:p><w:r><w:t>kept</w:t><w:tab/><w:t>on</w:t><w:br/><w:t>line two</w:t></w:r>
+              <w:del><w:r><w:delText>X</w:delText><w:t>X</w:t></w:r></w:del><w:ins><w:r><w:t> new</w:t></w:r></w:ins>
+              <w:r><w:rPr><w:vanish/></w:rPr><w:t>X</w:t></w:r><w:r><w:instrText>X</w:instrText></w:r></w:p>
+            <w:p><w:pPr><w:numPr/></w:pPr><w:r><w:t>one</w:t></w:r></w:p><w:p><w:pPr><w:numPr/></w:pPr><w:r><w:t>two</w:t></w:r></w:p>
+            <w:tbl><w:tr><w:tc><w:p><w:r><w:t>a</w:t></w:r></w:p></w:tc><w:tc><w:p/></w:tc><w:tc><w:p><w:r><w:t>c</w:t></w:r></w:p></w:tc></w:tr>
+              <w:tr><w:tc><w:p><w:r><w:t>d</w:t></w:r></w:p></w:tc></w:tr></w:tbl>
+            <mc:AlternateContent><mc:Choice><w:p><w:r><w:t>box</w:t></w:r></w:p></mc:Choice><mc:Fallback><w:p><w:r><w:t>X</w:t></w:r></w:p></mc:Fallback></mc:AlternateContent>
+            </w:body></w:document>"#;
+        let (mut flow, mut notes) = (Flow::default(), Vec::new());
+        let title = read(
+            xml,
+            &Styles::default(),
+            &Guard::unbounded(),
+            &mut flow,
+            &mut notes,
+        )
+        .expect("a body");
+        let (text, headings) = flow.finish();
+        assert_eq!(title.as_deref(), Some("The title"));
+        assert_eq!(
+            text,
+            "The title\n\nA & B\n\nkept on\nline two new\n\none\ntwo\n\na\t\tc\nd\n\nbox"
+        );
+        let seen: Vec<_> = headings
+            .iter()
+            .map(|heading| (heading.level, &text[heading.span.clone()]))
+            .collect();
+        assert_eq!(seen, [(1, "The title"), (2, "A & B")]);
+        assert!(notes.is_empty());
     }
 }
