@@ -41,7 +41,7 @@ pub struct LoadLimits {
     pub objects: usize,
     /// Most pages: 10,000.
     pub pages: usize,
-    /// Longest text of one document in bytes: 8 MiB, about a minute of embedding on two cores.
+    /// Longest text of one document in bytes: 8 MiB, a minute or two of embedding on two cores.
     pub text_bytes: usize,
     /// Longest time for one file: 20 s.
     pub time: Duration,
