@@ -5,7 +5,7 @@ use crate::{
     Update, Write, WriteKind,
     nodes::{ModelNode, ToolsNode},
     reduce::{ById, Reduce},
-    runner::RunOptions,
+    run::RunOptions,
     state::{Channel, invalid_update},
 };
 use serde::{Deserialize, Serialize};

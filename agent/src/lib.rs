@@ -37,6 +37,7 @@ mod messages;
 mod node;
 mod nodes;
 mod reduce;
+mod run;
 mod runner;
 mod state;
 mod step;
@@ -51,7 +52,7 @@ pub use messages::{MessageChange, Messages};
 pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
 pub use nodes::{ModelNode, RetrieverTool, ToolsNode, retriever_tool};
 pub use reduce::{Add, Append, ById, Last, Merge, Reduce, Union};
-pub use runner::{Outcome, Run, RunView};
+pub use run::{Outcome, Run, RunView};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
 
 /// What `#[derive(State)]` expands to; not for use by hand.
