@@ -3,6 +3,7 @@
 Builds both as they are shipped (profile `dist`), installs the wheel into a venv of its own. Usage: packages.py TARGET_DIR
 """
 
+import gzip
 import json
 import os
 import pathlib
@@ -63,7 +64,9 @@ def node():
         run("npm", "ci", "--no-audit", "--no-fund", cwd=package)
     run("npm", "run", "build:dist", cwd=package)
     packed = json.loads(subprocess.run(["npm", "pack", "--dry-run", "--json"], cwd=package, check=True, capture_output=True).stdout)
-    claim("npm_size", packed[0]["size"] / 1e6, "MB", 25)
+    # The engine itself travels in a package per platform.
+    engine = sum(len(gzip.compress(file.read_bytes(), 6)) for file in package.glob("*.node"))
+    claim("npm_size", (packed[0]["size"] + engine) / 1e6, "MB", 25)
     bare = cpu_ms("node", "-e", "0")
     loaded = cpu_ms("node", "--input-type=module", "-e", f"import {json.dumps(str(package / 'index.mjs'))}")
     claim("node_import", loaded - bare, "cpu-ms", 50)
