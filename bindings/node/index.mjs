@@ -6,7 +6,7 @@ export const {
   DamagedError, DiskFullError, EmbedderMismatchError, Extractive, Filter, ForeignError, InternalError,
   InvalidGraphError, InvalidInputError, InvalidResponseError, InvalidUpdateError, IoError, LimitExceededError,
   LockedError, Message, MiniLm, MissingKeyError, NodeFailedError, NotFoundError, OpenAi, OverloadedError,
-  QuotaExceededError, RateLimitedError, RejectedError, RunStream, Scripted, StepLimitError, StepwellError,
+  ProviderError, QuotaExceededError, RateLimitedError, RejectedError, RunStream, Scripted, StepLimitError, StepwellError,
   StoreError, StreamTruncatedError, TimeoutError, ToolError, ToolFailedError, TransportError, UnauthorizedError,
   UnknownVersionError, UnreadableError, UnsupportedError, model, retrieverTool, tool,
 } = stepwell

@@ -44,15 +44,17 @@ class Agent {
   async run(input, options) {
     const { signal: _, ...settings } = known('options', options, ['signal', 'runId', 'scope'])
     const [text, given] = [inputText(input), JSON.stringify(settings)]
-    const run = (cancel) => this.#native.run(text, given, dispatcher(this.#tools), cancel ?? new native.Cancel())
-    return JSON.parse(await under(signalOf(options), run))
+    const { dispatch, thrown } = dispatcher(this.#tools)
+    const run = (cancel) => this.#native.run(text, given, dispatch, cancel ?? new native.Cancel())
+    return JSON.parse(await under(signalOf(options), run, thrown))
   }
 
   stream(input, options) {
     const { signal: _, ...settings } = known('options', options, ['signal', 'runId', 'scope'])
     const signal = signalOf(options)
     const [text, given] = [inputText(input), JSON.stringify(settings)]
-    return new RunStream(guarded(() => this.#native.stream(text, given, dispatcher(this.#tools))), signal)
+    const { dispatch, thrown } = dispatcher(this.#tools)
+    return new RunStream(guarded(() => this.#native.stream(text, given, dispatch)), signal, thrown)
   }
 }
 

@@ -15,9 +15,9 @@ async function withProgress(start, onProgress, signal) {
   const cancel = new native.Cancel()
   const stop = () => cancel.cancel()
   signal?.addEventListener('abort', stop, { once: true })
+  let thrown
   try {
     const events = guarded(() => start(cancel))
-    let thrown
     for (let ready; (ready = events.take()) !== null; ) {
       if (ready === '') await events.wait()
       else if (onProgress && thrown === undefined) {
@@ -29,13 +29,14 @@ async function withProgress(start, onProgress, signal) {
         }
       }
     }
-    if (thrown) throw thrown.error
-    return JSON.parse(events.outcome())
+    if (thrown === undefined) return JSON.parse(events.outcome())
   } catch (error) {
-    throw convert(error, signal)
+    // A callback that threw has cancelled the work: that is no news.
+    if (thrown === undefined) throw convert(error, signal)
   } finally {
     signal?.removeEventListener('abort', stop)
   }
+  throw thrown.error
 }
 
 const natives = new WeakMap()
@@ -49,12 +50,12 @@ class Collection {
     natives.set(this, one)
   }
 
-  static open(path, options) {
+  static async open(path, options) {
     if (typeof path !== 'string') throw invalid('path', 'name a folder for the index')
     return Collection.#open(path, options)
   }
 
-  static inMemory(options) {
+  static async inMemory(options) {
     return Collection.#open(undefined, options)
   }
 

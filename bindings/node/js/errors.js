@@ -30,8 +30,14 @@ const codes = [
   'conflict', 'locked', 'foreign', 'damaged', 'unknown_version', 'embedder_mismatch', 'unreadable', 'io', 'disk_full',
   'store', 'internal',
 ]
+/** A vendor refused or failed. */
+class ProviderError extends StepwellError {}
+named(ProviderError, 'ProviderError')
+const vendorCodes = ['unauthorized', 'rejected', 'quota_exceeded', 'rate_limited', 'overloaded']
+
 const className = (code) => code.replace(/(?:^|_)([a-z])/g, (_, letter) => letter.toUpperCase()) + 'Error'
-const byCode = new Map(codes.map((code) => [code, named(class extends StepwellError {}, className(code))]))
+const base = (code) => (vendorCodes.includes(code) ? ProviderError : StepwellError)
+const byCode = new Map(codes.map((code) => [code, named(class extends base(code) {}, className(code))]))
 const classes = Object.fromEntries([...byCode.values()].map((type) => [type.name, type]))
 
 /** A tool's own way to fail: the model is told, and mends its call (`retry`) or moves on (`failed`). */
@@ -49,11 +55,12 @@ class ToolError extends Error {
 }
 named(ToolError, 'ToolError')
 
-/** What came out of native code, as the caller is to see it. */
-function convert(error, signal) {
+/** What came out of native code, as the caller is to see it; `thrown` holds what user code threw in this run. */
+function convert(error, signal, thrown) {
   const text = error instanceof Error ? error.message : undefined
   if (typeof text !== 'string' || text.charCodeAt(0) !== 1) return error
   const { message, ...facts } = JSON.parse(text.slice(1))
+  if (facts.thrown !== undefined) return thrown[facts.thrown]
   if (facts.code === 'cancelled' && signal?.aborted) return signal.reason
   return new (byCode.get(facts.code) ?? StepwellError)(message, facts)
 }
@@ -71,4 +78,4 @@ function invalid(what, message) {
   return new classes.InvalidInputError(`${what}: ${message}`, { code: 'invalid_input' })
 }
 
-module.exports = { StepwellError, ToolError, classes, convert, guarded, invalid }
+module.exports = { ProviderError, StepwellError, ToolError, classes, convert, guarded, invalid }

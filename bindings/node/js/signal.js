@@ -24,12 +24,12 @@ function known(what, options, names) {
  * Runs a native call under a signal: an aborted one rejects with `signal.reason` itself, and its listener never
  * outlives the call.
  */
-async function under(signal, run) {
+async function under(signal, run, thrown) {
   if (signal === undefined) {
     try {
       return await run(undefined)
     } catch (error) {
-      throw convert(error)
+      throw convert(error, undefined, thrown)
     }
   }
   const cancel = new native.Cancel()
@@ -38,7 +38,7 @@ async function under(signal, run) {
   try {
     return await run(cancel)
   } catch (error) {
-    throw convert(error, signal)
+    throw convert(error, signal, thrown)
   } finally {
     signal.removeEventListener('abort', stop)
   }

@@ -10,15 +10,17 @@ const done = () => ({ value: undefined, done: true })
 class EventStream {
   #native
   #signal
+  #thrown
   #stop
   #batch = []
   #at = 0
   #isDone = false
   #failure
 
-  constructor(native, signal) {
+  constructor(native, signal, thrown) {
     this.#native = native
     this.#signal = signal
+    this.#thrown = thrown
     if (signal) signal.addEventListener('abort', (this.#stop = () => native.close()), { once: true })
   }
 
@@ -51,7 +53,7 @@ class EventStream {
       try {
         ready = this.#native[take]()
       } catch (error) {
-        this.#fail(convert(error, this.#signal))
+        this.#fail(convert(error, this.#signal, this.#thrown))
       }
       if (ready === null) this.#end()
       else if (ready.length > 0) return ready

@@ -73,19 +73,27 @@ const declaration = (one) => JSON.stringify({ ...one.toJSON(), ...one.options })
 
 const ok = (value) => JSON.stringify({ ok: value === undefined ? null : value })
 
-function refused(error) {
-  if (!(error instanceof ToolError)) throw error
-  return JSON.stringify({ [error.door === 'retry' ? 'retry' : 'failed']: error.message })
+function messageOf(error) {
+  try {
+    return String(error?.message ?? error)
+  } catch {
+    return 'something that has no words'
+  }
 }
 
 /**
  * The function that the engine calls for the tools of one run: with a call (answers with JSON, or a promise of it)
- * or with the number of a call to cancel.
+ * or with the number of a call to cancel. What user code throws waits in `thrown` until the run rejects with it.
  */
 function dispatcher(tools) {
   const byName = new Map(tools.map((one) => [one.name, one]))
   const running = new Map()
-  return (text) => {
+  const thrown = []
+  const refused = (error) => {
+    if (!(error instanceof ToolError)) return JSON.stringify({ thrown: [thrown.push(error) - 1, messageOf(error)] })
+    return JSON.stringify({ [error.door === 'retry' ? 'retry' : 'failed']: error.message })
+  }
+  const dispatch = (text) => {
     const message = JSON.parse(text)
     if (message.cancel !== undefined) {
       running.get(message.cancel)?.abort(new DOMException('the run stopped', 'AbortError'))
@@ -114,6 +122,7 @@ function dispatcher(tools) {
     // A promise of our own: what user code returns may be any thenable.
     return Promise.resolve(value).then(ok).catch(refused).finally(() => running.delete(call))
   }
+  return { dispatch, thrown }
 }
 
 module.exports = { SearchTool, Tool, declaration, dispatcher, isTool, jsonSchema, tool }

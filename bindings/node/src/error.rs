@@ -7,31 +7,32 @@ use stepwell::Error;
 /// Begins a reason that is JSON for the JavaScript layer's `convert`, and nothing a user would write.
 const MARK: char = '\u{1}';
 
-/// What JavaScript code threw, on its way through the engine. The reference inside brings the same object back.
+/// What JavaScript code threw, on its way through the engine. The value itself stays in JavaScript, under a number.
 #[derive(Debug)]
-struct Thrown(napi::Error);
+struct Thrown {
+    number: u32,
+    message: String,
+}
 
 impl fmt::Display for Thrown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.reason)
+        f.write_str(&self.message)
     }
 }
 
 impl StdError for Thrown {}
 
 /// What JavaScript code threw, as an error of the engine.
-pub(crate) fn thrown(error: napi::Error) -> Error {
-    Error::host(Thrown(error))
+pub(crate) fn thrown(number: u32, message: String) -> Error {
+    Error::host(Thrown { number, message })
 }
 
-/// The engine's error as JavaScript is to see it: the very object that was thrown, or facts for its class.
+/// The engine's error as JavaScript is to see it: the number of what was thrown, or facts for its class.
 pub(crate) fn to_napi(error: Error) -> napi::Error {
     let mut next: Option<&(dyn StdError + 'static)> = Some(&error);
     while let Some(cause) = next {
-        if let Some(thrown) = cause.downcast_ref::<Thrown>()
-            && let Ok(same) = thrown.0.try_clone()
-        {
-            return same;
+        if let Some(Thrown { number, .. }) = cause.downcast_ref() {
+            return napi::Error::from_reason(format!("{MARK}{}", json!({ "thrown": number })));
         }
         next = cause.source();
     }

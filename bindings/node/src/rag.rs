@@ -506,6 +506,7 @@ impl NativeCollection {
 }
 
 /// A count as JavaScript has it; exact up to 2^53.
+#[allow(clippy::cast_precision_loss)]
 fn number(count: u64) -> f64 {
     count as f64
 }

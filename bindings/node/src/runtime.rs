@@ -35,11 +35,11 @@ impl Cancel {
 }
 
 /// A future as a promise; dropped, and rejected as cancelled, once the switch is pulled.
-pub(crate) fn promise<'env, T>(
-    env: &'env Env,
+pub(crate) fn promise<T>(
+    env: &Env,
     cancel: stepwell::Cancel,
     future: impl Future<Output = Result<T>> + Send + 'static,
-) -> napi::Result<PromiseRaw<'env, T>>
+) -> napi::Result<PromiseRaw<'_, T>>
 where
     T: napi::bindgen_prelude::ToNapiValue + Send + 'static,
 {

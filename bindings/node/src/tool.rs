@@ -170,13 +170,15 @@ impl Drop for Running {
     }
 }
 
-/// What the dispatching function says: one of three.
+/// What the dispatching function says: one of four.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Said {
     Ok(Value),
     Retry(String),
     Failed(String),
+    /// What user code threw is kept in JavaScript under this number.
+    Thrown(u32, String),
 }
 
 #[async_trait]
@@ -224,11 +226,18 @@ impl DynTool for JsTool {
             answer = answer => answer,
         };
         call.is_answered = true;
-        let text = answer.map_err(|error| ToolError::Fatal(thrown(error)))?;
+        // The dispatching function answers for user code; it fails by itself only when its thread is ending.
+        let text = answer.map_err(|error| {
+            ToolError::Fatal(Error::internal(format!(
+                "JavaScript could not be called: {}",
+                error.reason
+            )))
+        })?;
         match parse("tool result", &text).map_err(ToolError::Fatal)? {
             Said::Ok(value) => Ok(ToolOutput::json(&self.face.spec.name, value)),
             Said::Retry(message) => Err(ToolError::Retry(message)),
             Said::Failed(message) => Err(ToolError::Failed(message)),
+            Said::Thrown(number, message) => Err(ToolError::Fatal(thrown(number, message))),
         }
     }
 }

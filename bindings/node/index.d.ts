@@ -1,0 +1,719 @@
+/** The public types, written by hand. Field names are those of the Rust crate in camelCase; words that are values (`tool_call`, `rate_limited`) are the same. */
+
+// ---------- errors ----------
+
+export type ErrorCode =
+  | 'invalid_input' | 'not_found' | 'unsupported' | 'missing_key' | 'unauthorized' | 'rejected' | 'quota_exceeded'
+  | 'rate_limited' | 'overloaded' | 'transport' | 'stream_truncated' | 'invalid_response' | 'timeout' | 'cancelled'
+  | 'tool_failed' | 'budget_exceeded' | 'limit_exceeded' | 'step_limit' | 'invalid_graph' | 'invalid_update'
+  | 'node_failed' | 'conflict' | 'locked' | 'foreign' | 'damaged' | 'unknown_version' | 'embedder_mismatch'
+  | 'unreadable' | 'io' | 'disk_full' | 'store' | 'internal'
+
+/** Everything the engine throws. What your own code threw (in a tool, a callback) comes back as the same object instead. */
+export declare class StepwellError extends Error {
+  protected constructor()
+  /** A stable word, the same in Rust, Python and Node. */
+  readonly code: ErrorCode
+  /** Whether the same call may succeed later without a change. */
+  readonly retryable: boolean
+  /** Milliseconds the vendor asks to wait. */
+  readonly retryAfter?: number
+}
+
+/** A vendor refused or failed. */
+export declare class ProviderError extends StepwellError {
+  protected constructor()
+  readonly provider: string
+  /** HTTP status; absent when it failed inside a stream. */
+  readonly status?: number
+  /** The vendor's own word for the failure. */
+  readonly kind?: string
+  readonly requestId?: string
+  /** The vendor's sentence. It may quote the request: for a developer's eyes, not for logs. */
+  readonly vendorMessage?: string
+}
+
+export declare class InvalidInputError extends StepwellError { private constructor(); readonly code: 'invalid_input' }
+export declare class NotFoundError extends StepwellError { private constructor(); readonly code: 'not_found' }
+export declare class UnsupportedError extends StepwellError { private constructor(); readonly code: 'unsupported' }
+export declare class MissingKeyError extends StepwellError { private constructor(); readonly code: 'missing_key' }
+export declare class UnauthorizedError extends ProviderError { private constructor(); readonly code: 'unauthorized' }
+export declare class RejectedError extends ProviderError { private constructor(); readonly code: 'rejected' }
+export declare class QuotaExceededError extends ProviderError { private constructor(); readonly code: 'quota_exceeded' }
+export declare class RateLimitedError extends ProviderError { private constructor(); readonly code: 'rate_limited' }
+export declare class OverloadedError extends ProviderError { private constructor(); readonly code: 'overloaded' }
+export declare class TransportError extends StepwellError { private constructor(); readonly code: 'transport' }
+export declare class StreamTruncatedError extends StepwellError {
+  private constructor()
+  readonly code: 'stream_truncated'
+  /** What had arrived, with the usage known so far. */
+  readonly partial: ChatResponse
+}
+export declare class InvalidResponseError extends StepwellError { private constructor(); readonly code: 'invalid_response' }
+export declare class TimeoutError extends StepwellError { private constructor(); readonly code: 'timeout' }
+export declare class CancelledError extends StepwellError { private constructor(); readonly code: 'cancelled' }
+export declare class ToolFailedError extends StepwellError { private constructor(); readonly code: 'tool_failed' }
+export declare class BudgetExceededError extends StepwellError { private constructor(); readonly code: 'budget_exceeded' }
+export declare class LimitExceededError extends StepwellError { private constructor(); readonly code: 'limit_exceeded' }
+export declare class StepLimitError extends StepwellError { private constructor(); readonly code: 'step_limit' }
+export declare class InvalidGraphError extends StepwellError { private constructor(); readonly code: 'invalid_graph'; readonly faults: readonly string[] }
+export declare class InvalidUpdateError extends StepwellError { private constructor(); readonly code: 'invalid_update' }
+export declare class NodeFailedError extends StepwellError { private constructor(); readonly code: 'node_failed' }
+export declare class ConflictError extends StepwellError { private constructor(); readonly code: 'conflict' }
+export declare class LockedError extends StepwellError { private constructor(); readonly code: 'locked' }
+export declare class ForeignError extends StepwellError { private constructor(); readonly code: 'foreign' }
+export declare class DamagedError extends StepwellError { private constructor(); readonly code: 'damaged' }
+export declare class UnknownVersionError extends StepwellError { private constructor(); readonly code: 'unknown_version' }
+export declare class EmbedderMismatchError extends StepwellError { private constructor(); readonly code: 'embedder_mismatch' }
+export declare class UnreadableError extends StepwellError { private constructor(); readonly code: 'unreadable' }
+export declare class IoError extends StepwellError { private constructor(); readonly code: 'io' }
+export declare class DiskFullError extends StepwellError { private constructor(); readonly code: 'disk_full' }
+export declare class StoreError extends StepwellError { private constructor(); readonly code: 'store' }
+export declare class InternalError extends StepwellError { private constructor(); readonly code: 'internal' }
+
+/** How a tool fails on purpose: the model is told, and mends its call (`retry`) or moves on (`failed`). Anything else a tool throws stops the run. */
+export declare class ToolError extends Error {
+  constructor(message: string, options?: { door?: 'retry' | 'failed'; cause?: unknown })
+  readonly door: 'retry' | 'failed'
+  static retry(message: string, options?: { cause?: unknown }): ToolError
+  static failed(message: string, options?: { cause?: unknown }): ToolError
+}
+
+/** Stops the call: it rejects with `signal.reason` itself. */
+export interface CallOptions {
+  signal?: AbortSignal
+}
+
+// ---------- messages ----------
+
+/** What JSON can say. */
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
+export type Role = 'system' | 'developer' | 'user' | 'assistant' | 'tool'
+/** Where words come from: what a tool or a document says is data, never an instruction. */
+export type Origin = 'system' | 'user' | 'model' | 'tool' | 'document' | 'import'
+
+/** A vendor's own token on a part; it goes back to the vendor and model that made it. */
+export interface Opaque { provider: string; model: string; value: Json }
+export type CachePoint = 'short' | 'long'
+/** Bytes of a text. */
+export interface Span { start: number; end: number }
+
+/** A place in a document that words rest on; `quote` is the document's own text at `span`. */
+export interface Citation {
+  documentId: string
+  chunkId: string
+  title?: string
+  uri?: string
+  span: Span
+  page?: number
+  headings?: string[]
+  quote: string
+}
+
+export interface TextPart { type: 'text'; text: string; origin: Origin; citations?: Citation[]; opaque?: Opaque; cache?: CachePoint }
+export interface MediaPart {
+  type: 'media'
+  mediaType: string
+  /** Base64, an address that goes to the vendor, or the vendor's id. */
+  source: { bytes: string } | { url: string } | { fileId: string }
+  name?: string
+  origin: Origin
+  cache?: CachePoint
+}
+export interface ReasoningPart { type: 'reasoning'; text: string; opaque?: Opaque; isRedacted?: boolean; origin: Origin }
+export interface ToolCall {
+  id: string
+  name: string
+  arguments: Json
+  /** The arguments as sent, where they are not JSON. */
+  malformed?: string
+  isProviderExecuted?: boolean
+  opaque?: Opaque
+  origin: Origin
+}
+export interface ToolCallPart extends ToolCall { type: 'tool_call' }
+export interface ToolResult {
+  callId: string
+  name: string
+  parts: Part[]
+  isError?: boolean
+  origin: Origin
+  cache?: CachePoint
+}
+export interface ToolResultPart extends ToolResult { type: 'tool_result' }
+export interface DataPart { type: 'data'; name: string; value: Json; origin: Origin }
+export interface UnknownPart { type: 'unknown'; provider: string; value: Json; origin: Origin }
+export type Part = TextPart | MediaPart | ReasoningPart | ToolCallPart | ToolResultPart | DataPart | UnknownPart
+
+/** One turn, as plain data. */
+export interface Message {
+  id?: string
+  role: Role
+  parts: Part[]
+  name?: string
+  /** Anything the program wants to keep beside it; never sent to a vendor. */
+  metadata?: { [key: string]: Json }
+}
+
+type DistributiveOmit<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
+/** A part as you write it: its origin is that of the message's role where it has none. */
+export type PartInput = DistributiveOmit<Part, 'origin' | 'parts'> & { origin?: Origin; parts?: PartInput[] }
+export interface MessageInput extends Omit<Message, 'parts'> { parts: PartInput[] }
+
+export declare const Message: {
+  system(text: string): Message
+  user(text: string): Message
+  assistant(text: string): Message
+  /** All words, reasoning and tool traffic left out. */
+  text(message: Message): string
+}
+
+// ---------- models ----------
+
+/** Tokens in disjoint parts; what was not reported is absent, never 0. */
+export interface Usage {
+  inputTokens?: number
+  cacheReadTokens?: number
+  cacheWriteTokens?: number
+  cacheWrite1hTokens?: number
+  outputTokens?: number
+  reasoningTokens?: number
+  isEstimated?: boolean
+}
+export type FinishReason = 'stop' | 'length' | 'tool_calls' | 'content_filter' | 'other'
+export interface Warning { code: string; message: string }
+export interface Refusal { message: string | null; category: string | null }
+export interface RateLimit { name: string; limit: number | null; remaining: number | null; resetMs: number | null }
+
+export interface ChatResponse {
+  /** Its words. */
+  text: string
+  /** The calls we are to run. */
+  toolCalls: ToolCall[]
+  message: Message
+  finishReason: FinishReason
+  /** The vendor's own word for that. */
+  rawFinishReason: string | null
+  refusal: Refusal | null
+  usage: Usage
+  /** Money, where the price is known. */
+  cost: Json
+  provider: string
+  model: string
+  id: string | null
+  requestId: string | null
+  /** What was not done as asked. */
+  warnings: Warning[]
+  rateLimits: RateLimit[]
+  /** The vendor's answer as it came, with `includeRaw`. */
+  raw: Json
+}
+
+/** One step of an answer. A delta is the new piece alone; a stream closes with exactly one `finish`. */
+export type StreamEvent =
+  | { type: 'message_start'; id: string | null; model: string | null; requestId: string | null }
+  | { type: 'text_start'; index: number }
+  | { type: 'text_delta'; index: number; text: string }
+  | { type: 'text_end'; index: number; opaque: Opaque | null }
+  | { type: 'reasoning_start'; index: number }
+  | { type: 'reasoning_delta'; index: number; text: string }
+  | { type: 'reasoning_end'; index: number; opaque: Opaque | null; isRedacted: boolean }
+  | { type: 'tool_call_start'; index: number; id: string; name: string; isProviderExecuted: boolean }
+  | { type: 'tool_call_delta'; index: number; arguments: string }
+  | { type: 'tool_call_end'; index: number; opaque: Opaque | null }
+  | { type: 'part'; index: number; part: Part }
+  | { type: 'citation'; index: number; citation: Citation }
+  | { type: 'data'; name: string; value: Json; origin: Origin }
+  | ({ type: 'warning' } & Warning)
+  | ({ type: 'usage' } & Usage)
+  | { type: 'rate_limits'; limits: RateLimit[] }
+  | { type: 'ping' }
+  | { type: 'raw'; value: Json }
+  | { type: 'finish'; reason: FinishReason; raw: string | null; refusal: Refusal | null }
+
+export interface ToolSpec { name: string; description: string; parameters: JsonSchema }
+
+/** What can be asked of a model beside the messages. */
+export interface RequestOptions {
+  toolChoice?: 'auto' | 'none' | 'any' | { named: string }
+  parallelToolCalls?: boolean
+  responseFormat?: 'text' | 'json' | { name: string; schema: JsonSchema | StandardSchema }
+  maxOutputTokens?: number
+  temperature?: number
+  topP?: number
+  topK?: number
+  stopSequences?: string[]
+  seed?: number
+  reasoning?: { effort?: 'none' | 'minimal' | 'low' | 'medium' | 'high' | 'max'; budgetTokens?: number; showSummary?: boolean }
+  cache?: 'points' | 'automatic'
+  metadata?: Record<string, string>
+  /** A vendor's own options, by vendor name. */
+  providerOptions?: Record<string, Json>
+  includeRaw?: boolean
+}
+export interface ChatRequest extends RequestOptions {
+  messages: string | readonly MessageInput[]
+  tools?: readonly (ToolSpec | Tool<any, any>)[]
+}
+/** A question, a turn, a conversation, or one with options. */
+export type ChatInput = string | MessageInput | readonly MessageInput[] | ChatRequest
+
+export interface ModelInfo {
+  provider: string
+  model: string
+  contextWindow: number | null
+  maxOutputTokens: number | null
+  abilities: Record<'tools' | 'images' | 'documents' | 'audio' | 'reasoning' | 'structuredOutput', boolean | null>
+  price: Json
+}
+
+/** Events as they come. Leaving a `for await` stops the engine. */
+interface EventStream<Event> extends AsyncIterableIterator<Event, undefined, undefined> {
+  next(): Promise<IteratorResult<Event, undefined>>
+  return(): Promise<IteratorResult<Event, undefined>>
+  [Symbol.asyncIterator](): this
+  [Symbol.asyncDispose](): Promise<void>
+  toReadableStream(): ReadableStream<Event>
+  /** The words alone, in pieces as long as the reader is slow; cheaper than events. */
+  text(): AsyncGenerator<string, void, undefined>
+}
+
+export interface ChatStream extends EventStream<StreamEvent> {
+  /** The whole answer; reads what is left of the stream. `undefined` when the stream was left before its end. */
+  response(): Promise<ChatResponse | undefined>
+}
+export declare const ChatStream: { prototype: ChatStream; [Symbol.hasInstance](value: unknown): value is ChatStream }
+
+/** A model that continues a conversation. */
+export declare class ChatModel {
+  protected constructor()
+  /** Which model, and what is known of it. */
+  get info(): ModelInfo
+  /** The whole answer. */
+  chat(request: ChatInput, options?: CallOptions): Promise<ChatResponse>
+  /** The answer as it comes. The call starts at once. */
+  stream(request: ChatInput, options?: CallOptions): ChatStream
+  /** How many tokens the request has; estimated where the vendor does not count. */
+  countTokens(request: ChatInput, options?: CallOptions): Promise<Usage>
+}
+
+/** The model of a name such as `anthropic/claude-sonnet-5`, its key read from the environment. */
+export declare function model(name: string): ChatModel
+
+export interface VendorOptions {
+  /** Read from the environment where absent. */
+  apiKey?: string
+  baseUrl?: string
+}
+export declare class Anthropic extends ChatModel {
+  constructor(model: string, options?: VendorOptions)
+}
+/** OpenAI, or a server that speaks its Chat Completions wire. */
+export declare class OpenAi extends ChatModel {
+  constructor(model: string, options?: VendorOptions & { organization?: string; project?: string })
+}
+
+/** A model that plays a script, for tests and examples: each step answers one request. */
+export declare class Scripted extends ChatModel {
+  constructor(options?: {
+    /** `vendor/model`; `scripted/script` otherwise. */
+    name?: string
+    /** Characters of a delta; 12. */
+    deltaChars?: number
+    /** Milliseconds before each event. */
+    paceMs?: number
+  })
+  say(text: string): this
+  call(tool: string, input?: Json): this
+  calls(calls: readonly (readonly [tool: string, input: Json])[]): this
+  /** The next request fails so; `after` these words, where given. */
+  fail(
+    code: 'rate_limited' | 'overloaded' | 'quota_exceeded' | 'rejected' | 'unauthorized',
+    options?: { retryAfter?: number; after?: string },
+  ): this
+  /** The next answer begins with this text and breaks off without its end mark. */
+  breakOff(text: string): this
+  /** Every answer after the script's end. */
+  forever(text: string): this
+  /** Steps not played yet. */
+  readonly remaining: number
+  /** What was asked so far, oldest first. */
+  readonly requests: { messages: Message[]; tools: ToolSpec[] }[]
+}
+
+/** Answers offline with the documents' own sentences and their citations, or says that they do not tell. */
+export declare class Extractive extends ChatModel {
+  private constructor()
+  static create(options?: { embedder?: MiniLm }): Promise<Extractive>
+}
+
+// ---------- tools ----------
+
+/** A JSON Schema (2020-12). */
+export interface JsonSchema { readonly [keyword: string]: unknown }
+
+/** The part of Standard Schema that is used; zod 4 has it, no schema library is needed. */
+export interface StandardSchema<Input = unknown, Output = Input> {
+  readonly '~standard': {
+    readonly version: 1
+    readonly vendor: string
+    readonly validate: (value: unknown) => unknown
+    readonly types?: { readonly input: Input; readonly output: Output } | undefined
+  }
+}
+export type OutputOf<S extends StandardSchema> = NonNullable<S['~standard']['types']>['output']
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+type RequiredKeys<S> = S extends { readonly required: readonly (infer K extends string)[] } ? K : never
+type Flat<T> = { [K in keyof T]: T[K] }
+/** The values that a literal JSON Schema describes; `any` where it says too little. */
+export type FromJsonSchema<S> =
+  S extends { readonly const: infer C } ? C
+  : S extends { readonly enum: readonly (infer E)[] } ? E
+  : S extends { readonly type: 'string' } ? string
+  : S extends { readonly type: 'number' | 'integer' } ? number
+  : S extends { readonly type: 'boolean' } ? boolean
+  : S extends { readonly type: 'null' } ? null
+  : S extends { readonly type: 'array'; readonly items: infer I } ? FromJsonSchema<I>[]
+  : S extends { readonly type: 'array' } ? any[]
+  : S extends { readonly type: 'object'; readonly properties: infer P } ? Flat<
+      Writable<{ [K in keyof P as K extends RequiredKeys<S> ? K : never]: FromJsonSchema<P[K]> }> &
+      Writable<{ [K in keyof P as K extends RequiredKeys<S> ? never : K]?: FromJsonSchema<P[K]> }>
+    >
+  : any
+
+/** The facts of one call. */
+export interface ToolContext {
+  callId: string
+  runId: string
+  /** The same for every repetition of this logical call. */
+  idempotencyKey: string
+  /** 1 for the first try. */
+  attempt: number
+  /** Aborted when the run stops. */
+  signal: AbortSignal
+  /** Tells whoever watches the run how far this call is. */
+  emit(progress: unknown): void
+}
+
+interface ToolOptions {
+  /** Letters, digits, `_` and `-`, at most 64. */
+  name: string
+  /** When to use it and what it gives; the model reads it. */
+  description?: string
+  /** What doing it twice would do; `pure` where absent. */
+  effect?: 'pure' | 'idempotent' | 'at_most_once'
+  /** What it may touch; `read` where absent. Writing and sending ask first, unless the policy allows them. */
+  risk?: 'read' | 'write' | 'egress'
+  timeoutMs?: number
+  /** Whether it may run beside other calls of the same turn; it may. */
+  parallel?: boolean
+}
+
+export interface Tool<Input = any, Result = unknown> {
+  readonly name: string
+  readonly description: string
+  /** JSON Schema of the input. */
+  readonly parameters: JsonSchema
+  run(input: Input, context: ToolContext): Result | Promise<Result>
+}
+
+/** A tool from a function. The engine checks the arguments against the schema before it is called. */
+export declare function tool<S extends StandardSchema, Result>(
+  options: ToolOptions & { input: S; run: (input: OutputOf<S>, context: ToolContext) => Result | Promise<Result> },
+): Tool<OutputOf<S>, Result>
+export declare function tool<const S extends JsonSchema, Result>(
+  options: ToolOptions & { input: S; run: (input: FromJsonSchema<S>, context: ToolContext) => Result | Promise<Result> },
+): Tool<FromJsonSchema<S>, Result>
+
+/** A search in a collection, as a tool. */
+export interface SearchTool extends ToolSpec { readonly '~search': unknown }
+export declare function retrieverTool(
+  name: string,
+  collection: Collection,
+  options?: {
+    /** What can be found there; the model reads it. */
+    about?: string
+    /** Hits where the model asks for no number; 8. */
+    topK?: number
+    /** Most bytes of the text the model reads; 24 KiB. */
+    textBytes?: number
+  },
+): SearchTool
+
+// ---------- agents ----------
+
+export interface Failure { code: ErrorCode; message: string }
+export type RunStatus = 'running' | 'paused' | 'done' | 'failed' | 'cancelled'
+
+interface RunPlace {
+  /** 1 for the first; counts without gaps. */
+  seq: number
+  runId: string
+  /** Where in nested runs; absent in the outermost. */
+  path?: string[]
+  step: number
+  node?: string
+}
+/** One thing that happened in a run. `update` and `values` are the state as it is stored. */
+export type RunEvent = RunPlace & (
+  | { type: 'run_start'; isResumed: boolean }
+  | { type: 'step_start'; nodes: string[] }
+  | { type: 'node_start' }
+  | { type: 'model'; event: StreamEvent }
+  | { type: 'tool_start'; call: ToolCall }
+  | { type: 'tool_progress'; callId: string; value: Json }
+  | { type: 'tool_end'; result: ToolResult }
+  | { type: 'custom'; name: string; value: Json }
+  | { type: 'update'; update: Json }
+  | { type: 'node_end'; failure?: Failure }
+  | { type: 'step_end'; values?: Json }
+  | { type: 'run_end'; status: RunStatus; failure?: Failure }
+)
+
+export interface RunResult {
+  runId: string
+  status: RunStatus
+  /** The words of the answer. */
+  answer: string
+  /** The whole conversation: what was given, then the model's messages and the tools' results. */
+  messages: Message[]
+  citations: Citation[]
+  /** What searches of this turn found, each chunk once. */
+  hits: Hit[]
+  usage: Usage
+  spent: { microUsd: number; tokens: number; calls: number; timeMs: number }
+  steps: number
+}
+
+export interface RunStream extends EventStream<RunEvent> {
+  /** The result; reads what is left of the stream. `undefined` when the stream was left before its end. */
+  result(): Promise<RunResult | undefined>
+}
+export declare const RunStream: { prototype: RunStream; [Symbol.hasInstance](value: unknown): value is RunStream }
+
+export interface AgentOptions {
+  name?: string
+  /** What the model is told before every conversation. */
+  instructions?: string
+  tools?: readonly (Tool<any, any> | SearchTool)[]
+  /** Options of every model call. */
+  request?: RequestOptions
+  /** Who decides whether a call may run; `ask_before_effects` where absent. */
+  policy?: 'ask_before_effects' | 'allow_all'
+  limits?: {
+    steps?: number
+    toolCalls?: number
+    toolOutputBytes?: number
+    toolTimeoutMs?: number
+    answerBytes?: number
+    toolRetries?: number
+  }
+  /** What each run may spend. */
+  budget?: { microUsd?: number; tokens?: number; calls?: number; timeMs?: number }
+  scope?: Scope
+}
+export interface RunOptions extends CallOptions {
+  runId?: string
+  scope?: Scope
+}
+export type AgentInput = string | MessageInput | readonly MessageInput[]
+
+/** A model and its tools, in a loop until the model answers. */
+export declare class Agent {
+  constructor(model: ChatModel, options?: AgentOptions)
+  /** Runs it. What a tool throws (but a `ToolError`) rejects the run, as the same object. */
+  run(input: AgentInput, options?: RunOptions): Promise<RunResult>
+  /** Runs it and gives what happens. */
+  stream(input: AgentInput, options?: RunOptions): RunStream
+}
+
+// ---------- retrieval ----------
+
+/** Whose data: a tenant's name, with the person or program that acts for it. */
+export type Scope = string | { tenant: string; actor?: string }
+
+export interface Heading { level: number; title: string; span: Span }
+export interface Document {
+  /** Adding another of the same id replaces it. */
+  id: string
+  /** UTF-8, LF line ends. */
+  text: string
+  title?: string
+  uri?: string
+  mediaType?: string
+  headings?: Heading[]
+  pages?: { number: number; span: Span }[]
+  /** Facts to filter by. */
+  metadata?: { [key: string]: Json }
+}
+export interface Chunk {
+  id: string
+  documentId: string
+  number: number
+  text: string
+  /** Bytes of the document's text. */
+  span: Span
+  headings?: string[]
+  page?: number
+  pageBreaks?: [number, number][]
+  title?: string
+  uri?: string
+  metadata?: { [key: string]: Json }
+}
+export interface LegScore { rank: number | null; raw: number; normalized: number }
+export interface Hit {
+  chunk: Chunk
+  /** Higher is better; comparable within one answer. */
+  score: number
+  /** File, then page or heading, to show. */
+  place: string
+  /** Why it is where it is. */
+  explanation: { lexical?: LegScore; dense?: LegScore; termCoverage?: number; stage: string }
+}
+
+type FilterValue = string | number | boolean | { date: string }
+/** Which chunks may be found, as plain data; `Filter.eq(…)` and its like make it. */
+export type Filter =
+  | { eq: { key: string; value: FilterValue } }
+  | { in: { key: string; values: FilterValue[] } }
+  | { range: { key: string; min: FilterValue | null; max: FilterValue | null } }
+  | { exists: { key: string } }
+  | { prefix: { key: string; prefix: string } }
+  | { documents: { ids: string[] } }
+  | { and: Filter[] }
+  | { or: Filter[] }
+  | { not: Filter }
+type Given = string | number | boolean | Date
+export declare const Filter: {
+  eq(key: string, value: Given): Filter
+  isIn(key: string, values: readonly Given[]): Filter
+  /** Bounds included; leave one out for an open side. */
+  range(key: string, bounds: { min?: Given; max?: Given }): Filter
+  exists(key: string): Filter
+  prefix(key: string, prefix: string): Filter
+  documents(ids: string[]): Filter
+  and(...filters: Filter[]): Filter
+  or(...filters: Filter[]): Filter
+  not(filter: Filter): Filter
+}
+
+export interface EmbedderInfo {
+  provider: string
+  model: string
+  revision: string
+  dimension: number
+  maxInputTokens: number
+  isNormalized: boolean
+  fingerprint: string
+}
+/** all-MiniLM-L6-v2 in process: it is inside the package, and loads at first use. */
+export declare class MiniLm {
+  constructor(options?: { threads?: number })
+  info(): Promise<EmbedderInfo>
+  /** One vector per text. */
+  embed(texts: readonly string[], options?: CallOptions & { kind?: 'query' | 'document' }): Promise<Float32Array[]>
+}
+
+export interface AddProgress {
+  documentsTotal: number | null
+  documentsDone: number
+  documentsAdded: number
+  documentsUpdated: number
+  documentsUnchanged: number
+  documentsSkipped: number
+  chunks: number
+  tokens: number
+  commits: number
+}
+export interface SkippedDocument { documentId: string; reason: string }
+export type AddEvent = ({ type: 'progress' } & AddProgress) | ({ type: 'skipped' } & SkippedDocument)
+export interface AddReport { progress: AddProgress; skipped: SkippedDocument[] }
+export interface AddOptions extends CallOptions {
+  /** Called at each step. What it throws stops the work and rejects the call. */
+  onProgress?: (event: AddEvent) => void
+  /** 256; a document is never split between commits. */
+  chunksPerCommit?: number
+}
+
+export interface SyncProgress {
+  filesTotal: number
+  filesDone: number
+  filesAdded: number
+  filesUpdated: number
+  filesUnchanged: number
+  filesSkipped: number
+  documentsRemoved: number
+  chunks: number
+  tokens: number
+  commits: number
+}
+export interface SkippedFile { uri: string; reason: string }
+export type SyncEvent = ({ type: 'progress' } & SyncProgress) | ({ type: 'skipped' } & SkippedFile)
+export interface SyncReport { progress: SyncProgress; skipped: SkippedFile[]; removed: string[] }
+export interface SyncOptions extends CallOptions {
+  onProgress?: (event: SyncEvent) => void
+  chunksPerCommit?: number
+  /** Whether documents whose files are gone are deleted; they are. */
+  removes?: boolean
+}
+
+export interface CollectionOptions extends CallOptions {
+  /** Makes the vectors; without, words alone are searched. */
+  embedder?: MiniLm
+  /** `local` where absent. */
+  scope?: Scope
+  /** Lower-case English name, or `neutral`; `english` where absent. Fixed when the index is made. */
+  language?: string
+  /** Keeps int8 codes alone: a third of the size. Fixed when the index is made. */
+  codesOnly?: boolean
+  fusion?: { zScore: { weight: number } } | { minMax: { weight: number } } | { reciprocalRank: { k: number } }
+  /** How long chunks may be; what the embedder reads where absent. */
+  chunks?: { maxTokens?: number; overlapTokens?: number }
+}
+export interface SearchOptions extends CallOptions {
+  /** 10. */
+  topK?: number
+  filter?: Filter
+  mode?: 'hybrid' | 'lexical' | 'dense'
+  vector?: ArrayLike<number>
+  minScore?: number
+}
+export interface CollectionStats {
+  documents: number
+  chunks: number
+  segments: number
+  deletedChunks: number
+  vectors: number
+  bytes: number
+  vectorBytes: number
+  embedder: string | null
+  dimension: number
+}
+
+/** Chunks with their two indexes (words and vectors), in a folder or in memory. */
+export declare class Collection {
+  private constructor()
+  /** Opens the collection in a folder, or makes it. */
+  static open(path: string, options?: CollectionOptions): Promise<Collection>
+  static inMemory(options?: CollectionOptions): Promise<Collection>
+  /** The same collection as another tenant sees it. */
+  scoped(scope: Scope): Collection
+  /** Adds documents, replacing those of the same id; unchanged ones are skipped. An aborted call keeps what was committed. */
+  add(documents: Document | readonly Document[], options?: AddOptions): Promise<AddReport>
+  /** Makes the collection hold what files and folders hold: text, Markdown, HTML, PDF, DOCX. */
+  sync(paths: string | readonly string[], options?: SyncOptions): Promise<SyncReport>
+  /** The best hits, best first. */
+  search(text: string, options?: SearchOptions): Promise<Hit[]>
+  /** Deletes documents by id; how many there were. */
+  delete(ids: string | readonly string[]): Promise<number>
+  deleteWhere(filter: Filter): Promise<number>
+  /** How many chunks there are, or how many a filter lets through. */
+  count(filter?: Filter, options?: CallOptions): Promise<number>
+  documents(options?: CallOptions): Promise<{ id: string; contentHash: string; chunks: number }[]>
+  stats(options?: CallOptions): Promise<CollectionStats>
+  /** Merges all segments into one and frees what was deleted. */
+  compact(): Promise<void>
+  /** Reads every file against its checksums. */
+  verify(options?: CallOptions): Promise<void>
+}
