@@ -14,7 +14,7 @@ use crate::{
     tool::{NativeTool, seconds},
 };
 use futures::{StreamExt, stream};
-use pyo3::{IntoPyObjectExt, prelude::*, types::PyDict};
+use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, prelude::*, types::PyDict};
 use serde::Deserialize;
 use serde_json::json;
 use std::{path::PathBuf, sync::Arc};
@@ -248,6 +248,11 @@ impl NativeAgent {
         let (caller, _) = Caller::on_thread(py)?;
         agent.build(&caller).map_err(|error| to_pyerr(py, &error))?;
         Ok(agent)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.model)?;
+        self.tools.iter().try_for_each(|tool| visit.call(tool))
     }
 
     /// How the run ended, also where it failed.

@@ -6,7 +6,7 @@ use crate::{
     error::raised,
     runtime,
 };
-use pyo3::{prelude::*, types::PyTuple};
+use pyo3::{PyTraverseError, PyVisit, prelude::*, types::PyTuple};
 use std::sync::{Arc, Mutex, PoisonError};
 use stepwell::{Error, Result};
 
@@ -15,6 +15,17 @@ use stepwell::{Error, Result};
 pub(crate) struct Function {
     pub(crate) callable: Arc<Py<PyAny>>,
     pub(crate) is_async: bool,
+}
+
+impl Function {
+    /// Shows the function to Python's cycle collector, unless a call of the engine is using it: then it is alive
+    /// whatever Python sees.
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if Arc::strong_count(&self.callable) == 1 {
+            visit.call(&*self.callable)?;
+        }
+        Ok(())
+    }
 }
 
 enum Home {

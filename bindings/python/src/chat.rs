@@ -12,7 +12,7 @@ use crate::{
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use pyo3::{
-    IntoPyObjectExt, intern,
+    IntoPyObjectExt, PyTraverseError, PyVisit, intern,
     prelude::*,
     types::{PyDict, PyTuple},
 };
@@ -23,7 +23,7 @@ use stepwell::{
     CacheMode, ChatModel, ChatRequest, ChatResponse, ChatStream, Error, FinishReason, Fold, Message,
     ModelInfo, Part, ReasoningEffort, ReasoningOptions, ResponseFormat, Result, Schema, StreamEvent,
     ToolChoice, ToolSpec,
-    providers::{self, Anthropic, Extractive, OpenAi, Scripted},
+    providers::{Anthropic, Extractive, OpenAi, Scripted},
     whole,
 };
 
@@ -254,7 +254,7 @@ impl NativeModel {
         }
     }
 
-    /// The model of a name such as `anthropic/claude-sonnet-5`. Key and address come from the environment where
+    /// The model of a name such as `anthropic/claude-sonnet-5`, or `extractive`. Key and address come from the environment where
     /// they are not given.
     #[staticmethod]
     #[pyo3(signature = (name, *, api_key=None, base_url=None))]
@@ -277,6 +277,13 @@ impl NativeModel {
             model = model.embedder(embedder.get().get().map_err(|error| to_pyerr(py, &error))?);
         }
         Ok(Self::engine(Arc::new(model)))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.backing {
+            Backing::Host { function, .. } => function.traverse(&visit),
+            Backing::Engine(_) => Ok(()),
+        }
     }
 
     #[getter]
@@ -341,7 +348,7 @@ impl NativeModel {
 
 fn named(name: &str, api_key: Option<String>, base_url: Option<String>) -> Result<Arc<dyn ChatModel>> {
     if api_key.is_none() && base_url.is_none() {
-        return providers::model(name);
+        return stepwell::model(name);
     }
     match name.trim().split_once(['/', ':']) {
         Some(("anthropic", model)) => {
@@ -364,12 +371,12 @@ fn named(name: &str, api_key: Option<String>, base_url: Option<String>) -> Resul
             }
             Ok(Arc::new(builder.build()?))
         }
-        // Tells what is wrong with the name; a vendor of the host takes no key from here.
-        _ => providers::model(name).and_then(|model| {
+        // Tells what is wrong with the name; no other model takes a key from here.
+        _ => stepwell::model(name).and_then(|model| {
             Err(Error::Unsupported {
                 who: model.info().provider.clone(),
                 what: "a key or an address given here".into(),
-                hint: "give it where the vendor was registered".into(),
+                hint: "leave both out".into(),
             })
         }),
     }

@@ -7,7 +7,7 @@ use crate::{
     error::to_pyerr,
 };
 use async_trait::async_trait;
-use pyo3::{IntoPyObjectExt, prelude::*, types::PyTuple};
+use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, prelude::*, types::PyTuple};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{fmt, sync::Arc, time::Duration};
@@ -98,6 +98,14 @@ impl NativeTool {
         };
         let face = face().map_err(|error| to_pyerr(py, &error))?;
         Ok(Self(Backing::Python(face, function)))
+    }
+
+    // A tool may hold the very agent that holds it. The cycle is cut elsewhere: at the function, or a dict.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        match &self.0 {
+            Backing::Python(_, function) => function.traverse(&visit),
+            Backing::Engine(_) => Ok(()),
+        }
     }
 
     #[getter]

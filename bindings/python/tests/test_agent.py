@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import stepwell
@@ -323,6 +325,25 @@ def test_what_is_wrong_with_an_agent_is_told_when_it_is_made():
         stepwell.Agent(stepwell.Scripted(), limits={"tool_timeout": -1})
     with pytest.raises(stepwell.InvalidInputError, match="nothing to answer"):
         stepwell.Agent(stepwell.Scripted("x")).run_sync("  ")
+
+
+def test_an_agent_that_its_own_tool_holds_is_collected(run):
+    def make():
+        async def again() -> str:
+            """Asks the agent itself."""
+            return repr(agent)
+
+        agent = stepwell.Agent(stepwell.Scripted().call("again", {}).say("done"), tools=[again])
+        assert run(agent.run("go")).answer == "done"
+        return weakref.ref(agent)
+
+    held = make()
+    for _ in range(20):  # the engine lets go of a tool on its own threads
+        gc.collect()
+        if held() is None:
+            break
+        time.sleep(0.05)
+    assert held() is None
 
 
 def test_many_runs_share_one_agent(run):

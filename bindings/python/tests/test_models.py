@@ -62,6 +62,9 @@ def test_a_name_is_refused_with_the_reason(monkeypatch):
         stepwell.model("nothing")
     with pytest.raises(stepwell.MissingKeyError, match="ANTHROPIC_API_KEY"):
         stepwell.model("anthropic/claude-sonnet-5")
+    assert stepwell.model("extractive").info.provider == "extractive"
+    with pytest.raises(stepwell.UnsupportedError, match="a key"):
+        stepwell.model("extractive", api_key="x")
 
 
 def test_tools_and_shapes_go_into_the_request():

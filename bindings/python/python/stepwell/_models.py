@@ -286,7 +286,7 @@ class _Steps:
 
 
 def model(name: str, *, api_key: str | None = None, base_url: str | None = None) -> ChatModel:
-    """The model of a name such as `anthropic/claude-sonnet-5` or `openai/gpt-6-sol`.
+    """The model of a name such as `anthropic/claude-sonnet-5` or `openai/gpt-6-sol`; `extractive` needs no key.
 
     Key and address are read from the environment (`ANTHROPIC_API_KEY`, `OPENAI_BASE_URL` …) where not given here.
     """

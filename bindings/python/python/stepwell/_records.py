@@ -32,14 +32,20 @@ class Record:
     #: Fields that hold records, with what builds them.
     _nested: ClassVar[dict[str, Callable[[Any], Any]]] = {}
     _fields: ClassVar[tuple[str, ...]] = ()
-    _fresh: ClassVar[tuple[str, ...]] = ()
+    #: Fields whose default can be changed, with what makes a new one.
+    _fresh: ClassVar[dict[str, Callable[[], Any]]] = {}
+    #: Neither of the two: the engine's dict is taken as it is.
+    _is_flat: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:
         own = tuple(name for name in cls.__annotations__ if not name.startswith("_"))
         cls._fields = tuple(dict.fromkeys(cls._fields + own))
-        cls._fresh = tuple(
-            name for name in cls._fields if isinstance(getattr(cls, name, None), (list, dict, Record))
-        )
+        cls._fresh = {
+            name: _maker(default)
+            for name in cls._fields
+            if isinstance(default := getattr(cls, name, None), (list, dict, Record))
+        }
+        cls._is_flat = not cls._nested and not cls._fresh
 
     if not TYPE_CHECKING:  # checkers make a typed one from the fields
 
@@ -53,22 +59,24 @@ class Record:
                 raise TypeError(f"{cls.__name__} needs {', '.join(missing)}")
             for name in cls._fields:
                 if name not in fields:
-                    value = getattr(cls, name)
-                    fields[name] = _copy(value) if name in cls._fresh else value
+                    make = cls._fresh.get(name)
+                    fields[name] = getattr(cls, name) if make is None else make()
             self.__dict__ = fields
 
     @classmethod
     def _of(cls, data: dict[str, Any]) -> Self:
         """Takes over a dict of the engine."""
         self = cls.__new__(cls)
+        self.__dict__ = data
+        if cls._is_flat:
+            return self
         for name, build in cls._nested.items():
             value = data.get(name)
             if value is not None:
                 data[name] = build(value)
-        for name in cls._fresh:
+        for name, make in cls._fresh.items():
             if name not in data:
-                data[name] = _copy(getattr(cls, name))
-        self.__dict__ = data
+                data[name] = make()
         return self
 
     @classmethod
@@ -97,6 +105,12 @@ class Record:
             if (value := getattr(self, name, None)) is not None and value != [] and value != {}
         )
         return f"{type(self).__name__}({shown})"
+
+
+def _maker(default: Any) -> Callable[[], Any]:
+    if isinstance(default, (list, dict)) and not default:
+        return type(default)
+    return lambda: _copy(default)
 
 
 def _plain(value: Any) -> Any:

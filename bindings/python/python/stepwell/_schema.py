@@ -8,15 +8,11 @@ own schema and validates its own values; Pydantic is never imported from here.
 from __future__ import annotations
 
 import collections.abc as abc
-import dataclasses
-import datetime
 import enum
 import inspect
 import sys
 import types
 import typing
-import uuid
-from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from ._errors import InvalidInputError
@@ -40,12 +36,13 @@ _PLAIN: dict[Any, dict[str, Any]] = {
     set: {"type": "array", "uniqueItems": True},
     frozenset: {"type": "array", "uniqueItems": True},
 }
-_AS_TEXT: dict[Any, tuple[str | None, Decode]] = {
-    datetime.datetime: ("date-time", lambda text: datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))),
-    datetime.date: ("date", datetime.date.fromisoformat),
-    datetime.time: ("time", datetime.time.fromisoformat),
-    uuid.UUID: ("uuid", uuid.UUID),
-    Path: (None, Path),
+#: Types that travel as text, by module and name: whoever annotates with one has imported it, so this need not.
+_AS_TEXT: dict[tuple[str, str], tuple[str | None, abc.Callable[[Any, str], Any]]] = {
+    ("datetime", "datetime"): ("date-time", lambda cls, text: cls.fromisoformat(text.replace("Z", "+00:00"))),
+    ("datetime", "date"): ("date", lambda cls, text: cls.fromisoformat(text)),
+    ("datetime", "time"): ("time", lambda cls, text: cls.fromisoformat(text)),
+    ("uuid", "UUID"): ("uuid", lambda cls, text: cls(text)),
+    ("pathlib", "Path"): (None, lambda cls, text: cls(text)),
 }
 _SEQUENCES = {list, abc.Sequence, abc.Iterable, abc.Collection, abc.MutableSequence}
 _SETS = {set: set, frozenset: frozenset, abc.Set: set, abc.MutableSet: set}
@@ -56,6 +53,23 @@ _REQUIRED = {name: getattr(typing, name, None) for name in ("Required", "NotRequ
 
 def _same(value: Any) -> Any:
     return value
+
+
+def _as_text(hint: Any) -> tuple[str | None, abc.Callable[[Any, str], Any]] | None:
+    module = getattr(hint, "__module__", None)
+    if not isinstance(module, str):
+        return None
+    # Python 3.13 keeps `Path` in `pathlib._local`.
+    return _AS_TEXT.get((module.partition(".")[0], getattr(hint, "__qualname__", "")))
+
+
+def _is_dataclass(cls: Any) -> bool:
+    return isinstance(cls, type) and hasattr(cls, "__dataclass_fields__")
+
+
+def _fields(cls: Any) -> tuple[Any, ...]:
+    """A dataclass's fields; its module is loaded, for the class was made by it."""
+    return tuple(sys.modules["dataclasses"].fields(cls))
 
 
 class Reader:
@@ -92,10 +106,10 @@ class Reader:
             if hint in _PLAIN:
                 schema = dict(_PLAIN[hint])
                 return schema, _PLAIN_DECODERS.get(hint, _same)
-            if hint in _AS_TEXT:
-                form, decode = _AS_TEXT[hint]
+            if (as_text := _as_text(hint)) is not None:
+                form, make_from = as_text
                 schema = {"type": "string", "format": form} if form else {"type": "string"}
-                return schema, decode
+                return schema, lambda text: make_from(hint, text)
         except TypeError:
             pass  # not hashable: it is none of them
         if origin is Literal:
@@ -175,7 +189,7 @@ class Reader:
             return lambda value: isinstance(value, int) and not isinstance(value, bool)
         if origin is float:
             return lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
-        if origin is str or origin in _AS_TEXT:
+        if origin is str or _as_text(origin) is not None:
             return lambda value: isinstance(value, str)
         if origin in _SEQUENCES or origin in _SETS or origin is tuple:
             return lambda value: isinstance(value, list)
@@ -185,8 +199,8 @@ class Reader:
         if isinstance(origin, type) and issubclass(origin, enum.Enum):
             members = [member.value for member in origin]
             return lambda value: value in members
-        if dataclasses.is_dataclass(origin):
-            fields = {field.name for field in dataclasses.fields(origin) if field.init}
+        if _is_dataclass(origin):
+            fields = {field.name for field in _fields(origin) if field.init}
             return lambda value: isinstance(value, dict) and value.keys() <= fields
         if origin in _MAPPINGS or typing.is_typeddict(origin):
             return lambda value: isinstance(value, dict)
@@ -216,7 +230,7 @@ class Reader:
             return self._define(cls, lambda: self._enum(cls))
         if typing.is_typeddict(cls) or hasattr(cls, "__total__"):
             return self._define(cls, lambda: self._typed_dict(cls))
-        if dataclasses.is_dataclass(cls):
+        if _is_dataclass(cls):
             return self._define(cls, lambda: self._dataclass(cls))
         if issubclass(cls, Record):
             make = cls.from_dict
@@ -262,16 +276,17 @@ class Reader:
         properties: dict[str, Any] = {}
         required: list[str] = []
         decoders: dict[str, Decode] = {}
-        for field in dataclasses.fields(cls):
+        missing = sys.modules["dataclasses"].MISSING
+        for field in _fields(cls):
             if not field.init:
                 continue
             schema, decoders[field.name] = self.read(hints.get(field.name, Any))
             told = field.metadata.get("description") or docs.get(field.name)
             if told:
                 schema = {**schema, "description": told}
-            if field.default is not dataclasses.MISSING:
+            if field.default is not missing:
                 schema = with_default(schema, field.default)
-            elif field.default_factory is dataclasses.MISSING:
+            elif field.default_factory is missing:
                 required.append(field.name)
             properties[field.name] = schema
 
@@ -457,12 +472,11 @@ def to_json(value: Any) -> Any:
         return value.to_dict()
     if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, (uuid.UUID, Path)):
-        return str(value)
+    if _is_dataclass(type(value)):
+        return {field.name: to_json(getattr(value, field.name)) for field in _fields(type(value))}
+    for cls in type(value).__mro__:
+        if _as_text(cls) is not None:
+            return value.isoformat() if cls.__module__ == "datetime" else str(value)
     raise InvalidInputError(
         f"a tool returned a `{type(value).__name__}`, which is no JSON; return text, numbers, lists, dicts, "
         "dataclasses or Pydantic models"
