@@ -61,7 +61,7 @@ impl<'a> PolicyRequest<'a> {
 pub enum Decision {
     /// The call runs.
     Allow,
-    /// A person is asked first.
+    /// A person has to agree. Where nobody can be asked the call does not run, and the model is told.
     Ask {
         /// Shown to that person.
         reason: String,

@@ -202,7 +202,7 @@ impl Extractive {
 }
 
 /// Whether a sentence answers at all. The bounds were set on questions the documents answer and questions of other
-/// subjects (`cargo run --release --example calibrate_not_found`).
+/// subjects (`benches/run not_found`).
 fn is_answered(best: &Candidate, hits: &[Hit]) -> bool {
     let passage = hits[best.hit]
         .explanation
