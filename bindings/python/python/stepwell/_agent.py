@@ -184,8 +184,8 @@ class Agent:
     ) -> None:
         """`tools`: functions, `stepwell.tool`s and `retriever_tool`s. `options` go into every model call.
 
-        `policy`: whether calls may run; `ask_before_effects` lets reading run, writing and sending only after a person
-        agreed. `store` keeps the journals of runs, `is_synced` makes each step safe before the next begins.
+        `policy`: whether calls may run; `ask_before_effects` lets reading run, while writing and sending need a person's
+        approval, which cannot be given yet: the model is told so. `store` keeps the journals of runs, `is_synced` makes each step safe before the next begins.
         """
         settings: dict[str, Any] = {
             "name": name,
