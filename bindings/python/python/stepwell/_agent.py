@@ -185,7 +185,8 @@ class Agent:
         """`tools`: functions, `stepwell.tool`s and `retriever_tool`s. `options` go into every model call.
 
         `policy`: whether calls may run; `ask_before_effects` lets reading run, while writing and sending need a person's
-        approval, which cannot be given yet: the model is told so. `store` keeps the journals of runs, `is_synced` makes each step safe before the next begins.
+        approval, which cannot be given yet: the model is told so. `store` keeps the journals of runs,
+        `is_synced` makes each step safe before the next begins.
         """
         settings: dict[str, Any] = {
             "name": name,
