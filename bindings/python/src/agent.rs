@@ -5,10 +5,11 @@
 
 use crate::{
     caller::Caller,
-    chat::{NativeModel, read_request},
+    chat::NativeModel,
     convert::{py_to_serde, serde_to_py},
     error::to_pyerr,
     rag::{NativeCollection, scope_of},
+    request::read_request,
     runtime::Born,
     stream::{Item, NativeStream, Outcome},
     tool::{NativeTool, seconds},

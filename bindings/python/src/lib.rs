@@ -4,12 +4,17 @@
 
 mod agent;
 mod bridge;
+mod bring;
 mod caller;
 mod chat;
 mod convert;
+mod embed;
 mod error;
+mod host;
 mod rag;
+mod request;
 mod runtime;
+mod script;
 mod stream;
 mod tool;
 
@@ -31,11 +36,15 @@ mod _native {
     #[pymodule_export]
     use super::bridge::{LoopBridge, current_bridge};
     #[pymodule_export]
-    use super::chat::{NativeModel, NativeScript};
+    use super::chat::NativeModel;
     #[pymodule_export]
-    use super::rag::{NativeCollection, NativeEmbedder};
+    use super::embed::NativeEmbedder;
+    #[pymodule_export]
+    use super::rag::NativeCollection;
     #[pymodule_export]
     use super::runtime::{after_fork_in_child, after_fork_in_parent, before_fork, shutdown};
+    #[pymodule_export]
+    use super::script::NativeScript;
     #[pymodule_export]
     use super::stream::NativeStream;
     #[pymodule_export]

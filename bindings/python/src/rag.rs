@@ -1,91 +1,21 @@
-//! Collections: open, add with progress, search, delete; and the embedder in process.
+//! Collections: open, add, search, delete.
 
 use crate::{
-    bridge::Job,
+    bring::{Bringing, Change, taken},
     caller::Caller,
-    convert::{json_to_py, py_to_serde, serde_to_py},
+    convert::{json_to_py, py_to_serde},
+    embed::NativeEmbedder,
     error::{to_pyerr, to_pyerr_async},
     runtime::Born,
 };
 use pyo3::{IntoPyObjectExt, prelude::*};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 use stepwell::{
-    Cancel, Document, Embedder, Error, Filter, HeuristicTokens, Query, Result, Scope,
-    providers::MiniLm,
-    rag::{
-        AddEvent, AddOptions, AddProgress, AddReport, ChunkOptions, Chunker, Chunking, Collection, Fusion,
-        Language, LoadLimits, SkipReason, SkippedFile, SyncEvent, SyncOptions, SyncProgress, WholeDocuments,
-    },
+    Embedder, Error, Filter, HeuristicTokens, Query, Result, Scope, TokenCounter,
+    rag::{ChunkOptions, Chunker, Chunking, Collection, Fusion, Language, WholeDocuments},
 };
-
-/// An embedder of the engine.
-#[pyclass(frozen, name = "Embedder", module = "stepwell._native")]
-pub(crate) struct NativeEmbedder {
-    pub(crate) embedder: Arc<dyn Embedder>,
-    born: Born,
-}
-
-impl NativeEmbedder {
-    /// The embedder, where its threads are still there.
-    pub(crate) fn get(&self) -> Result<Arc<dyn Embedder>> {
-        self.born.check("embedder")?;
-        Ok(Arc::clone(&self.embedder))
-    }
-}
-
-#[pymethods]
-impl NativeEmbedder {
-    /// all-MiniLM-L6-v2 in process; its weights are in this library.
-    #[staticmethod]
-    #[pyo3(signature = (threads=None))]
-    fn minilm(py: Python<'_>, threads: Option<std::num::NonZeroUsize>) -> PyResult<Self> {
-        let made = py.detach(|| threads.map_or_else(MiniLm::new, MiniLm::with_threads));
-        Ok(Self {
-            embedder: Arc::new(made.map_err(|error| to_pyerr(py, &error))?),
-            born: Born::now(),
-        })
-    }
-
-    #[getter]
-    fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        serde_to_py(py, self.embedder.info())
-    }
-
-    #[getter]
-    fn fingerprint(&self) -> String {
-        self.embedder.info().fingerprint()
-    }
-
-    fn embed<'py>(&self, py: Python<'py>, texts: Vec<String>, is_query: bool) -> PyResult<Bound<'py, PyAny>> {
-        let embedder = self.get().map_err(|error| to_pyerr(py, &error))?;
-        let (_, bridge) = Caller::on_loop(py)?;
-        bridge.spawn(py, embed(embedder, texts, is_query), |py, rows| {
-            rows.into_py_any(py)
-        })
-    }
-
-    fn embed_sync(&self, py: Python<'_>, texts: Vec<String>, is_query: bool) -> PyResult<Vec<Vec<f32>>> {
-        let embedder = self.get().map_err(|error| to_pyerr(py, &error))?;
-        let (_, desk) = Caller::on_thread(py)?;
-        desk.block_on(py, embed(embedder, texts, is_query))
-    }
-}
-
-async fn embed(embedder: Arc<dyn Embedder>, texts: Vec<String>, is_query: bool) -> Result<Vec<Vec<f32>>> {
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let kind = if is_query {
-        stepwell::EmbedKind::Query
-    } else {
-        stepwell::EmbedKind::Document
-    };
-    let made = embedder.embed(&texts, kind).await?;
-    Ok(made.rows().map(<[f32]>::to_vec).collect())
-}
 
 /// The settings a Python caller may name.
 #[derive(Default, Deserialize)]
@@ -147,7 +77,7 @@ fn chunker(
         options = options.with_header_tokens(tokens);
     }
     let counter = embedder.map_or_else(
-        || Arc::new(HeuristicTokens) as Arc<dyn stepwell::TokenCounter>,
+        || Arc::new(HeuristicTokens) as Arc<dyn TokenCounter>,
         |embedder| embedder.tokens(),
     );
     Ok(Arc::new(Chunker::new(options, counter)?))
@@ -183,205 +113,6 @@ async fn open(
         builder = builder.embedder(embedder);
     }
     builder.build().await
-}
-
-/// What a Python progress callback raised: it stops the `add`, and the caller gets it.
-type Thrown = Arc<Mutex<Option<PyErr>>>;
-
-fn taken(thrown: &Thrown) -> Option<PyErr> {
-    thrown.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// Calls a Python function with each event, where the caller waits.
-struct Watcher {
-    caller: Arc<Caller>,
-    callback: Arc<Py<PyAny>>,
-    thrown: Thrown,
-    cancel: Cancel,
-}
-
-impl Watcher {
-    /// Posts one event; those this binding does not know are left out.
-    fn see(&self, event: Option<Value>) {
-        let Some(event) = event.filter(|_| !self.cancel.is_cancelled()) else {
-            return;
-        };
-        let (callback, thrown, cancel) = (
-            Arc::clone(&self.callback),
-            Arc::clone(&self.thrown),
-            self.cancel.clone(),
-        );
-        let context = self.caller.context();
-        let job: Job = Box::new(move |py| {
-            if cancel.is_cancelled() {
-                return;
-            }
-            let call = || -> PyResult<()> {
-                let context = context.bind(py).call_method0("copy")?;
-                context.call_method1("run", (callback.bind(py), json_to_py(py, &event)?))?;
-                Ok(())
-            };
-            if let Err(error) = call() {
-                *thrown.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                cancel.cancel();
-            }
-        });
-        self.caller.post(job);
-    }
-}
-
-fn progress_json(progress: &AddProgress) -> Value {
-    json!({
-        "type": "progress",
-        "documents_total": progress.documents_total,
-        "documents_done": progress.documents_done,
-        "documents_added": progress.documents_added,
-        "documents_updated": progress.documents_updated,
-        "documents_unchanged": progress.documents_unchanged,
-        "documents_skipped": progress.documents_skipped,
-        "chunks": progress.chunks,
-        "tokens": progress.tokens,
-        "commits": progress.commits,
-    })
-}
-
-fn skipped_json(document_id: &str, reason: SkipReason) -> Value {
-    let word = match reason {
-        SkipReason::Unchanged => "unchanged",
-        SkipReason::Empty => "empty",
-        SkipReason::Replaced => "replaced",
-        other => other.as_str(),
-    };
-    json!({ "type": "skipped", "document_id": document_id, "reason": word })
-}
-
-fn event_json(event: &AddEvent) -> Option<Value> {
-    match event {
-        AddEvent::Progress(progress) => Some(progress_json(progress)),
-        AddEvent::Skipped { document_id, reason } => Some(skipped_json(document_id, *reason)),
-        _ => None,
-    }
-}
-
-fn report_json(report: &AddReport) -> Value {
-    json!({
-        "progress": progress_json(&report.progress),
-        "skipped": report.skipped.iter().map(|(id, reason)| skipped_json(id, *reason)).collect::<Vec<_>>(),
-    })
-}
-
-fn sync_progress_json(progress: &SyncProgress) -> Value {
-    json!({
-        "type": "progress",
-        "files_total": progress.files_total,
-        "files_done": progress.files_done,
-        "files_added": progress.files_added,
-        "files_updated": progress.files_updated,
-        "files_unchanged": progress.files_unchanged,
-        "files_skipped": progress.files_skipped,
-        "documents_removed": progress.documents_removed,
-        "chunks": progress.chunks,
-        "tokens": progress.tokens,
-        "commits": progress.commits,
-    })
-}
-
-fn skipped_file_json(file: &SkippedFile) -> Value {
-    json!({ "type": "skipped", "uri": file.uri, "reason": file.reason })
-}
-
-fn sync_event_json(event: &SyncEvent) -> Option<Value> {
-    match event {
-        SyncEvent::Progress(progress) => Some(sync_progress_json(progress)),
-        SyncEvent::Skipped(file) => Some(skipped_file_json(file)),
-        _ => None,
-    }
-}
-
-/// What is brought in: documents, or the files under some paths.
-enum Bringing {
-    Documents(Vec<Document>, Option<usize>),
-    Files(Vec<PathBuf>, FileSettings),
-}
-
-/// The settings of one `sync`.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct FileSettings {
-    chunks_per_commit: Option<usize>,
-    removes: Option<bool>,
-    input_bytes: Option<u64>,
-}
-
-impl Bringing {
-    async fn run(self, collection: Collection, cancel: Cancel, watcher: Option<Watcher>) -> Result<Value> {
-        match self {
-            Self::Documents(documents, chunks_per_commit) => {
-                let mut options = AddOptions::new().cancel(cancel);
-                if let Some(chunks) = chunks_per_commit {
-                    options = options.chunks_per_commit(chunks);
-                }
-                if let Some(watcher) = watcher {
-                    options = options.progress(move |event| watcher.see(event_json(event)));
-                }
-                let report = collection.add_with(documents, options).await?;
-                Ok(report_json(&report))
-            }
-            Self::Files(paths, settings) => {
-                let mut options = SyncOptions::new().cancel(cancel);
-                if let Some(chunks) = settings.chunks_per_commit {
-                    options = options.chunks_per_commit(chunks);
-                }
-                if let Some(removes) = settings.removes {
-                    options = options.removes(removes);
-                }
-                if let Some(bytes) = settings.input_bytes {
-                    options = options.limits(LoadLimits::new().with_input_bytes(bytes));
-                }
-                if let Some(watcher) = watcher {
-                    options = options.progress(move |event| watcher.see(sync_event_json(event)));
-                }
-                let report = collection.sync(paths, options).await?;
-                Ok(json!({
-                    "progress": sync_progress_json(&report.progress),
-                    "skipped": report.skipped.iter().map(skipped_file_json).collect::<Vec<_>>(),
-                    "removed": report.removed,
-                }))
-            }
-        }
-    }
-}
-
-/// A change under way, with the switch and the slot that its progress callback shares.
-struct Change {
-    caller: Arc<Caller>,
-    cancel: Cancel,
-    thrown: Thrown,
-}
-
-impl Change {
-    fn new(caller: Arc<Caller>) -> Self {
-        Self {
-            caller,
-            cancel: Cancel::new(),
-            thrown: Thrown::default(),
-        }
-    }
-
-    fn run(
-        &self,
-        collection: Collection,
-        bringing: Bringing,
-        progress: Option<Py<PyAny>>,
-    ) -> impl Future<Output = Result<Value>> + Send + 'static + use<> {
-        let watcher = progress.map(|callback| Watcher {
-            caller: Arc::clone(&self.caller),
-            callback: Arc::new(callback),
-            thrown: Arc::clone(&self.thrown),
-            cancel: self.cancel.clone(),
-        });
-        bringing.run(collection, self.cancel.clone(), watcher)
-    }
 }
 
 /// A collection of documents.

@@ -37,6 +37,16 @@ if TYPE_CHECKING:
         SyncProgress as SyncProgress,
         SyncReport as SyncReport,
     )
+    from ._documents import (
+        Chunk as Chunk,
+        Document as Document,
+        Explanation as Explanation,
+        Filter as Filter,
+        Heading as Heading,
+        Hit as Hit,
+        LegScore as LegScore,
+        PageSpan as PageSpan,
+    )
     from ._errors import (
         BudgetExceededError as BudgetExceededError,
         CODES as CODES,
@@ -112,20 +122,12 @@ if TYPE_CHECKING:
     )
     from ._records import (
         ChatResponse as ChatResponse,
-        Chunk as Chunk,
         Citation as Citation,
         Data as Data,
-        Document as Document,
-        Explanation as Explanation,
-        Filter as Filter,
-        Heading as Heading,
-        Hit as Hit,
-        LegScore as LegScore,
         Media as Media,
         Message as Message,
         ModelInfo as ModelInfo,
         Opaque as Opaque,
-        PageSpan as PageSpan,
         Part as Part,
         RateLimit as RateLimit,
         Reasoning as Reasoning,
@@ -172,6 +174,7 @@ else:
             "AddEvent AddProgress AddReport Collection CollectionStats DocumentEntry DocumentSkipped Embedder "
             "EmbedderInfo FileSkipped MiniLm SyncEvent SyncProgress SyncReport"
         ),
+        "_documents": "Chunk Document Explanation Filter Heading Hit LegScore PageSpan",
         "_errors": (
             "BudgetExceededError CODES CancelledError ConflictError DamagedError DiskFullError "
             "EmbedderMismatchError ForeignError HostError InternalError InvalidGraphError InvalidInputError "
@@ -188,9 +191,8 @@ else:
         ),
         "_models": "ChatModel ChatStream Extractive HostModel Scripted SyncChatStream model",
         "_records": (
-            "ChatResponse Chunk Citation Data Document Explanation Filter Heading Hit LegScore Media Message "
-            "ModelInfo Opaque PageSpan Part RateLimit Reasoning Record Refusal Span Text ToolCall ToolResult "
-            "Unknown Usage Warning"
+            "ChatResponse Citation Data Media Message ModelInfo Opaque Part RateLimit Reasoning Record Refusal "
+            "Span Text ToolCall ToolResult Unknown Usage Warning"
         ),
         "_runs": (
             "CustomEvent Failure ModelEvent NodeEnd NodeStart RunEnd RunEvent RunResult RunStart Spend StepEnd "

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from ._documents import Document, Filter, Hit
 from ._engine import native, refuse_on_background
 from ._errors import InvalidInputError
-from ._records import Document, Filter, Hit, Record, _many, _one
+from ._records import Record, _many, _one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ._documents import Hit
 from ._events import StreamEvent, event_of
-from ._records import Citation, Hit, Message, Record, ToolCall, ToolResult, Usage, _many, _one
+from ._records import Citation, Message, Record, ToolCall, ToolResult, Usage, _many, _one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
