@@ -161,12 +161,11 @@ impl AskReport {
             .answer
             .iter()
             .map(|claim| {
-                let marks: String = claim
-                    .citations
-                    .iter()
-                    .map(|number| format!(" [{number}]"))
-                    .collect();
-                format!("{}{marks}", one_line(&claim.text, usize::MAX))
+                let mut sentence = one_line(&claim.text, usize::MAX);
+                for number in &claim.citations {
+                    let _ = write!(sentence, " [{number}]");
+                }
+                sentence
             })
             .collect();
         wrap(&mut text, &answer.join(" "), "", "");

@@ -2,8 +2,8 @@
 
 Run it after editing one of these three:
 
-    python3 -m venv /tmp/make && /tmp/make/bin/pip install fpdf2==2.8.9 python-docx==1.2.0 markdown==3.11.3
-    /tmp/make/bin/python docs/.make.py
+    python3 -m venv .venv && .venv/bin/pip install fpdf2==2.8.9 python-docx==1.2.0 markdown==3.11.3
+    .venv/bin/python docs/.make.py
 """
 
 import datetime

@@ -11,13 +11,13 @@ use std::{
 use stepwell::Document;
 
 /// One collection.
-pub struct Judged {
+pub(crate) struct Judged {
     /// Documents; the text is `title + " " + text`, as the published figures have it.
-    pub documents: Vec<Document>,
+    pub(crate) documents: Vec<Document>,
     /// Id and words.
-    pub questions: Vec<(String, String)>,
+    pub(crate) questions: Vec<(String, String)>,
     /// Question → document → gain.
-    pub gains: HashMap<String, HashMap<String, f64>>,
+    pub(crate) gains: HashMap<String, HashMap<String, f64>>,
 }
 
 #[derive(Deserialize)]
@@ -29,7 +29,7 @@ struct Entry {
 }
 
 /// Where the fixtures are.
-pub fn fixtures() -> PathBuf {
+pub(crate) fn fixtures() -> PathBuf {
     std::env::var_os("STEPWELL_FIXTURES").map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures"),
         PathBuf::from,
@@ -38,7 +38,7 @@ pub fn fixtures() -> PathBuf {
 
 impl Judged {
     /// Reads a collection; `None` where the fixtures are absent.
-    pub fn read(name: &str) -> Option<Self> {
+    pub(crate) fn read(name: &str) -> Option<Self> {
         let folder = fixtures().join("ir").join(name);
         let corpus = BufReader::new(GzDecoder::new(File::open(folder.join("corpus.jsonl.gz")).ok()?));
         let documents = corpus.lines().map(|line| {
@@ -79,7 +79,7 @@ impl Judged {
     }
 
     /// nDCG@10 with linear gain, and recall@100, of a ranking of documents for a question.
-    pub fn judge(&self, question: &str, ranking: &[String]) -> (f64, f64) {
+    pub(crate) fn judge(&self, question: &str, ranking: &[String]) -> (f64, f64) {
         let none = HashMap::new();
         let gains = self.gains.get(question).unwrap_or(&none);
         let discounted = |gains: &mut dyn Iterator<Item = f64>| -> f64 {

@@ -234,7 +234,9 @@ pub enum Error {
         what: String,
     },
     /// Another writer holds the index or store.
-    #[error("{path} is being written by another process or handle; wait until it ends, or open it read-only")]
+    #[error(
+        "{path} is being written by another process or handle; wait until it ends (reading needs no lock)"
+    )]
     Locked {
         /// Which.
         path: PathBuf,
