@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import stepwell
@@ -82,13 +84,10 @@ def test_the_command_tells_what_is_wrong_with_its_arguments(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
-def test_ctrl_c_while_indexing_keeps_what_was_done(tmp_path):
-    import signal
-    import time
-
+def test_ctrl_c_while_indexing_leaves_a_usable_index(tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
-    for n in range(400):
+    for n in range(300):
         (folder / f"{n:03}.md").write_text(f"# Note {n}\n\n" + f"Sentence {n} about nothing in particular. " * 60)
     child = subprocess.Popen(
         [sys.executable, "-m", "stepwell", "ask", "many", "what is it about?"],
@@ -97,19 +96,16 @@ def test_ctrl_c_while_indexing_keeps_what_was_done(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-
-    def has_committed() -> bool:
-        metas = [path.read_text() for path in tmp_path.glob(".stepwell/**/meta.json")]
-        return any(json.loads(meta or "{}").get("segments") for meta in metas)
-
-    deadline = time.monotonic() + 100
-    while not has_committed() and time.monotonic() < deadline and child.poll() is None:
-        time.sleep(0.05)
-    started = time.perf_counter()
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".stepwell/**/meta.json")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.3)  # it embeds now, and will for a while
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130 and "run the same command to go on" in err, (child.returncode, err)
-    assert "Traceback" not in err and time.perf_counter() - started < 30
-    (index,) = [path.parent for path in tmp_path.glob(".stepwell/**/meta.json")]
-    kept = len(stepwell.Collection.open_sync(index).documents_sync())
-    assert 0 < kept < 400
+    assert "Traceback" not in err
+    for n in range(3, 300):
+        (folder / f"{n:03}.md").unlink()
+    again = ask(tmp_path, "ask", "many", "What is note 2 about?", "--json")
+    assert again.returncode in (0, 3), again
+    assert json.loads(again.stdout)["indexed"]["documents"] == 3
