@@ -1,8 +1,11 @@
 // The package itself: ESM and CJS, exit, worker threads, the README.
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import test from 'node:test'
 import { fileURLToPath } from 'node:url'
@@ -120,6 +123,27 @@ test('the command without a question tells how it is used', () => {
   const run = spawnSync(process.execPath, [join(root, 'bin/stepwell.mjs')], { encoding: 'utf8' })
   assert.equal(run.status, 2)
   assert.match(run.stderr, /stepwell ask/)
+})
+
+test('Ctrl-C stops the command in good order, and the index is whole', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'stepwell-ask-'))
+  try {
+    await mkdir(join(folder, 'files'))
+    const text = Array.from({ length: 40 }, (_, at) => `Sentence ${at} tells of a subject and of the field it grows in.`).join(' ')
+    await Promise.all(Array.from({ length: 1000 }, (_, at) => writeFile(join(folder, 'files', `${at}.md`), `# ${at}\n\n${text}\n`)))
+    const index = join(folder, 'index')
+    const child = spawn(process.execPath, [join(root, 'bin/stepwell.mjs'), 'ask', '--index', index, join(folder, 'files'), 'What?'])
+    let err = ''
+    child.stderr.on('data', (data) => (err += data))
+    while (!existsSync(join(index, 'meta.json'))) await new Promise((resolve) => setTimeout(resolve, 20))
+    child.kill('SIGINT')
+    const [status] = await once(child, 'close')
+    assert.equal(status, 130, err)
+    assert.match(err, /stopped/)
+    await (await esm.Collection.open(index, { embedder: new esm.MiniLm() })).verify()
+  } finally {
+    await rm(folder, { recursive: true })
+  }
 })
 
 test('the programs of the README print what it says', async () => {
