@@ -1,19 +1,19 @@
 //! [`ChatRequest`] → body of `POST /v1/messages`. Pure: the same request gives the same bytes.
 
+mod history;
+
 use super::{
     VENDOR,
     wire::{
-        Block, CacheControl, Format, Known, Metadata, OutputConfig, Request, Source, Thinking, Tool,
-        ToolChoice as Choice, Turn,
+        Block, CacheControl, Format, Metadata, OutputConfig, Request, Thinking, Tool, ToolChoice as Choice,
     },
 };
 use crate::{narrow, options};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use stepwell_core::{
-    CacheMode, CachePoint, ChatRequest, Error, Media, MediaSource, ModelInfo, Opaque, Part, ReasoningEffort,
-    ResponseFormat, Result, Role, ToolCall, ToolChoice, ToolResult, Warning,
+    CacheMode, CachePoint, ChatRequest, Error, ModelInfo, ReasoningEffort, ResponseFormat, Result,
+    ToolChoice, Warning,
 };
 
 /// Most places at which the vendor caches.
@@ -125,7 +125,7 @@ struct Encoder<'a> {
     uses_files: bool,
 }
 
-impl<'a> Encoder<'a> {
+impl Encoder<'_> {
     fn warn(&mut self, warning: Warning) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -139,234 +139,6 @@ impl<'a> Encoder<'a> {
             return None;
         }
         option
-    }
-
-    /// The token, where this very model made it.
-    fn own<'t>(&self, opaque: Option<&'t Opaque>) -> Option<&'t Value> {
-        opaque
-            .filter(|token| token.provider == VENDOR.name && token.model == self.info.model)
-            .map(|token| &token.value)
-    }
-
-    /// System blocks, and turns in which user and assistant alternate.
-    fn history(&mut self, request: &'a ChatRequest) -> Result<(Vec<Block<'a>>, Vec<Turn<'a>>)> {
-        let mut system = Vec::new();
-        let mut turns: Vec<Turn<'a>> = Vec::new();
-        for message in &request.messages {
-            let (role, blocks) = match message.role {
-                Role::System | Role::Developer => {
-                    system.extend(message.parts.iter().filter_map(|part| match part {
-                        Part::Text(part) if !part.text.is_empty() => Some(Block::Known(Known::Text {
-                            text: Cow::Borrowed(&part.text),
-                            citations: None,
-                            cache_control: part.cache.map(cache_control),
-                        })),
-                        _ => None,
-                    }));
-                    continue;
-                }
-                Role::Assistant => ("assistant", self.assistant(&message.parts)),
-                _ => ("user", self.user(&message.parts)?),
-            };
-            if blocks.is_empty() {
-                continue;
-            }
-            match turns.last_mut() {
-                Some(turn) if turn.role == role => turn.content.extend(blocks),
-                _ => turns.push(Turn {
-                    role,
-                    content: blocks,
-                }),
-            }
-        }
-        for turn in turns.iter_mut().filter(|turn| turn.role == "user") {
-            // The results of a turn come first, in the order they were given.
-            turn.content
-                .sort_by_key(|block| !matches!(block, Block::Known(Known::ToolResult { .. })));
-        }
-        if let Some(turn) = turns.last_mut().filter(|turn| turn.role == "assistant") {
-            // An answer to be continued must not end in blanks; the vendor refuses it.
-            if let Some(Block::Known(Known::Text { text, .. })) = turn.content.last_mut() {
-                *text = Cow::Owned(text.trim_end().to_owned());
-            }
-            if matches!(turn.content.last(), Some(Block::Known(Known::Text { text, .. })) if text.is_empty())
-            {
-                turn.content.pop();
-            }
-        }
-        turns.retain(|turn| !turn.content.is_empty());
-        Ok((system, turns))
-    }
-
-    fn user(&mut self, parts: &'a [Part]) -> Result<Vec<Block<'a>>> {
-        let mut blocks = Vec::new();
-        for part in parts {
-            match part {
-                Part::Text(part) if part.text.is_empty() => {}
-                Part::Text(part) => blocks.push(Block::Known(Known::Text {
-                    text: Cow::Borrowed(&part.text),
-                    citations: None,
-                    cache_control: part.cache.map(cache_control),
-                })),
-                Part::Media(media) => blocks.push(self.media(media)?),
-                Part::ToolResult(result) => blocks.push(self.tool_result(result)?),
-                Part::Unknown(part) if part.provider == VENDOR.name => {
-                    blocks.push(Block::Verbatim(Cow::Borrowed(&part.value)));
-                }
-                Part::Data(_) => {} // for the program, not for the model
-                _ => self.left_out(part),
-            }
-        }
-        Ok(blocks)
-    }
-
-    fn assistant(&mut self, parts: &'a [Part]) -> Vec<Block<'a>> {
-        let mut blocks = Vec::new();
-        for part in parts {
-            let block = match part {
-                Part::Text(part) if part.text.is_empty() => continue,
-                Part::Text(part) => Block::Known(Known::Text {
-                    text: Cow::Borrowed(&part.text),
-                    citations: self
-                        .own(part.opaque.as_ref())
-                        .and_then(|token| token.get("citations")),
-                    cache_control: part.cache.map(cache_control),
-                }),
-                Part::Reasoning(part) => match self.own(part.opaque.as_ref()) {
-                    Some(Value::String(data)) if part.is_redacted => {
-                        Block::Known(Known::RedactedThinking { data })
-                    }
-                    Some(Value::String(signature)) => Block::Known(Known::Thinking {
-                        thinking: &part.text,
-                        signature,
-                    }),
-                    _ => {
-                        self.warn(Warning::new(
-                            "reasoning_left_out",
-                            "reasoning of another model, or without its signature, was left out of the history",
-                        ));
-                        continue;
-                    }
-                },
-                Part::ToolCall(call) if call.is_provider_executed => {
-                    let token = call.opaque.as_ref().filter(|token| token.provider == VENDOR.name);
-                    let Some(token) = token else {
-                        self.left_out(part);
-                        continue;
-                    };
-                    server_tool_use(call, &token.value)
-                }
-                Part::ToolCall(call) => Block::Known(Known::ToolUse {
-                    id: tool_id(&call.id),
-                    name: &call.name,
-                    input: object(&call.arguments),
-                    caller: self
-                        .own(call.opaque.as_ref())
-                        .and_then(|token| token.get("caller")),
-                    cache_control: None,
-                }),
-                Part::Unknown(part) if part.provider == VENDOR.name => {
-                    Block::Verbatim(Cow::Borrowed(&part.value))
-                }
-                Part::Data(_) => continue,
-                _ => {
-                    self.left_out(part);
-                    continue;
-                }
-            };
-            blocks.push(block);
-        }
-        blocks
-    }
-
-    fn left_out(&mut self, part: &Part) {
-        let what = match part {
-            Part::Media(_) => "media in a turn of the model",
-            Part::ToolCall(_) => "a call that another vendor ran",
-            Part::ToolResult(_) => "a tool result in a turn of the model",
-            Part::Reasoning(_) => "reasoning in a turn of the user",
-            _ => "a part of another vendor",
-        };
-        self.warn(Warning::new(
-            "part_left_out",
-            format!(
-                "{} does not take {what}; it was left out of the history",
-                VENDOR.name
-            ),
-        ));
-    }
-
-    fn media(&mut self, media: &'a Media) -> Result<Block<'a>> {
-        let cache_control = media.cache.map(cache_control);
-        let kind = media.media_type.as_str();
-        let is_image = matches!(kind, "image/jpeg" | "image/png" | "image/gif" | "image/webp")
-            || (kind.starts_with("image/") && !matches!(media.source, MediaSource::Bytes(_)));
-        let is_text = kind.starts_with("text/");
-        if !is_image && !is_text && kind != "application/pdf" {
-            return Err(unsupported(
-                kind,
-                "send an image (JPEG, PNG, GIF, WebP), a PDF or text",
-            ));
-        }
-        let source = match &media.source {
-            MediaSource::Bytes(bytes) if is_text => Source::Text {
-                media_type: "text/plain",
-                data: String::from_utf8_lossy(bytes),
-            },
-            MediaSource::Bytes(bytes) => Source::Base64 {
-                media_type: kind,
-                data: STANDARD.encode(bytes),
-            },
-            MediaSource::Url(_) if is_text => {
-                return Err(unsupported("text by its address", "send its bytes"));
-            }
-            MediaSource::Url(url) => Source::Url { url },
-            MediaSource::FileId(file_id) => {
-                self.uses_files = true;
-                Source::File { file_id }
-            }
-            _ => {
-                return Err(unsupported(
-                    "media of this source",
-                    "send bytes, an address or a file id",
-                ));
-            }
-        };
-        Ok(Block::Known(if is_image {
-            Known::Image {
-                source,
-                cache_control,
-            }
-        } else {
-            Known::Document {
-                source,
-                title: media.name.as_deref(),
-                cache_control,
-            }
-        }))
-    }
-
-    fn tool_result(&mut self, result: &'a ToolResult) -> Result<Block<'a>> {
-        let mut content = Vec::new();
-        let text = result.text();
-        if !text.is_empty() {
-            content.push(Block::Known(Known::Text {
-                text: Cow::Owned(text),
-                citations: None,
-                cache_control: None,
-            }));
-        }
-        for part in &result.parts {
-            if let Part::Media(media) = part {
-                content.push(self.media(media)?);
-            }
-        }
-        Ok(Block::Known(Known::ToolResult {
-            tool_use_id: tool_id(&result.call_id),
-            content,
-            is_error: result.is_error,
-            cache_control: result.cache.map(cache_control),
-        }))
     }
 
     fn thinking(
@@ -532,33 +304,6 @@ fn tool_choice(request: &ChatRequest, has_tools: bool) -> Result<Option<Choice<'
         name,
         disable_parallel_tool_use: disable,
     }))
-}
-
-/// The vendor takes letters, digits, `_` and `-`; ids of other vendors are made to fit, the same way at call and result.
-fn tool_id(id: &str) -> Cow<'_, str> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !id.is_empty() && id.chars().all(fits) {
-        return Cow::Borrowed(id);
-    }
-    let id: String = id.chars().map(|c| if fits(c) { c } else { '_' }).collect();
-    Cow::Owned(if id.is_empty() { "call".to_owned() } else { id })
-}
-
-fn object(arguments: &Value) -> Cow<'_, Value> {
-    if arguments.is_object() {
-        Cow::Borrowed(arguments)
-    } else {
-        Cow::Owned(json!({ "value": arguments }))
-    }
-}
-
-fn server_tool_use<'a>(call: &ToolCall, token: &Value) -> Block<'a> {
-    let mut block = token.as_object().cloned().unwrap_or_default();
-    block.entry("type").or_insert_with(|| json!("server_tool_use"));
-    block.entry("id").or_insert_with(|| json!(call.id));
-    block.entry("name").or_insert_with(|| json!(call.name));
-    block.insert("input".to_owned(), object(&call.arguments).into_owned());
-    Block::Verbatim(Cow::Owned(Value::Object(block)))
 }
 
 fn cache_control(point: CachePoint) -> CacheControl {
