@@ -2,6 +2,7 @@
 //!
 //! `encode`, `decode` and `stream` are pure; this file holds the client.
 
+mod blocks;
 mod decode;
 mod encode;
 mod failure;
