@@ -22,6 +22,8 @@
 mod answer;
 #[cfg(feature = "anthropic")]
 mod anthropic;
+#[cfg(feature = "http")]
+mod client;
 mod extractive;
 #[cfg(all(test, feature = "http"))]
 mod fixtures;
@@ -41,6 +43,8 @@ mod registry;
 mod scripted;
 #[cfg(feature = "http")]
 mod sse;
+#[cfg(feature = "http")]
+mod verdict;
 
 #[cfg(feature = "anthropic")]
 pub use anthropic::{Anthropic, AnthropicBuilder};

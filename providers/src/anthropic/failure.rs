@@ -3,7 +3,8 @@
 use super::wire;
 use crate::{
     header,
-    http::{Vendor, Verdict, plain_word},
+    http::Vendor,
+    verdict::{Verdict, plain_word},
 };
 use stepwell_core::{Error, VendorFailure};
 

@@ -13,7 +13,8 @@ mod wire;
 
 use crate::{
     answer::{self, Facts},
-    http::{Http, HttpOptions, Vendor, Verdict, secret_header},
+    client::{Client, Setup},
+    http::{HttpOptions, Vendor, secret_header},
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -23,8 +24,9 @@ use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result
 const VENDOR: Vendor = Vendor {
     name: "anthropic",
     key_var: "ANTHROPIC_API_KEY",
+    base_var: "ANTHROPIC_BASE_URL",
+    base: "https://api.anthropic.com",
 };
-const BASE: &str = "https://api.anthropic.com";
 const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
 /// A Claude model.
@@ -43,18 +45,13 @@ const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 /// and `betas`, a list for the `anthropic-beta` header.
 #[derive(Clone)]
 pub struct Anthropic {
-    info: ModelInfo,
-    http: Http,
-    key: Secret,
+    client: Client,
 }
 
 /// Sets up an [`Anthropic`] model.
 #[derive(Clone, Debug)]
 pub struct AnthropicBuilder {
-    info: ModelInfo,
-    key: Option<Secret>,
-    base_url: Option<String>,
-    http: HttpOptions,
+    setup: Setup,
 }
 
 impl Anthropic {
@@ -62,10 +59,7 @@ impl Anthropic {
     #[allow(clippy::new_ret_no_self)] // a model without its key is no model yet
     pub fn new(model: impl Into<String>) -> AnthropicBuilder {
         AnthropicBuilder {
-            info: ModelInfo::new(VENDOR.name, model),
-            key: None,
-            base_url: None,
-            http: HttpOptions::default(),
+            setup: Setup::new(&VENDOR, model),
         }
     }
 }
@@ -73,27 +67,25 @@ impl Anthropic {
 impl AnthropicBuilder {
     /// The key; without, it is read from `ANTHROPIC_API_KEY`.
     pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
-        self.key = Some(key.into());
+        self.setup.key = Some(key.into());
         self
     }
 
     /// The address; without, it is read from `ANTHROPIC_BASE_URL`, else it is the vendor's own.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.base_url = Some(url.into());
+        self.setup.base_url = Some(url.into());
         self
     }
 
     /// Timers, limits, proxy.
     pub fn http(mut self, options: HttpOptions) -> Self {
-        self.http = options;
+        self.setup.http = options;
         self
     }
 
     /// What is known of the model, such as its limits; vendor and name stay.
     pub fn info(mut self, info: ModelInfo) -> Self {
-        let named = std::mem::replace(&mut self.info, info);
-        self.info.provider = named.provider;
-        self.info.model = named.model;
+        self.setup.describe(info);
         self
     }
 
@@ -102,21 +94,8 @@ impl AnthropicBuilder {
     /// # Errors
     /// [`Error::MissingKey`] without a key, [`Error::InvalidInput`] for an address that is none.
     pub fn build(self) -> Result<Anthropic> {
-        if self.info.model.trim().is_empty() {
-            return Err(Error::invalid("model", "name one, for example claude-sonnet-5"));
-        }
-        let key = self
-            .key
-            .filter(|key| !key.reveal().trim().is_empty())
-            .or_else(|| Secret::from_env(VENDOR.key_var))
-            .ok_or_else(|| Error::MissingKey {
-                provider: VENDOR.name.to_owned(),
-                env_var: VENDOR.key_var.to_owned(),
-            })?;
         Ok(Anthropic {
-            info: self.info,
-            http: Http::new(VENDOR, self.base_url, "ANTHROPIC_BASE_URL", BASE, self.http)?,
-            key,
+            client: self.setup.build(VENDOR, "claude-sonnet-5")?,
         })
     }
 }
@@ -124,8 +103,8 @@ impl AnthropicBuilder {
 impl fmt::Debug for Anthropic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Anthropic")
-            .field("model", &self.info.model)
-            .field("http", &self.http)
+            .field("model", &self.client.info.model)
+            .field("http", &self.client.http)
             .finish_non_exhaustive()
     }
 }
@@ -133,17 +112,17 @@ impl fmt::Debug for Anthropic {
 #[async_trait]
 impl ChatModel for Anthropic {
     fn info(&self) -> &ModelInfo {
-        &self.info
+        &self.client.info
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
         let include_raw = request.include_raw;
-        let encoded = encode::chat(&self.info, &request)?;
+        let encoded = encode::chat(&self.client.info, &request)?;
         drop(request); // its media are in the body now
         let mut headers = vec![
             (
                 HeaderName::from_static("x-api-key"),
-                secret_header("", &self.key)?,
+                secret_header("", &self.client.key)?,
             ),
             (HeaderName::from_static("anthropic-version"), VERSION),
         ];
@@ -154,26 +133,26 @@ impl ChatModel for Anthropic {
             headers.push((HeaderName::from_static("anthropic-beta"), value));
         }
         // Some hosts give their base URL with the version, as other vendors do.
-        let path = if self.http.base().path().trim_end_matches('/').ends_with("/v1") {
+        let path = if self
+            .client
+            .http
+            .base()
+            .path()
+            .trim_end_matches('/')
+            .ends_with("/v1")
+        {
             "/messages"
         } else {
             "/v1/messages"
         };
-        let reply = self.http.post(path, headers, encoded.body).await?;
-        let model = &self.info.model;
-        if reply.status != 200 {
-            let failed = self.http.failure(reply.status, &reply.headers);
-            if Verdict::of_status(reply.status) == Verdict::Stranger {
-                return Err(Verdict::Stranger.error(failed, &VENDOR, model));
-            }
-            let body = reply.body.read_failure().await;
-            return Err(failure::error(failed, &body, &VENDOR, model));
-        }
-        let facts = Facts::new(&self.info, &reply.headers, encoded.warnings, include_raw);
+        let reply = self
+            .client
+            .post(path, headers, encoded.body, failure::error)
+            .await?;
+        let Client { info, http, .. } = &self.client;
+        let model = &info.model;
+        let facts = Facts::new(info, &reply.headers, encoded.warnings, include_raw);
         let decoder = stream::Messages::new(model.as_str());
-        answer::of(reply, &self.http, facts, decoder, |body| {
-            decode::body(model, body)
-        })
-        .await
+        answer::of(reply, http, facts, decoder, |body| decode::body(model, body)).await
     }
 }

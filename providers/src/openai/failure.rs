@@ -1,6 +1,9 @@
 //! What OpenAI's failures mean, by status or inside a stream; the same on all its wires.
 
-use crate::http::{Vendor, Verdict, plain_word};
+use crate::{
+    http::Vendor,
+    verdict::{Verdict, plain_word},
+};
 use serde::Deserialize;
 use serde_json::Value;
 use stepwell_core::{Error, VendorFailure};

@@ -7,7 +7,8 @@ mod failure;
 
 use crate::{
     answer::{self, Facts},
-    http::{Http, HttpOptions, Vendor, Verdict, secret_header},
+    client::{Client, Setup},
+    http::{HttpOptions, Vendor, secret_header},
 };
 use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -17,8 +18,9 @@ use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result
 const VENDOR: Vendor = Vendor {
     name: "openai",
     key_var: "OPENAI_API_KEY",
+    base_var: "OPENAI_BASE_URL",
+    base: "https://api.openai.com/v1",
 };
-const BASE: &str = "https://api.openai.com/v1";
 
 /// A model of OpenAI, over Chat Completions.
 ///
@@ -35,9 +37,7 @@ const BASE: &str = "https://api.openai.com/v1";
 /// Own options of the vendor go into [`ChatRequest::provider_options`] under `openai`: any field of the body.
 #[derive(Clone)]
 pub struct OpenAi {
-    info: ModelInfo,
-    http: Http,
-    key: Secret,
+    client: Client,
     organization: Option<String>,
     project: Option<String>,
 }
@@ -45,12 +45,9 @@ pub struct OpenAi {
 /// Sets up an [`OpenAi`] model.
 #[derive(Clone, Debug)]
 pub struct OpenAiBuilder {
-    info: ModelInfo,
-    key: Option<Secret>,
-    base_url: Option<String>,
+    setup: Setup,
     organization: Option<String>,
     project: Option<String>,
-    http: HttpOptions,
 }
 
 impl OpenAi {
@@ -58,12 +55,9 @@ impl OpenAi {
     #[allow(clippy::new_ret_no_self)] // a model without its key is no model yet
     pub fn new(model: impl Into<String>) -> OpenAiBuilder {
         OpenAiBuilder {
-            info: ModelInfo::new(VENDOR.name, model),
-            key: None,
-            base_url: None,
+            setup: Setup::new(&VENDOR, model),
             organization: None,
             project: None,
-            http: HttpOptions::default(),
         }
     }
 }
@@ -71,13 +65,13 @@ impl OpenAi {
 impl OpenAiBuilder {
     /// The key; without, it is read from `OPENAI_API_KEY`.
     pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
-        self.key = Some(key.into());
+        self.setup.key = Some(key.into());
         self
     }
 
     /// The address with its `/v1`; without, it is read from `OPENAI_BASE_URL`, else it is the vendor's own.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.base_url = Some(url.into());
+        self.setup.base_url = Some(url.into());
         self
     }
 
@@ -95,15 +89,13 @@ impl OpenAiBuilder {
 
     /// Timers, limits, proxy.
     pub fn http(mut self, options: HttpOptions) -> Self {
-        self.http = options;
+        self.setup.http = options;
         self
     }
 
     /// What is known of the model, such as its limits; vendor and name stay.
     pub fn info(mut self, info: ModelInfo) -> Self {
-        let named = std::mem::replace(&mut self.info, info);
-        self.info.provider = named.provider;
-        self.info.model = named.model;
+        self.setup.describe(info);
         self
     }
 
@@ -112,21 +104,8 @@ impl OpenAiBuilder {
     /// # Errors
     /// [`Error::MissingKey`] without a key, [`Error::InvalidInput`] for an address that is none.
     pub fn build(self) -> Result<OpenAi> {
-        if self.info.model.trim().is_empty() {
-            return Err(Error::invalid("model", "name one, for example gpt-6-sol"));
-        }
-        let key = self
-            .key
-            .filter(|key| !key.reveal().trim().is_empty())
-            .or_else(|| Secret::from_env(VENDOR.key_var))
-            .ok_or_else(|| Error::MissingKey {
-                provider: VENDOR.name.to_owned(),
-                env_var: VENDOR.key_var.to_owned(),
-            })?;
         Ok(OpenAi {
-            info: self.info,
-            http: Http::new(VENDOR, self.base_url, "OPENAI_BASE_URL", BASE, self.http)?,
-            key,
+            client: self.setup.build(VENDOR, "gpt-6-sol")?,
             organization: self.organization,
             project: self.project,
         })
@@ -136,8 +115,8 @@ impl OpenAiBuilder {
 impl fmt::Debug for OpenAi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenAi")
-            .field("model", &self.info.model)
-            .field("http", &self.http)
+            .field("model", &self.client.info.model)
+            .field("http", &self.client.http)
             .finish_non_exhaustive()
     }
 }
@@ -145,14 +124,14 @@ impl fmt::Debug for OpenAi {
 #[async_trait]
 impl ChatModel for OpenAi {
     fn info(&self) -> &ModelInfo {
-        &self.info
+        &self.client.info
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
         let include_raw = request.include_raw;
-        let encoded = chat::encode::chat(&self.info, &request)?;
+        let encoded = chat::encode::chat(&self.client.info, &request)?;
         drop(request); // its media are in the body now
-        let mut headers = vec![(AUTHORIZATION, secret_header("Bearer ", &self.key)?)];
+        let mut headers = vec![(AUTHORIZATION, secret_header("Bearer ", &self.client.key)?)];
         for (name, value) in [
             ("openai-organization", &self.organization),
             ("openai-project", &self.project),
@@ -163,19 +142,15 @@ impl ChatModel for OpenAi {
                 headers.push((HeaderName::from_static(name), value));
             }
         }
-        let reply = self.http.post("/chat/completions", headers, encoded.body).await?;
-        let model = &self.info.model;
-        if reply.status != 200 {
-            let failed = self.http.failure(reply.status, &reply.headers);
-            if Verdict::of_status(reply.status) == Verdict::Stranger {
-                return Err(Verdict::Stranger.error(failed, &VENDOR, model));
-            }
-            let body = reply.body.read_failure().await;
-            return Err(failure::error(failed, &body, &VENDOR, model));
-        }
-        let facts = Facts::new(&self.info, &reply.headers, encoded.warnings, include_raw);
+        let reply = self
+            .client
+            .post("/chat/completions", headers, encoded.body, failure::error)
+            .await?;
+        let Client { info, http, .. } = &self.client;
+        let model = &info.model;
+        let facts = Facts::new(info, &reply.headers, encoded.warnings, include_raw);
         let decoder = chat::stream::Completion::new(model.as_str());
-        answer::of(reply, &self.http, facts, decoder, |body| {
+        answer::of(reply, http, facts, decoder, |body| {
             chat::decode::body(model, body)
         })
         .await
