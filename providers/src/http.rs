@@ -121,6 +121,17 @@ pub(crate) struct Vendor {
     pub(crate) base: &'static str,
 }
 
+impl Vendor {
+    /// What its wire cannot say.
+    pub(crate) fn unsupported(&self, what: &str, hint: &str) -> Error {
+        Error::Unsupported {
+            who: self.name.to_owned(),
+            what: what.to_owned(),
+            hint: hint.to_owned(),
+        }
+    }
+}
+
 /// A client for one vendor at one address.
 #[derive(Clone)]
 pub(crate) struct Http {

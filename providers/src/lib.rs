@@ -45,6 +45,8 @@ mod scripted;
 mod sse;
 #[cfg(feature = "http")]
 mod verdict;
+#[cfg(feature = "http")]
+mod warnings;
 
 #[cfg(feature = "anthropic")]
 pub use anthropic::{Anthropic, AnthropicBuilder};

@@ -48,6 +48,11 @@ pub(crate) fn body(
     serde_json::to_vec(&value).map_err(broken)
 }
 
+/// A number that JSON can carry.
+pub(crate) fn finite(number: Option<f64>) -> Option<f64> {
+    number.filter(|number| number.is_finite())
+}
+
 fn merge(into: &mut Map<String, Value>, key: &str, option: &Value) {
     match (into.get_mut(key), option) {
         (_, Value::Null) => {

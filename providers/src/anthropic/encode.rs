@@ -8,7 +8,7 @@ use super::{
         Block, CacheControl, Format, Metadata, OutputConfig, Request, Thinking, Tool, ToolChoice as Choice,
     },
 };
-use crate::{narrow, options};
+use crate::{narrow, options, warnings::Warnings};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use stepwell_core::{
@@ -56,7 +56,7 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
     let options = options::of(request, VENDOR.name)?;
     let mut encoder = Encoder {
         info,
-        warnings: Vec::new(),
+        warnings: Warnings::new(VENDOR.name),
         uses_files: false,
     };
     let (system, messages) = encoder.history(request)?;
@@ -86,9 +86,11 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         messages,
         thinking,
         output_config: (effort.is_some() || format.is_some()).then_some(OutputConfig { effort, format }),
-        temperature: encoder.unless(thinks, "temperature", finite(request.temperature)),
-        top_p: finite(request.top_p),
-        top_k: encoder.unless(thinks, "top_k", request.top_k),
+        temperature: encoder
+            .warnings
+            .unless(thinks, "temperature", options::finite(request.temperature)),
+        top_p: options::finite(request.top_p),
+        top_k: encoder.warnings.unless(thinks, "top_k", request.top_k),
         stop_sequences: &request.stop_sequences,
         metadata: request
             .metadata
@@ -97,9 +99,11 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         stream: true,
     };
     cache_points(&mut wire, request.cache);
-    let _ = encoder.unless(true, "seed", request.seed);
+    let _ = encoder.warnings.unless(true, "seed", request.seed);
     let other_labels = request.metadata.keys().any(|key| key != "user_id");
-    let _ = encoder.unless(true, "metadata other than user_id", other_labels.then_some(()));
+    let _ = encoder
+        .warnings
+        .unless(true, "metadata other than user_id", other_labels.then_some(()));
 
     let mut betas: Vec<String> = Vec::new();
     if encoder.uses_files {
@@ -111,36 +115,17 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
     Ok(Encoded {
         body: options::body(&wire, options, &["betas"])?,
         betas,
-        warnings: encoder.warnings,
+        warnings: encoder.warnings.into(),
     })
-}
-
-fn finite(number: Option<f64>) -> Option<f64> {
-    number.filter(|number| number.is_finite())
 }
 
 struct Encoder<'a> {
     info: &'a ModelInfo,
-    warnings: Vec<Warning>,
+    warnings: Warnings,
     uses_files: bool,
 }
 
 impl Encoder<'_> {
-    fn warn(&mut self, warning: Warning) {
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
-    }
-
-    /// The option, or a warning that it cannot be had now.
-    fn unless<T>(&mut self, is_impossible: bool, name: &str, option: Option<T>) -> Option<T> {
-        if is_impossible && option.is_some() {
-            self.warn(Warning::option_ignored(VENDOR.name, name));
-            return None;
-        }
-        option
-    }
-
     fn thinking(
         &mut self,
         request: &ChatRequest,
@@ -180,14 +165,14 @@ impl Encoder<'_> {
             ReasoningEffort::Max => 32_000,
             _ => 16_384,
         }));
-        let _ = self.unless(true, "reasoning.show_summary", display);
+        let _ = self.warnings.unless(true, "reasoning.show_summary", display);
         let Some(budget) = budget else { return (None, None) };
         // The budget is a part of the answer's tokens, and has to leave some for the answer.
         let budget = budget
             .min(max_tokens.saturating_sub(LEAST_BUDGET))
             .max(LEAST_BUDGET);
         if budget >= max_tokens {
-            let _ = self.unless(
+            let _ = self.warnings.unless(
                 true,
                 "reasoning (max_output_tokens leaves no room for it)",
                 Some(()),
@@ -206,38 +191,20 @@ impl Encoder<'_> {
         match format {
             ResponseFormat::Schema { schema, .. } => {
                 let (schema, dropped) = narrow::schema(schema.as_value(), &GRAMMAR);
-                if !dropped.is_empty() {
-                    self.warn(Warning::new(
-                        "schema_weakened",
-                        format!(
-                            "{} does not keep to {} in a schema; check the answer",
-                            VENDOR.name,
-                            dropped.join(", ")
-                        ),
-                    ));
-                }
+                self.warnings.weakened(&dropped);
                 Some(Format {
                     kind: "json_schema",
                     schema,
                 })
             }
             ResponseFormat::Json => {
-                self.warn(Warning::option_ignored(
-                    VENDOR.name,
-                    "response_format without a schema",
-                ));
+                let _ = self
+                    .warnings
+                    .unless(true, "response_format without a schema", Some(()));
                 None
             }
             _ => None,
         }
-    }
-}
-
-fn unsupported(what: &str, hint: &str) -> Error {
-    Error::Unsupported {
-        who: VENDOR.name.to_owned(),
-        what: what.to_owned(),
-        hint: hint.to_owned(),
     }
 }
 
@@ -257,7 +224,7 @@ fn tools(request: &ChatRequest) -> Result<Vec<Tool<'_>>> {
             } else if kind.is_some_and(|kind| kind == "null") {
                 Cow::Owned(json!({ "type": "object", "properties": {} })) // a tool of no arguments
             } else {
-                return Err(unsupported(
+                return Err(VENDOR.unsupported(
                     &format!("the arguments of tool `{}`", tool.name),
                     "make their schema an object",
                 ));

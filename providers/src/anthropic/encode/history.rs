@@ -5,7 +5,7 @@ use super::{
         VENDOR,
         wire::{Block, Known, Source, Turn},
     },
-    Encoder, cache_control, unsupported,
+    Encoder, cache_control,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ impl<'a> Encoder<'a> {
                     blocks.push(Block::Verbatim(Cow::Borrowed(&part.value)));
                 }
                 Part::Data(_) => {} // for the program, not for the model
-                _ => self.left_out(part),
+                _ => self.warnings.left_out(part),
             }
         }
         Ok(blocks)
@@ -115,7 +115,7 @@ impl<'a> Encoder<'a> {
                         signature,
                     }),
                     _ => {
-                        self.warn(Warning::new(
+                        self.warnings.warn(Warning::new(
                             "reasoning_left_out",
                             "reasoning of another model, or without its signature, was left out of the history",
                         ));
@@ -125,7 +125,7 @@ impl<'a> Encoder<'a> {
                 Part::ToolCall(call) if call.is_provider_executed => {
                     let token = call.opaque.as_ref().filter(|token| token.provider == VENDOR.name);
                     let Some(token) = token else {
-                        self.left_out(part);
+                        self.warnings.left_out(part);
                         continue;
                     };
                     server_tool_use(call, &token.value)
@@ -144,30 +144,13 @@ impl<'a> Encoder<'a> {
                 }
                 Part::Data(_) => continue,
                 _ => {
-                    self.left_out(part);
+                    self.warnings.left_out(part);
                     continue;
                 }
             };
             blocks.push(block);
         }
         blocks
-    }
-
-    fn left_out(&mut self, part: &Part) {
-        let what = match part {
-            Part::Media(_) => "media in a turn of the model",
-            Part::ToolCall(_) => "a call that another vendor ran",
-            Part::ToolResult(_) => "a tool result in a turn of the model",
-            Part::Reasoning(_) => "reasoning in a turn of the user",
-            _ => "a part of another vendor",
-        };
-        self.warn(Warning::new(
-            "part_left_out",
-            format!(
-                "{} does not take {what}; it was left out of the history",
-                VENDOR.name
-            ),
-        ));
     }
 
     fn media(&mut self, media: &'a Media) -> Result<Block<'a>> {
@@ -177,10 +160,7 @@ impl<'a> Encoder<'a> {
             || (kind.starts_with("image/") && !matches!(media.source, MediaSource::Bytes(_)));
         let is_text = kind.starts_with("text/");
         if !is_image && !is_text && kind != "application/pdf" {
-            return Err(unsupported(
-                kind,
-                "send an image (JPEG, PNG, GIF, WebP), a PDF or text",
-            ));
+            return Err(VENDOR.unsupported(kind, "send an image (JPEG, PNG, GIF, WebP), a PDF or text"));
         }
         let source = match &media.source {
             MediaSource::Bytes(bytes) if is_text => Source::Text {
@@ -192,7 +172,7 @@ impl<'a> Encoder<'a> {
                 data: STANDARD.encode(bytes),
             },
             MediaSource::Url(_) if is_text => {
-                return Err(unsupported("text by its address", "send its bytes"));
+                return Err(VENDOR.unsupported("text by its address", "send its bytes"));
             }
             MediaSource::Url(url) => Source::Url { url },
             MediaSource::FileId(file_id) => {
@@ -200,10 +180,7 @@ impl<'a> Encoder<'a> {
                 Source::File { file_id }
             }
             _ => {
-                return Err(unsupported(
-                    "media of this source",
-                    "send bytes, an address or a file id",
-                ));
+                return Err(VENDOR.unsupported("media of this source", "send bytes, an address or a file id"));
             }
         };
         Ok(Block::Known(if is_image {

@@ -5,7 +5,7 @@ mod history;
 use super::wire::{
     Format, JsonSchema, Request, StreamOptions, Tool, ToolChoice as Choice, ToolFunction, ToolName,
 };
-use crate::{narrow, openai::VENDOR, options};
+use crate::{narrow, openai::VENDOR, options, warnings::Warnings};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use stepwell_core::{
@@ -46,7 +46,7 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         .unwrap_or_else(|| is_reasoning(&info.model));
     let mut encoder = Encoder {
         reasons,
-        warnings: Vec::new(),
+        warnings: Warnings::new(VENDOR.name),
     };
     let messages = encoder.history(&request.messages)?;
     if messages.is_empty() {
@@ -68,6 +68,7 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         parallel_tool_calls: request.parallel_tool_calls.filter(|_| !request.tools.is_empty()),
         response_format: encoder.format(&request.response_format)?,
         reasoning_effort: encoder
+            .warnings
             .unless(
                 !reasons,
                 "reasoning.effort",
@@ -82,28 +83,34 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
                 _ => "high",
             }),
         max_completion_tokens: request.max_output_tokens,
-        temperature: encoder.unless(!samples, "temperature", finite(request.temperature)),
-        top_p: encoder.unless(!samples, "top_p", finite(request.top_p)),
+        temperature: encoder
+            .warnings
+            .unless(!samples, "temperature", options::finite(request.temperature)),
+        top_p: encoder
+            .warnings
+            .unless(!samples, "top_p", options::finite(request.top_p)),
         stop: &request.stop_sequences,
         seed: request.seed,
-        metadata: encoder.unless(!stores, "metadata (set `store` to keep it)", metadata),
+        metadata: encoder
+            .warnings
+            .unless(!stores, "metadata (set `store` to keep it)", metadata),
         stream: true,
         stream_options: StreamOptions {
             include_usage: true,
             include_obfuscation: false,
         },
     };
-    let _ = encoder.unless(true, "top_k", request.top_k);
-    let _ = encoder.unless(true, "reasoning.budget_tokens", request.reasoning.budget_tokens);
-    let _ = encoder.unless(true, "reasoning.show_summary", request.reasoning.show_summary);
+    let _ = encoder.warnings.unless(true, "top_k", request.top_k);
+    let _ = encoder
+        .warnings
+        .unless(true, "reasoning.budget_tokens", request.reasoning.budget_tokens);
+    let _ = encoder
+        .warnings
+        .unless(true, "reasoning.show_summary", request.reasoning.show_summary);
     Ok(Encoded {
         body: options::body(&wire, options, &[])?,
-        warnings: encoder.warnings,
+        warnings: encoder.warnings.into(),
     })
-}
-
-fn finite(number: Option<f64>) -> Option<f64> {
-    number.filter(|number| number.is_finite())
 }
 
 /// Whether a model reasons, by its name: `o3`, `gpt-5` and later, but not their chat variants.
@@ -122,45 +129,20 @@ fn is_reasoning(model: &str) -> bool {
 
 struct Encoder {
     reasons: bool,
-    warnings: Vec<Warning>,
+    warnings: Warnings,
 }
 
 impl Encoder {
-    fn warn(&mut self, warning: Warning) {
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
-    }
-
-    /// The option, or a warning that it cannot be had now.
-    fn unless<T>(&mut self, is_impossible: bool, name: &str, option: Option<T>) -> Option<T> {
-        if is_impossible && option.is_some() {
-            self.warn(Warning::option_ignored(VENDOR.name, name));
-            return None;
-        }
-        option
-    }
-
     fn format<'a>(&mut self, format: &'a ResponseFormat) -> Result<Option<Format<'a>>> {
         Ok(match format {
             ResponseFormat::Schema { name, schema } => {
                 if schema.as_value().get("type").is_some_and(|kind| kind != "object") {
-                    return Err(unsupported(
-                        "an answer that is no object",
-                        "wrap the schema into an object",
-                    ));
+                    return Err(
+                        VENDOR.unsupported("an answer that is no object", "wrap the schema into an object")
+                    );
                 }
                 let (schema, dropped) = narrow::schema(schema.as_value(), &GRAMMAR);
-                if !dropped.is_empty() {
-                    self.warn(Warning::new(
-                        "schema_weakened",
-                        format!(
-                            "{} does not keep to {} in a schema; check the answer",
-                            VENDOR.name,
-                            dropped.join(", ")
-                        ),
-                    ));
-                }
+                self.warnings.weakened(&dropped);
                 Some(Format::JsonSchema {
                     json_schema: JsonSchema {
                         name: schema_name(name),
@@ -175,14 +157,6 @@ impl Encoder {
     }
 }
 
-fn unsupported(what: &str, hint: &str) -> Error {
-    Error::Unsupported {
-        who: VENDOR.name.to_owned(),
-        what: what.to_owned(),
-        hint: hint.to_owned(),
-    }
-}
-
 fn tools(request: &ChatRequest) -> Result<Vec<Tool<'_>>> {
     request
         .tools
@@ -193,7 +167,7 @@ fn tools(request: &ChatRequest) -> Result<Vec<Tool<'_>>> {
                 None if tool.parameters.is_object() => Cow::Borrowed(&tool.parameters),
                 Some("null") => Cow::Owned(json!({ "type": "object", "properties": {} })),
                 _ => {
-                    return Err(unsupported(
+                    return Err(VENDOR.unsupported(
                         &format!("the arguments of tool `{}`", tool.name),
                         "make their schema an object",
                     ));

@@ -2,7 +2,7 @@
 
 use super::{
     super::wire::{Call, Content, File, Function, ImageUrl, InputAudio, Piece, Turn},
-    Encoder, unsupported,
+    Encoder,
 };
 use crate::openai::VENDOR;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -53,7 +53,7 @@ impl Encoder {
                             }),
                             Part::Media(media) => pieces.push(piece(media)?),
                             Part::Data(_) => {} // for the program, not for the model
-                            _ => self.left_out(part),
+                            _ => self.warnings.left_out(part),
                         }
                     }
                     if !pieces.is_empty() {
@@ -82,11 +82,11 @@ impl Encoder {
                         arguments: arguments(call),
                     },
                 }),
-                Part::Reasoning(_) => self.warn(Warning::new(
+                Part::Reasoning(_) => self.warnings.warn(Warning::new(
                     "reasoning_left_out",
                     "Chat Completions takes no reasoning back; it was left out of the history",
                 )),
-                _ => self.left_out(part),
+                _ => self.warnings.left_out(part),
             }
         }
         let text = words(&message.parts);
@@ -100,23 +100,6 @@ impl Encoder {
             tool_calls,
             tool_call_id: None,
         })
-    }
-
-    fn left_out(&mut self, part: &Part) {
-        let what = match part {
-            Part::Media(_) => "media in a turn of the model",
-            Part::ToolCall(_) => "a call that another vendor ran",
-            Part::ToolResult(_) => "a tool result in a turn of the model",
-            Part::Reasoning(_) => "reasoning in a turn of the user",
-            _ => "a part of another vendor",
-        };
-        self.warn(Warning::new(
-            "part_left_out",
-            format!(
-                "{} does not take {what}; it was left out of the history",
-                VENDOR.name
-            ),
-        ));
     }
 }
 
@@ -223,12 +206,9 @@ fn piece(media: &Media) -> Result<Piece<'_>> {
                     format,
                 },
             }),
-            None => Err(unsupported(
-                kind,
-                "send an image, a PDF, text, or WAV or MP3 audio",
-            )),
+            None => Err(VENDOR.unsupported(kind, "send an image, a PDF, text, or WAV or MP3 audio")),
         },
-        _ => Err(unsupported(&format!("{kind} by its address"), "send its bytes")),
+        _ => Err(VENDOR.unsupported(&format!("{kind} by its address"), "send its bytes")),
     }
 }
 
