@@ -3,6 +3,7 @@
 mod chunk;
 mod collection;
 mod error;
+mod fact;
 mod filter;
 mod fuse;
 mod lexical;

@@ -10,7 +10,7 @@ use tantivy::schema::{
 };
 
 use crate::error::Place;
-use crate::filter::fact_terms;
+use crate::fact::fact_terms;
 use crate::lexical::{Language, tokenizer_name};
 use crate::vector::format::{Encoding, MAX_DIM, Metric, VectorSpec};
 use crate::vector::plugin::field_bytes;

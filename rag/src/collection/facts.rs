@@ -7,7 +7,7 @@ use stepwell_core::{Document, Result};
 use tantivy::schema::IndexRecordOption;
 
 use super::{Collection, Inner, living_rows};
-use crate::filter::{after_prefix, text_fact_prefix};
+use crate::fact::{after_prefix, text_fact_prefix};
 use crate::schema::DocumentKey;
 use crate::snapshot::Snapshot;
 
