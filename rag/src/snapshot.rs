@@ -13,7 +13,8 @@ use tantivy::index::SegmentId;
 use tantivy::{Index, IndexReader, ReloadPolicy, Searcher, TantivyError};
 
 use crate::error::Place;
-use crate::vector::format::{VectorFile, VectorSpec};
+use crate::vector::file::VectorFile;
+use crate::vector::format::VectorSpec;
 use crate::vector::plugin::component;
 
 /// Longer than the steps in which file systems count time.

@@ -1,4 +1,4 @@
-//! The vector file of one segment: header, section table, 64-byte aligned sections.
+//! The layout of a segment's vector file, and its writer: header, section table, 64-byte aligned sections.
 //!
 //! ```text
 //!   0  magic(8) version(2) flags(2) header_len(4) rows(4) dim(4) metric(1) encoding(1) slots(2) present(4)
@@ -13,18 +13,16 @@
 
 use std::io::{self, Write};
 
-use tantivy::directory::OwnedBytes;
-
 /// The one file extension that the index claims; it can never be changed for an index that exists.
 pub(crate) const EXTENSION: &str = "swv";
 
-const MAGIC: [u8; 8] = *b"\x89SWVEC\r\n";
-const VERSION: u16 = 1;
-const HEADER_LEN: usize = 512;
-const SLOTS: usize = 16;
-const TABLE_AT: usize = 64;
-const SLOT_LEN: usize = 24;
-const ALIGN: u64 = 64;
+pub(super) const MAGIC: [u8; 8] = *b"\x89SWVEC\r\n";
+pub(super) const VERSION: u16 = 1;
+pub(super) const HEADER_LEN: usize = 512;
+pub(super) const SLOTS: usize = 16;
+pub(super) const TABLE_AT: usize = 64;
+pub(super) const SLOT_LEN: usize = 24;
+pub(super) const ALIGN: u64 = 64;
 /// More dimensions than any embedder has; bounds what a damaged header can ask for.
 pub(crate) const MAX_DIM: u32 = 16_384;
 
@@ -120,7 +118,7 @@ pub(crate) enum Section {
 }
 
 /// The sections that this version writes, in file order.
-const WRITTEN: [Section; 4] = [
+pub(super) const WRITTEN: [Section; 4] = [
     Section::Presence,
     Section::Codes,
     Section::Scales,
@@ -128,7 +126,7 @@ const WRITTEN: [Section; 4] = [
 ];
 
 impl Section {
-    fn from_number(number: u32) -> Option<Self> {
+    pub(super) fn from_number(number: u32) -> Option<Self> {
         [
             Self::Presence,
             Self::Codes,
@@ -143,7 +141,7 @@ impl Section {
     }
 
     /// Bytes of a section whose size follows from the rows alone.
-    fn length(self, rows: u32, spec: &VectorSpec) -> Option<u64> {
+    pub(super) fn length(self, rows: u32, spec: &VectorSpec) -> Option<u64> {
         let rows = u64::from(rows);
         let dim = u64::from(spec.dim);
         match self {
@@ -234,394 +232,4 @@ pub(crate) fn write(spec: &VectorSpec, source: &dyn RowSource, out: &mut dyn Wri
         at += padding + length;
     }
     Ok(())
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    start: usize,
-    end: usize,
-    crc: u32,
-}
-
-/// An open file: a checked header over mapped bytes.
-#[derive(Clone)]
-pub(crate) struct VectorFile {
-    bytes: OwnedBytes,
-    rows: u32,
-    present: u32,
-    dim: usize,
-    encoding: Encoding,
-    sections: [Option<Span>; SLOTS],
-}
-
-impl std::fmt::Debug for VectorFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VectorFile")
-            .field("rows", &self.rows)
-            .field("present", &self.present)
-            .field("dim", &self.dim)
-            .field("encoding", &self.encoding)
-            .field("bytes", &self.bytes.len())
-            .finish_non_exhaustive()
-    }
-}
-
-fn read_u16(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn read_u32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-fn read_u64(bytes: &[u8], at: usize) -> u64 {
-    u64::from(read_u32(bytes, at)) | u64::from(read_u32(bytes, at + 4)) << 32
-}
-
-impl VectorFile {
-    /// Checks the header and every bound; touches the presence bits, but no vector.
-    pub(crate) fn open(bytes: OwnedBytes, spec: &VectorSpec) -> Result<Self, FormatError> {
-        let len = bytes.len();
-        if len < HEADER_LEN {
-            return Err(FormatError::Truncated { len });
-        }
-        let header = &bytes.as_slice()[..HEADER_LEN];
-        if header[..8] != MAGIC {
-            return Err(FormatError::NotAVectorFile);
-        }
-        // The version comes first: another version may keep its checksum elsewhere.
-        let version = read_u16(header, 8);
-        if version != VERSION {
-            return Err(FormatError::Version(version));
-        }
-        if crc32fast::hash(&header[..HEADER_LEN - 4]) != read_u32(header, HEADER_LEN - 4) {
-            return Err(FormatError::Checksum { part: "header" });
-        }
-        if read_u32(header, 12) as usize != HEADER_LEN || usize::from(read_u16(header, 26)) != SLOTS {
-            return Err(FormatError::Inconsistent("header length"));
-        }
-        if read_u64(header, 32) != len as u64 {
-            return Err(FormatError::Truncated { len });
-        }
-        let rows = read_u32(header, 16);
-        let present = read_u32(header, 28);
-        if read_u32(header, 20) != spec.dim || spec.dim > MAX_DIM {
-            return Err(FormatError::OtherSpec("dimension"));
-        }
-        if header[24] != spec.metric as u8 {
-            return Err(FormatError::OtherSpec("metric"));
-        }
-        if header[25] != spec.encoding as u8 {
-            return Err(FormatError::OtherSpec("encoding"));
-        }
-        if header[40..56] != spec.fingerprint {
-            return Err(FormatError::OtherSpec("embedder"));
-        }
-        let mut sections = [None; SLOTS];
-        for slot in 0..SLOTS {
-            let at = TABLE_AT + slot * SLOT_LEN;
-            let Some(section) = Section::from_number(read_u32(header, at)) else {
-                continue;
-            };
-            let (start, length) = (read_u64(header, at + 8), read_u64(header, at + 16));
-            let end = start.checked_add(length).filter(|end| *end <= len as u64);
-            let Some(end) = end.filter(|_| start >= HEADER_LEN as u64 && start % ALIGN == 0) else {
-                return Err(FormatError::Inconsistent("a section lies outside the file"));
-            };
-            if section
-                .length(rows, spec)
-                .is_some_and(|expected| expected != length)
-            {
-                return Err(FormatError::Inconsistent("a section has the wrong length"));
-            }
-            let span = Span {
-                start: start as usize,
-                end: end as usize,
-                crc: read_u32(header, at + 4),
-            };
-            if sections[section as usize].replace(span).is_some() {
-                return Err(FormatError::Inconsistent("a section stands twice"));
-            }
-        }
-        if WRITTEN
-            .into_iter()
-            .any(|section| sections[section as usize].is_none())
-        {
-            return Err(FormatError::Inconsistent("a section is missing"));
-        }
-        let file = Self {
-            bytes,
-            rows,
-            present,
-            dim: spec.dim as usize,
-            encoding: spec.encoding,
-            sections,
-        };
-        let counted: u32 = file
-            .section(Section::Presence)
-            .iter()
-            .map(|byte| byte.count_ones())
-            .sum();
-        if counted != present || present > rows {
-            return Err(FormatError::Inconsistent("presence bits"));
-        }
-        Ok(file)
-    }
-
-    /// Compares every section with its checksum; reads the whole file.
-    pub(crate) fn verify(&self) -> Result<(), FormatError> {
-        for (section, part) in [
-            (Section::Presence, "presence section"),
-            (Section::Codes, "code section"),
-            (Section::Scales, "scale section"),
-            (Section::Vectors, "vector section"),
-            (Section::GraphLevels, "graph level section"),
-            (Section::GraphOffsets, "graph offset section"),
-            (Section::GraphNeighbours, "graph neighbour section"),
-        ] {
-            if let Some(span) = self.sections[section as usize]
-                && crc32fast::hash(self.section(section)) != span.crc
-            {
-                return Err(FormatError::Checksum { part });
-            }
-        }
-        Ok(())
-    }
-
-    fn section(&self, section: Section) -> &[u8] {
-        match self.sections[section as usize] {
-            Some(span) => &self.bytes.as_slice()[span.start..span.end],
-            None => &[],
-        }
-    }
-
-    pub(crate) fn rows(&self) -> u32 {
-        self.rows
-    }
-
-    pub(crate) fn present(&self) -> u32 {
-        self.present
-    }
-
-    pub(crate) fn dim(&self) -> usize {
-        self.dim
-    }
-
-    pub(crate) fn encoding(&self) -> Encoding {
-        self.encoding
-    }
-
-    pub(crate) fn bytes_len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Has this row a vector? Rows past the end have none.
-    pub(crate) fn has_vector(&self, row: u32) -> bool {
-        self.section(Section::Presence)
-            .get(row as usize / 8)
-            .is_some_and(|byte| byte & (1 << (row % 8)) != 0)
-    }
-
-    /// The presence bits of rows `64 * word ..`, as a word.
-    pub(crate) fn presence_word(&self, word: usize) -> u64 {
-        let bits = self.section(Section::Presence);
-        let mut bytes = [0_u8; 8];
-        let from = (word * 8).min(bits.len());
-        let piece = &bits[from..(from + 8).min(bits.len())];
-        bytes[..piece.len()].copy_from_slice(piece);
-        u64::from_le_bytes(bytes)
-    }
-
-    /// Codes of consecutive rows, `dim` bytes each.
-    pub(crate) fn codes(&self, rows: std::ops::Range<u32>) -> &[u8] {
-        &self.section(Section::Codes)[rows.start as usize * self.dim..rows.end as usize * self.dim]
-    }
-
-    pub(crate) fn scale(&self, row: u32) -> f32 {
-        f32::from_bits(read_u32(self.section(Section::Scales), row as usize * 4))
-    }
-
-    /// The rescoring vector as it stands in the file; empty where only codes are kept.
-    pub(crate) fn vector_bytes(&self, row: u32) -> &[u8] {
-        let stride = self.dim * self.encoding.vector_width();
-        &self.section(Section::Vectors)[row as usize * stride..][..stride]
-    }
-
-    /// The best vector that the file holds for a row.
-    #[cfg(test)]
-    pub(crate) fn vector(&self, row: u32) -> Option<Vec<f32>> {
-        if !self.has_vector(row) {
-            return None;
-        }
-        let bytes = self.vector_bytes(row);
-        Some(match self.encoding {
-            Encoding::Codes => {
-                let scale = self.scale(row);
-                self.codes(row..row + 1)
-                    .iter()
-                    .map(|code| (f32::from(*code) - 128.0) * scale)
-                    .collect()
-            }
-            Encoding::CodesF16 => bytes
-                .chunks_exact(2)
-                .map(|pair| half::f16::from_le_bytes([pair[0], pair[1]]).to_f32())
-                .collect(),
-            Encoding::CodesF32 => bytes
-                .chunks_exact(4)
-                .map(|four| f32::from_bits(read_u32(four, 0)))
-                .collect(),
-        })
-    }
-
-    /// Hands on the bytes of chosen rows of a section with a fixed stride; used when segments merge.
-    pub(crate) fn copy_rows(
-        &self,
-        section: Section,
-        rows: &[u32],
-        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let stride = match section {
-            Section::Codes => self.dim,
-            Section::Scales => 4,
-            Section::Vectors => self.dim * self.encoding.vector_width(),
-            _ => {
-                return Err(io::Error::other(
-                    "only sections of fixed stride are copied by row",
-                ));
-            }
-        };
-        let bytes = self.section(section);
-        if stride == 0 || bytes.is_empty() {
-            return Ok(());
-        }
-        // Runs of consecutive rows go out in one piece.
-        for run in rows.chunk_by(|left, right| left + 1 == *right) {
-            let from = run[0] as usize * stride;
-            sink(&bytes[from..from + run.len() * stride])?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vector::rows::RowBuffer;
-
-    fn spec(encoding: Encoding) -> VectorSpec {
-        VectorSpec {
-            dim: 5,
-            metric: Metric::Cosine,
-            encoding,
-            fingerprint: [7; 16],
-        }
-    }
-
-    fn sample(encoding: Encoding) -> Vec<u8> {
-        let spec = spec(encoding);
-        let mut buffer = RowBuffer::new(&spec);
-        for row in 0..13_u32 {
-            if row % 4 == 3 {
-                buffer.push_absent();
-            } else {
-                let vector: Vec<f32> = (0..5).map(|at| ((row * 5 + at) as f32 * 0.37).sin()).collect();
-                buffer.push(&vector).expect("a finite vector of the right length");
-            }
-        }
-        let mut bytes = Vec::new();
-        write(&spec, &buffer, &mut bytes).expect("memory takes every byte");
-        bytes
-    }
-
-    #[test]
-    fn a_file_gives_back_its_rows_in_each_encoding() {
-        for (encoding, tolerance) in [
-            (Encoding::Codes, 0.005),
-            (Encoding::CodesF16, 0.0005),
-            (Encoding::CodesF32, 0.0),
-        ] {
-            let file = VectorFile::open(OwnedBytes::new(sample(encoding)), &spec(encoding)).expect("opens");
-            file.verify().expect("checksums hold");
-            assert_eq!((file.rows(), file.present(), file.dim()), (13, 10, 5));
-            assert_eq!(file.vector(3), None);
-            for row in [0_u32, 1, 2, 4, 12] {
-                let got = file.vector(row).expect("present");
-                for (at, value) in got.iter().enumerate() {
-                    let want = ((row * 5 + at as u32) as f32 * 0.37).sin();
-                    assert!((value - want).abs() <= tolerance, "row {row}: {value} for {want}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
-        let good = sample(Encoding::CodesF16);
-        let spec = spec(Encoding::CodesF16);
-        for at in 0..good.len() {
-            let mut bad = good.clone();
-            bad[at] ^= 1 << (at % 8);
-            let noticed = match VectorFile::open(OwnedBytes::new(bad), &spec) {
-                Err(_) => true,
-                Ok(file) => file.verify().is_err(),
-            };
-            // Padding between sections belongs to no checksum and to no answer.
-            let table: Vec<(usize, usize)> = (0..4)
-                .map(|slot| {
-                    let entry = TABLE_AT + slot * SLOT_LEN;
-                    (
-                        read_u64(&good, entry + 8) as usize,
-                        read_u64(&good, entry + 16) as usize,
-                    )
-                })
-                .collect();
-            let counts = at < HEADER_LEN || table.iter().any(|(from, len)| (*from..from + len).contains(&at));
-            assert_eq!(noticed, counts, "byte {at}");
-        }
-        for len in 0..good.len() {
-            assert!(VectorFile::open(OwnedBytes::new(good[..len].to_vec()), &spec).is_err());
-        }
-    }
-
-    #[test]
-    fn a_header_with_a_good_checksum_and_wild_offsets_is_refused() {
-        let good = sample(Encoding::CodesF16);
-        for (at, value) in [
-            (72_usize, u64::MAX),
-            (80, u64::MAX),
-            (72, 64),
-            (80, 1 << 40),
-            (72, 513),
-        ] {
-            let mut bad = good.clone();
-            bad[at..at + 8].copy_from_slice(&value.to_le_bytes());
-            let sum = crc32fast::hash(&bad[..HEADER_LEN - 4]);
-            bad[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&sum.to_le_bytes());
-            assert!(matches!(
-                VectorFile::open(OwnedBytes::new(bad), &spec(Encoding::CodesF16)),
-                Err(FormatError::Inconsistent(_))
-            ));
-        }
-    }
-
-    #[test]
-    fn sections_start_at_multiples_of_64() {
-        let bytes = sample(Encoding::CodesF32);
-        for slot in 0..4 {
-            assert_eq!(read_u64(&bytes, TABLE_AT + slot * SLOT_LEN + 8) % 64, 0);
-        }
-    }
-
-    #[test]
-    fn a_file_of_another_embedder_is_told_apart() {
-        let bytes = sample(Encoding::Codes);
-        let other = VectorSpec {
-            fingerprint: [8; 16],
-            ..spec(Encoding::Codes)
-        };
-        assert_eq!(
-            VectorFile::open(OwnedBytes::new(bytes), &other).err(),
-            Some(FormatError::OtherSpec("embedder"))
-        );
-    }
 }

@@ -18,7 +18,8 @@ use tantivy::{
     SegmentReader, TantivyDocument, TantivyError,
 };
 
-use super::format::{self, EXTENSION, VectorFile, VectorSpec};
+use super::file::VectorFile;
+use super::format::{self, EXTENSION, VectorSpec};
 use super::rows::{MergedRows, RowBuffer};
 
 /// The component of a segment that holds its vectors.

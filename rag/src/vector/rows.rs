@@ -2,7 +2,8 @@
 
 use std::io;
 
-use super::format::{Encoding, RowSource, Section, VectorFile, VectorSpec};
+use super::file::VectorFile;
+use super::format::{Encoding, RowSource, Section, VectorSpec};
 
 /// Why a vector cannot be indexed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,8 @@
 
 use std::cmp::Ordering;
 
-use super::format::{Encoding, VectorFile};
+use super::file::VectorFile;
+use super::format::Encoding;
 use super::rows::quantise;
 use super::simd::{Kernels, kernels};
 use crate::filter::RowSet;
