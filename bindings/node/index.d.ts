@@ -478,7 +478,8 @@ export interface RunResult {
   answer: string
   /** The whole conversation: what was given, then the model's messages and the tools' results. */
   messages: Message[]
-  citations: Citation[]
+  /** What the answer rests on; `place` is the file, then page or heading. */
+  citations: (Citation & { place: string })[]
   /** What searches of this turn found, each chunk once. */
   hits: Hit[]
   usage: Usage
@@ -659,8 +660,8 @@ export interface SyncOptions extends CallOptions {
 }
 
 export interface CollectionOptions extends CallOptions {
-  /** Makes the vectors; without, words alone are searched. */
-  embedder?: MiniLm
+  /** Makes the vectors; MiniLm where absent, and `null` searches words alone. */
+  embedder?: MiniLm | null
   /** `local` where absent. */
   scope?: Scope
   /** Lower-case English name, or `neutral`; `english` where absent. Fixed when the index is made. */

@@ -2,7 +2,7 @@
 const native = require('./native.js')
 const { convert, guarded, invalid } = require('./errors.js')
 const { known, signalOf, under } = require('./signal.js')
-const { embedderOf } = require('./embedder.js')
+const { collectionEmbedder } = require('./embedder.js')
 const { SearchTool } = require('./tool.js')
 
 const openOptions = ['scope', 'language', 'codesOnly', 'fusion', 'chunks']
@@ -62,7 +62,7 @@ class Collection {
   static async #open(path, options) {
     const { embedder, signal: _, ...settings } = known('options', options, [...openOptions, 'embedder', 'signal'])
     const signal = signalOf(options)
-    const loaded = await embedderOf(embedder)
+    const loaded = await collectionEmbedder(embedder)
     const text = JSON.stringify({ path, ...settings })
     return new Collection(await under(signal, (cancel) => native.NativeCollection.open(text, loaded, cancel)))
   }

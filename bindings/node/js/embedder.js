@@ -43,4 +43,11 @@ async function embedderOf(embedder) {
   return embedder.load()
 }
 
-module.exports = { MiniLm, embedderOf }
+let usual
+
+/** The native embedder of a collection: MiniLm unless the caller passed another, or `null` for words alone. */
+async function collectionEmbedder(embedder) {
+  return embedderOf(embedder === undefined ? (usual ??= new MiniLm()) : embedder)
+}
+
+module.exports = { MiniLm, collectionEmbedder, embedderOf }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use stepwell::{
-    Document, DynTool, Error, Filter, Hit, IntoDynTool, Query, Result, Scope, SearchMode,
+    Citation, Document, DynTool, Error, Filter, Hit, IntoDynTool, Query, Result, Scope, SearchMode,
     agent::retriever_tool,
     rag::{
         AddEvent, AddOptions, AddProgress, AddReport, ChunkOptions, Collection, Fusion, Language,
@@ -175,6 +175,20 @@ fn type_one(value: &mut Value) {
         _ => return,
     };
     *value = json!({ kind: value.take() });
+}
+
+/// Citations with their `place`: file, then page or heading.
+pub(crate) fn citations_json(citations: &[Citation]) -> Result<String> {
+    let texts: Result<Vec<String>> = citations
+        .iter()
+        .map(|citation| {
+            Ok(with_members(
+                &to_json(citation)?,
+                &[("place", json!(citation.place()).to_string())],
+            ))
+        })
+        .collect();
+    Ok(format!("[{}]", texts?.join(",")))
 }
 
 pub(crate) fn hits_json(hits: &[Hit]) -> Result<String> {

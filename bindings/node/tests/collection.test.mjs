@@ -124,7 +124,7 @@ test('an aborted add keeps the collection whole, and a throwing callback gives i
 test('what cannot be opened is told by code', async (t) => {
   const path = await folder(t)
   const words = join(path, 'words')
-  await (await Collection.open(words)).add(papers)
+  await (await Collection.open(words, { embedder: null })).add(papers)
   await assert.rejects(Collection.open(words, { embedder }), EmbedderMismatchError)
   await writeFile(join(path, 'letter.txt'), 'not an index')
   await assert.rejects(Collection.open(path), ForeignError)
