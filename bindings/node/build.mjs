@@ -1,9 +1,9 @@
 // Builds the addon with cargo and puts it beside this file: `node build.mjs [profile]`, `release` where none is named.
 //
-// `napi build` always builds for a named target, which shares nothing with the workspace's other builds; this one does.
+// napi's own command always builds for a named target, which shares nothing with the workspace's other builds.
 // The types of the native half (`native.d.ts`, checked in) are written anew when `--types` is given.
 import { spawnSync } from 'node:child_process'
-import { copyFileSync, mkdtempSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -41,8 +41,22 @@ renameSync(`${addon}.new`, addon)
 console.log(`built ${addon}`)
 
 if (withTypes) {
-  const { generateTypeDef } = await import('@napi-rs/cli')
-  const { dts } = await generateTypeDef({ cwd: here, typeDefDir: env.NAPI_TYPE_DEF_TMP_FOLDER, constEnum: false })
-  writeFileSync(join(here, 'native.d.ts'), dts)
-  rmSync(env.NAPI_TYPE_DEF_TMP_FOLDER, { recursive: true })
+  const folder = env.NAPI_TYPE_DEF_TMP_FOLDER
+  const lines = readdirSync(folder).flatMap((name) => readFileSync(join(folder, name), 'utf8').trim().split('\n'))
+  writeFileSync(join(here, 'native.d.ts'), declarations(lines.map((line) => JSON.parse(line))))
+  rmSync(folder, { recursive: true })
+}
+
+/** What the macros tell of each item, one after another: classes (a `struct` and its `impl`s) and functions. */
+function declarations(items) {
+  const parts = ['/** The native half, private to this package; written by `npm run build:types`. */\n']
+  const classes = items.filter(({ kind }) => kind === 'struct')
+  for (const { name, js_doc: about } of classes.sort((a, b) => a.name.localeCompare(b.name))) {
+    const impls = items.filter((item) => item.kind === 'impl' && item.name === name)
+    const body = impls.map(({ def }) => def).join('\n').split('\n')
+    const members = body.map((line) => `  ${/^ [^*]/.test(line) ? line.slice(1) : line}\n`).join('')
+    parts.push(`${about}export declare class ${name} {\n${members}}\n`)
+  }
+  for (const { js_doc: about, def } of items.filter(({ kind }) => kind === 'fn')) parts.push(`${about}export declare ${def}\n`)
+  return parts.join('\n')
 }
