@@ -7,7 +7,7 @@ export type ErrorCode =
   | 'rate_limited' | 'overloaded' | 'transport' | 'stream_truncated' | 'invalid_response' | 'timeout' | 'cancelled'
   | 'tool_failed' | 'budget_exceeded' | 'limit_exceeded' | 'step_limit' | 'invalid_graph' | 'invalid_update'
   | 'node_failed' | 'conflict' | 'locked' | 'foreign' | 'damaged' | 'unknown_version' | 'embedder_mismatch'
-  | 'unreadable' | 'io' | 'disk_full' | 'store' | 'internal'
+  | 'unreadable' | 'io' | 'disk_full' | 'store' | 'host' | 'internal'
 
 /** Everything the engine throws. What your own code threw (in a tool, a callback) comes back as the same object instead. */
 export declare class StepwellError extends Error {
@@ -69,6 +69,8 @@ export declare class UnreadableError extends StepwellError { private constructor
 export declare class IoError extends StepwellError { private constructor(); readonly code: 'io' }
 export declare class DiskFullError extends StepwellError { private constructor(); readonly code: 'disk_full' }
 export declare class StoreError extends StepwellError { private constructor(); readonly code: 'store' }
+/** An error of code that the host gave the engine, other than a tool's. */
+export declare class HostError extends StepwellError { private constructor(); readonly code: 'host' }
 export declare class InternalError extends StepwellError { private constructor(); readonly code: 'internal' }
 
 /** How a tool fails on purpose: the model is told, and mends its call (`retry`) or moves on (`failed`). Anything else a tool throws stops the run. */

@@ -28,7 +28,7 @@ const codes = [
   'rate_limited', 'overloaded', 'transport', 'stream_truncated', 'invalid_response', 'timeout', 'cancelled',
   'tool_failed', 'budget_exceeded', 'limit_exceeded', 'step_limit', 'invalid_graph', 'invalid_update', 'node_failed',
   'conflict', 'locked', 'foreign', 'damaged', 'unknown_version', 'embedder_mismatch', 'unreadable', 'io', 'disk_full',
-  'store', 'internal',
+  'store', 'host', 'internal',
 ]
 /** A vendor refused or failed. */
 class ProviderError extends StepwellError {}
