@@ -1,5 +1,7 @@
 //! The judged collections of the fixtures: documents, questions, judgements.
 
+#![allow(dead_code)] // each bench takes what it needs
+
 use flate2::read::GzDecoder;
 use serde::Deserialize;
 use std::{
@@ -22,7 +24,8 @@ pub(crate) struct Judged {
 
 #[derive(Deserialize)]
 struct Entry {
-    _id: String,
+    #[serde(rename = "_id")]
+    id: String,
     #[serde(default)]
     title: String,
     text: String,
@@ -43,7 +46,7 @@ impl Judged {
         let corpus = BufReader::new(GzDecoder::new(File::open(folder.join("corpus.jsonl.gz")).ok()?));
         let documents = corpus.lines().map(|line| {
             let entry: Entry = serde_json::from_str(&line.expect("gzip holds")).expect("a line is an entry");
-            Document::new(entry._id, format!("{} {}", entry.title, entry.text))
+            Document::new(entry.id, format!("{} {}", entry.title, entry.text))
         });
         let documents = documents
             .filter(|document| !document.text.trim().is_empty())
@@ -52,7 +55,7 @@ impl Judged {
             .lines()
             .map(|line| {
                 let entry: Entry = serde_json::from_str(&line.expect("a file")).expect("a line is an entry");
-                (entry._id, entry.text)
+                (entry.id, entry.text)
             });
         let mut gains: HashMap<String, HashMap<String, f64>> = HashMap::new();
         for line in BufReader::new(File::open(folder.join("qrels.tsv")).ok()?)
