@@ -321,7 +321,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The last record; ends when the store has it.
+    /// The last record; ends when it would survive a power cut, for a program may exit right after its run.
     pub(crate) async fn end(
         &mut self,
         status: RunStatus,
@@ -338,7 +338,8 @@ impl Journal {
             failure: error.map(Failure::from),
             is_step_void,
         };
-        self.queue.push(RecordKind::End, encode(RecordKind::End, &body)?);
+        self.queue
+            .enqueue(RecordKind::End, encode(RecordKind::End, &body)?, true, None);
         self.drain().await
     }
 }
