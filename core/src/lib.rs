@@ -19,8 +19,10 @@
 mod budget;
 mod cancel;
 mod chat;
+mod document;
 mod embed;
 mod error;
+mod filter;
 mod message;
 mod policy;
 mod pricing;
@@ -40,18 +42,17 @@ pub use chat::{
     Abilities, CacheMode, ChatModel, ChatRequest, ChatResponse, ModelInfo, RateLimit, ReasoningEffort,
     ReasoningOptions, Refusal, ResponseFormat, ToolChoice, Warning,
 };
+pub use document::{Chunk, Citation, Document, Heading, PageSpan};
 pub use embed::{EmbedKind, Embedder, EmbedderInfo, Embeddings};
 pub use error::{BoxError, Error, Result, VendorFailure};
+pub use filter::{Filter, FilterValue};
 pub use message::{
     CachePoint, Data, Media, MediaSource, Message, Opaque, Origin, Part, Reasoning, Role, Text, ToolCall,
     ToolResult, Unknown,
 };
 pub use policy::{AllowAll, AskBeforeEffects, Decision, Limits, Policy, PolicyRequest};
 pub use pricing::{Cost, Price, PriceTable};
-pub use retrieve::{
-    Chunk, Citation, Document, Explanation, Filter, FilterValue, Heading, Hit, LegScore, PageSpan, Query,
-    Reranker, Retriever, SearchMode,
-};
+pub use retrieve::{Explanation, Hit, LegScore, Query, Reranker, Retriever, SearchMode};
 pub use schema::{Schema, Violation};
 pub use secret::Secret;
 pub use store::Scope;

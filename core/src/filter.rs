@@ -1,0 +1,167 @@
+//! [`Filter`]: which chunks may be found, as a typed tree.
+
+use serde::{Deserialize, Serialize};
+
+/// A value a fact is compared with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FilterValue {
+    /// A string.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Number(f64),
+    /// True or false.
+    Bool(bool),
+    /// A moment, RFC 3339, compared as time.
+    Date(String),
+}
+
+impl From<&str> for FilterValue {
+    fn from(value: &str) -> Self {
+        Self::Text(value.to_owned())
+    }
+}
+impl From<String> for FilterValue {
+    fn from(value: String) -> Self {
+        Self::Text(value)
+    }
+}
+impl From<i64> for FilterValue {
+    fn from(value: i64) -> Self {
+        Self::Integer(value)
+    }
+}
+impl From<f64> for FilterValue {
+    fn from(value: f64) -> Self {
+        Self::Number(value)
+    }
+}
+impl From<bool> for FilterValue {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+/// Which chunks may be found: a typed tree over the facts in `metadata`. Dots in a key step into objects.
+/// A fact that is a list matches when one of its values does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Filter {
+    /// The fact equals this.
+    Eq {
+        /// The fact.
+        key: String,
+        /// The value.
+        value: FilterValue,
+    },
+    /// The fact equals one of these.
+    In {
+        /// The fact.
+        key: String,
+        /// The values.
+        values: Vec<FilterValue>,
+    },
+    /// The fact lies between, bounds included; an open side is `None`.
+    Range {
+        /// The fact.
+        key: String,
+        /// At least.
+        min: Option<FilterValue>,
+        /// At most.
+        max: Option<FilterValue>,
+    },
+    /// The fact is there.
+    Exists {
+        /// The fact.
+        key: String,
+    },
+    /// The fact, a string, begins so.
+    Prefix {
+        /// The fact.
+        key: String,
+        /// How it begins.
+        prefix: String,
+    },
+    /// Chunks of these documents.
+    Documents {
+        /// Their ids.
+        ids: Vec<String>,
+    },
+    /// All of these; with none, every chunk.
+    And(Vec<Filter>),
+    /// At least one of these; with none, no chunk.
+    Or(Vec<Filter>),
+    /// Not this.
+    Not(Box<Filter>),
+}
+
+impl Filter {
+    /// The fact equals this.
+    pub fn eq(key: impl Into<String>, value: impl Into<FilterValue>) -> Self {
+        Self::Eq {
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+
+    /// The fact equals one of these.
+    pub fn is_in(key: impl Into<String>, values: impl IntoIterator<Item = impl Into<FilterValue>>) -> Self {
+        Self::In {
+            key: key.into(),
+            values: values.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// The fact lies between, bounds included.
+    pub fn range(key: impl Into<String>, min: Option<FilterValue>, max: Option<FilterValue>) -> Self {
+        Self::Range {
+            key: key.into(),
+            min,
+            max,
+        }
+    }
+
+    /// The fact is there.
+    pub fn exists(key: impl Into<String>) -> Self {
+        Self::Exists { key: key.into() }
+    }
+
+    /// The fact begins so.
+    pub fn prefix(key: impl Into<String>, prefix: impl Into<String>) -> Self {
+        Self::Prefix {
+            key: key.into(),
+            prefix: prefix.into(),
+        }
+    }
+
+    /// Both.
+    pub fn and(self, other: Self) -> Self {
+        match self {
+            Self::And(mut all) => {
+                all.push(other);
+                Self::And(all)
+            }
+            first => Self::And(vec![first, other]),
+        }
+    }
+
+    /// Either.
+    pub fn or(self, other: Self) -> Self {
+        match self {
+            Self::Or(mut any) => {
+                any.push(other);
+                Self::Or(any)
+            }
+            first => Self::Or(vec![first, other]),
+        }
+    }
+
+    /// The opposite.
+    pub fn negate(self) -> Self {
+        Self::Not(Box::new(self))
+    }
+}
