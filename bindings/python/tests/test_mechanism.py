@@ -438,7 +438,8 @@ print(asyncio.run(model.chat("parent again")).text)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
 def test_ctrl_c_ends_a_blocking_call():
     code = (
-        "import asyncio, stepwell\n"
+        # A program started in the background of a shell ignores Ctrl-C until it says otherwise.
+        "import asyncio, signal, stepwell\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "async def slow(_):\n    await asyncio.sleep(60)\n"
         "print('go', flush=True)\n"
         "stepwell.HostModel(slow).chat_sync('x')\n"
