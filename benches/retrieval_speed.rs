@@ -133,7 +133,8 @@ async fn main() -> Result<()> {
     'all: for document in &judged.documents {
         let sentences: Vec<&str> = document.text.split_inclusive(". ").collect();
         for pair in sentences.chunks(2) {
-            if pair.concat().len() > 60 {
+            // One chunk each, so that every chunk has a vector made before.
+            if pair.concat().len() > 60 && minilm.tokens().count(&pair.concat()) <= 200 {
                 texts.push(pair.concat().trim().to_owned());
             }
             if texts.len() == PASSAGES + QUESTIONS {
