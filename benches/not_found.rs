@@ -1,7 +1,7 @@
 //! Does the offline model answer what the documents tell, and say so where they do not?
 //!
 //! Own questions: those of a judged collection, asked of it. Foreign questions: those of the other collection, which is about
-//! another science. The bounds in `providers/src/extractive` were set with this; there is no peer that answers offline.
+//! another science. The bounds in `providers/src/extractive` are held against this; there is no peer that answers offline.
 
 mod collections;
 

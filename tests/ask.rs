@@ -53,6 +53,28 @@ fn guides(folder: &Path) {
     .expect("written");
 }
 
+/// 700 more files: indexing them takes a few commits.
+fn valves(docs: &Path) {
+    for number in 0..700 {
+        let text = format!(
+            "Valve {number} of the plant is opened on day {} of the month, slowly and by two people.\n",
+            number % 28
+        );
+        fs::write(docs.join(format!("valve-{number:04}.txt")), text).expect("written");
+    }
+}
+
+/// Waits until an index holds something, for a minute at most.
+fn wait_for_a_commit(index: &Path) {
+    for _ in 0..1_200 {
+        if fs::read_to_string(index.join("meta.json")).is_ok_and(|meta| meta.contains("segment_id")) {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("nothing was committed within a minute");
+}
+
 #[test]
 fn an_answer_names_its_source_exactly_and_the_second_run_indexes_nothing() {
     let folder = tempfile::tempdir().expect("made");
@@ -269,13 +291,7 @@ fn ctrl_c_while_indexing_leaves_a_usable_index_and_the_next_run_goes_on() {
     let folder = tempfile::tempdir().expect("made");
     let (docs, index) = (folder.path().join("docs"), folder.path().join("index"));
     guides(&docs);
-    for number in 0..700 {
-        let text = format!(
-            "Valve {number} of the plant is opened on day {} of the month, slowly and by two people.\n",
-            number % 28
-        );
-        fs::write(docs.join(format!("valve-{number:04}.txt")), text).expect("written");
-    }
+    valves(&docs);
     let path = docs.to_str().expect("utf-8").to_owned();
     let child = Command::new(command())
         .args([
@@ -288,15 +304,7 @@ fn ctrl_c_while_indexing_leaves_a_usable_index_and_the_next_run_goes_on() {
         .stderr(std::process::Stdio::piped())
         .spawn()
         .expect("started");
-    // Wait until something is committed, then interrupt.
-    let is_committed =
-        || fs::read_to_string(index.join("meta.json")).is_ok_and(|meta| meta.contains("segment_id"));
-    for _ in 0..1_200 {
-        if is_committed() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    wait_for_a_commit(&index);
     Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status()
@@ -316,4 +324,40 @@ fn ctrl_c_while_indexing_leaves_a_usable_index_and_the_next_run_goes_on() {
         report["indexed"]["unchanged"].as_u64().expect("a number") > 0,
         "the first run's work was kept"
     );
+}
+
+#[test]
+fn a_second_writer_is_told_to_wait_and_the_first_is_not_disturbed() {
+    let folder = tempfile::tempdir().expect("made");
+    let (docs, index) = (folder.path().join("docs"), folder.path().join("index"));
+    guides(&docs);
+    valves(&docs);
+    let path = docs.to_str().expect("utf-8").to_owned();
+    let first = Command::new(command())
+        .args([
+            "--index",
+            index.to_str().expect("utf-8"),
+            &path,
+            "Who opens valve 7?",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    wait_for_a_commit(&index);
+    let second = ask(&index, &[&path, "Who opens valve 7?"]);
+    assert_eq!(
+        (code(&second), out(&second).as_str()),
+        (1, ""),
+        "{}",
+        err(&second)
+    );
+    assert!(
+        err(&second).contains("is being written by another process"),
+        "{}",
+        err(&second)
+    );
+    let first = first.wait_with_output().expect("it ends");
+    assert_eq!(code(&first), 0, "{}", err(&first));
+    assert!(err(&first).contains("indexed 702 documents"), "{}", err(&first));
 }

@@ -201,8 +201,8 @@ impl Extractive {
     }
 }
 
-/// Whether a sentence answers at all. The bounds were set on questions the documents answer and questions of other
-/// subjects (`benches/run not_found`).
+/// Whether a sentence answers at all. The bounds were chosen by hand and then held against questions that the documents answer
+/// and questions of another subject (`benches/not_found.rs`).
 fn is_answered(best: &Candidate, hits: &[Hit]) -> bool {
     let passage = hits[best.hit]
         .explanation
