@@ -4,6 +4,7 @@
 //! stream; the stream closes with one end mark or with an error that carries what had come.
 
 use crate::{
+    framing::{Framing, Parser},
     header,
     http::{Http, Reply},
     sse,
@@ -31,6 +32,11 @@ pub(crate) type Out = VecDeque<StreamEvent>;
 pub(crate) trait Decoder: Send + Unpin + 'static {
     /// One event of the wire. The first thing ever put out (but pings) is [`StreamEvent::MessageStart`].
     fn event(&mut self, name: &str, data: &str, out: &mut Out) -> Result<()>;
+
+    /// How the events lie in the bytes of an answer of this content type.
+    fn framing(&self, content_type: &[u8]) -> Framing {
+        Framing::usual(content_type)
+    }
 
     /// No more bytes come. Puts out the end mark where the wire allows an end without one.
     fn end(&mut self, out: &mut Out);
@@ -105,12 +111,14 @@ pub(crate) async fn of<D: Decoder>(
             message: "it is a web page; check the base URL".to_owned(),
         });
     }
-    if kind.starts_with(b"application/json") {
+    let framing = decoder.framing(kind);
+    if framing == Framing::Whole {
         let body = reply.body.read().await?;
         let events = decode_whole(&body)?;
         return Ok(whole(events, facts, &body));
     }
-    let mut answer = Answer::new(reply.body, http.options.max_event_bytes, decoder, facts);
+    let parser = framing.parser(http.options.max_event_bytes);
+    let mut answer = Answer::new(reply.body, parser, decoder, facts);
     answer.first().await?;
     answer.body.begun();
     Ok(answer.boxed())
@@ -175,7 +183,7 @@ impl Tape {
 /// A streamed answer.
 pub(crate) struct Answer<B, D> {
     body: B,
-    parser: sse::Parser,
+    parser: Parser,
     decoder: D,
     facts: Facts,
     out: Out,
@@ -190,10 +198,10 @@ where
     B: Stream<Item = Result<Bytes>> + Send + Unpin + 'static,
     D: Decoder,
 {
-    pub(crate) fn new(body: B, max_event_bytes: usize, decoder: D, facts: Facts) -> Self {
+    pub(crate) fn new(body: B, parser: Parser, decoder: D, facts: Facts) -> Self {
         Self {
             body,
-            parser: sse::Parser::new(max_event_bytes),
+            parser,
             decoder,
             facts,
             out: Out::new(),
@@ -229,14 +237,11 @@ where
         match self.parser.next() {
             Ok(Some(sse::Item::Comment)) => self.out.push_back(StreamEvent::Ping),
             Ok(Some(sse::Item::Event(event))) => {
-                if self.facts.include_raw
-                    && let Ok(value) = serde_json::from_str::<Value>(&event.data)
-                {
-                    self.out.push_back(StreamEvent::Raw { value });
-                }
-                if let Err(error) = self.decoder.event(&event.name, &event.data, &mut self.out) {
-                    self.failed = Some(error);
-                }
+                keep_raw(self.facts.include_raw, &event.data, &mut self.out);
+                self.failed = self
+                    .decoder
+                    .event(&event.name, &event.data, &mut self.out)
+                    .err();
             }
             Err(error) => self.failed = Some(error),
             Ok(None) => match ready!(self.body.poll_next_unpin(cx)) {
@@ -251,6 +256,13 @@ where
     }
 
     fn end(&mut self) {
+        if let Some(data) = self.parser.rest() {
+            keep_raw(self.facts.include_raw, &data, &mut self.out);
+            self.failed = self.decoder.event("message", &data, &mut self.out).err();
+            if self.failed.is_some() {
+                return;
+            }
+        }
         self.decoder.end(&mut self.out);
         let is_whole = self
             .out
@@ -319,6 +331,12 @@ where
     }
 }
 
+fn keep_raw(is_asked: bool, data: &str, out: &mut Out) {
+    if is_asked && let Ok(value) = serde_json::from_str::<Value>(data) {
+        out.push_back(StreamEvent::Raw { value });
+    }
+}
+
 fn is_output(event: &StreamEvent) -> bool {
     matches!(
         event,
@@ -370,7 +388,8 @@ pub(crate) async fn replay<D: Decoder>(
         provider: provider.to_owned(),
         ..Facts::default()
     };
-    let mut answer = Answer::new(stream::iter(pieces), 1 << 20, decoder, facts);
+    let parser = decoder.framing(b"").parser(1 << 20);
+    let mut answer = Answer::new(stream::iter(pieces), parser, decoder, facts);
     if let Err(error) = answer.first().await {
         return (Vec::new(), Some(error));
     }

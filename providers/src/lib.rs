@@ -28,13 +28,19 @@ mod extractive;
 #[cfg(all(test, feature = "http"))]
 mod fixtures;
 #[cfg(feature = "http")]
+mod framing;
+#[cfg(feature = "http")]
 mod header;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod json_values;
 #[cfg(feature = "minilm")]
 pub mod minilm;
 #[cfg(feature = "http")]
 mod narrow;
+#[cfg(feature = "http")]
+mod ndjson;
 #[cfg(feature = "openai")]
 mod openai;
 #[cfg(feature = "http")]

@@ -4,8 +4,9 @@
 //! lies; only data of several lines is joined. Every byte is looked at once: an unfinished line is taken up
 //! where the search stopped, and read bytes are dropped when they are the larger half.
 
+use crate::framing::too_large;
 use std::{borrow::Cow, ops::Range};
-use stepwell_core::{Error, Result};
+use stepwell_core::Result;
 
 /// One event.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl Parser {
     /// The next event or comment; `None` when more bytes are needed.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] when an event is larger than allowed.
+    /// [`stepwell_core::Error::LimitExceeded`] when an event is larger than allowed.
     pub(crate) fn next(&mut self) -> Result<Option<Item<'_>>> {
         if !self.skip_byte_order_mark() {
             return Ok(None);
@@ -187,10 +188,7 @@ impl Parser {
             _ => 0,
         };
         if end - self.first_needed().min(end) + joined > self.limit {
-            return Err(Error::LimitExceeded {
-                what: "an event of the stream".to_owned(),
-                limit: format!("{} bytes", self.limit),
-            });
+            return Err(too_large(self.limit));
         }
         Ok(())
     }
