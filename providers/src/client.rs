@@ -1,10 +1,10 @@
 //! [`Client`]: a model's name, the key and the address it is asked with; [`Setup`]: how a vendor's builder gets there.
 
 use crate::{
-    http::{Http, HttpOptions, Reply, Vendor},
+    http::{Auth, Http, HttpOptions, Reply, Vendor, secret_header},
     verdict::Verdict,
 };
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use stepwell_core::{Error, ModelInfo, Result, Secret, VendorFailure};
 
 /// What the builder of every vendor sets.
@@ -14,15 +14,24 @@ pub(crate) struct Setup {
     pub(crate) key: Option<Secret>,
     pub(crate) base_url: Option<String>,
     pub(crate) http: HttpOptions,
+    /// A server that works without a key gets one only where there is one.
+    pub(crate) is_key_optional: bool,
+    /// Sent with every call. A value may be a secret of its own.
+    pub(crate) headers: Vec<(String, Secret)>,
+    /// Sent with every call, behind the path.
+    pub(crate) query: Vec<(String, String)>,
 }
 
 impl Setup {
     pub(crate) fn new(vendor: &Vendor, model: impl Into<String>) -> Self {
         Self {
-            info: ModelInfo::new(vendor.name, model),
+            info: ModelInfo::new(vendor.name(), model),
             key: None,
             base_url: None,
             http: HttpOptions::default(),
+            is_key_optional: false,
+            headers: Vec::new(),
+            query: Vec::new(),
         }
     }
 
@@ -36,9 +45,9 @@ impl Setup {
     /// The client; its key is the one that was set, else the one in the environment. `example` is a model's name.
     ///
     /// # Errors
-    /// [`Error::MissingKey`] without a key, [`Error::InvalidInput`] for a model without a name and for an address
-    /// that is none.
-    pub(crate) fn build(self, vendor: Vendor, example: &str) -> Result<Client> {
+    /// [`Error::MissingKey`] without a key where one is needed, [`Error::InvalidInput`] for a model without a
+    /// name, for an address that is none, and for a header or key that cannot be sent.
+    pub(crate) fn build(self, vendor: &Vendor, example: &str) -> Result<Client> {
         if self.info.model.trim().is_empty() {
             return Err(Error::invalid(
                 "model",
@@ -48,36 +57,54 @@ impl Setup {
         let key = self
             .key
             .filter(|key| !key.reveal().trim().is_empty())
-            .or_else(|| Secret::from_env(vendor.key_var))
-            .ok_or_else(|| Error::MissingKey {
-                provider: vendor.name.to_owned(),
-                env_var: vendor.key_var.to_owned(),
-            })?;
+            .or_else(|| Secret::from_env(vendor.key_var()))
+            .filter(|_| !matches!(vendor.auth, Auth::None));
+        if key.is_none() && !self.is_key_optional && !matches!(vendor.auth, Auth::None) {
+            return Err(Error::MissingKey {
+                provider: vendor.name().to_owned(),
+                env_var: vendor.key_var().to_owned(),
+            });
+        }
+        let header = |name: &str| {
+            HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| Error::invalid("header", "its name has characters that no header can carry"))
+        };
+        let mut headers = Vec::new();
+        for (name, value) in &self.headers {
+            headers.push((header(name)?, secret_header("", value)?));
+        }
+        match (&vendor.auth, &key) {
+            (Auth::Bearer, Some(key)) => headers.push((AUTHORIZATION, secret_header("Bearer ", key)?)),
+            (Auth::Header(name), Some(key)) => headers.push((header(name)?, secret_header("", key)?)),
+            _ => {}
+        }
         Ok(Client {
             info: self.info,
-            http: Http::new(vendor, self.base_url, self.http)?,
-            key,
+            http: Http::new(vendor.clone(), self.base_url, self.http)?.query(self.query),
+            headers,
         })
     }
 }
 
-/// One model at one vendor, reachable with a key.
+/// One model at one vendor. Its key is among the headers and goes to the one origin of `http`.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) info: ModelInfo,
     pub(crate) http: Http,
-    pub(crate) key: Secret,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Client {
-    /// The reply to a request, with status 200; any other is the error that `read_failure` makes of it.
+    /// The reply to a request, with status 200; any other is the error that `read_failure` makes of it. The key
+    /// and the fixed headers are added here.
     pub(crate) async fn post(
         &self,
         path: &str,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        mut headers: Vec<(HeaderName, HeaderValue)>,
         body: Vec<u8>,
         read_failure: fn(VendorFailure, &[u8], &Vendor, &str) -> Error,
     ) -> Result<Reply> {
+        headers.extend(self.headers.iter().cloned());
         let reply = self.http.post(path, headers, body).await?;
         if reply.status == 200 {
             return Ok(reply);
@@ -90,5 +117,66 @@ impl Client {
         }
         let body = reply.body.read_failure().await;
         Err(read_failure(failed, &body, vendor, model))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Setup;
+    use crate::{
+        fixtures::{Act, Server, shown},
+        http::{Auth, Vendor},
+    };
+    use std::borrow::Cow;
+    use stepwell_core::Error;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+
+    fn vendor(auth: Auth) -> Vendor {
+        Vendor::named("acme-test".to_owned(), "http://127.0.0.1:1".to_owned(), auth)
+    }
+
+    #[tokio::test]
+    async fn the_key_goes_where_the_vendor_wants_it_beside_the_fixed_headers() {
+        for (auth, header, value) in [
+            (Auth::Bearer, "authorization", Some("Bearer k")),
+            (Auth::Header(Cow::Borrowed("api-key")), "api-key", Some("k")),
+            (Auth::None, "authorization", None),
+        ] {
+            let server = Server::start(vec![vec![Act::Send(ANSWER.to_vec())]]).await;
+            let mut setup = Setup::new(&vendor(Auth::Bearer), "m");
+            setup.key = Some("k".into());
+            setup.base_url = Some(server.url.clone());
+            setup.headers.push(("X-Title".to_owned(), "a program".into()));
+            let client = setup.build(&vendor(auth), "m").expect("builds");
+            let fail = |_, _: &[u8], _: &Vendor, _: &str| Error::Cancelled;
+            client.post("/x", vec![], vec![], fail).await.expect("an answer");
+            let seen = &server.requests()[0];
+            assert_eq!(seen.header(header), value);
+            assert_eq!(seen.header("x-title"), Some("a program"));
+        }
+    }
+
+    #[test]
+    fn a_key_is_asked_for_only_where_one_is_needed_and_never_shown() {
+        let setup = |key: Option<&str>, is_key_optional| {
+            let mut setup = Setup::new(&vendor(Auth::Bearer), "m");
+            setup.key = key.map(Into::into);
+            setup.is_key_optional = is_key_optional;
+            setup
+        };
+        let error = setup(None, false).build(&vendor(Auth::Bearer), "m").err();
+        assert!(matches!(error, Some(Error::MissingKey { env_var, .. }) if env_var == "ACME_TEST_API_KEY"));
+        assert!(setup(None, true).build(&vendor(Auth::Bearer), "m").is_ok());
+        assert!(setup(None, false).build(&vendor(Auth::None), "m").is_ok());
+        let mut bad = setup(Some("k-canary\n"), false);
+        bad.headers.push(("x".to_owned(), "v-canary".into()));
+        assert!(!format!("{bad:?}").contains("canary"));
+        let error = bad.build(&vendor(Auth::Bearer), "m").err().expect("a line end");
+        assert_eq!(error.code(), "invalid_input");
+        assert!(!shown(&error).contains("canary"));
+        let mut bad = setup(None, true);
+        bad.headers.push(("no header".to_owned(), "v".into()));
+        assert!(bad.build(&vendor(Auth::Bearer), "m").is_err());
     }
 }

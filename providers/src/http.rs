@@ -11,6 +11,7 @@ use reqwest::{
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use std::{
+    borrow::Cow,
     fmt,
     future::Future,
     pin::Pin,
@@ -108,24 +109,79 @@ impl HttpOptions {
     }
 }
 
-/// Who is called, with what key.
-#[derive(Clone)]
+/// Who is called, and how it wants its key.
+#[derive(Clone, Debug)]
 pub(crate) struct Vendor {
-    /// As in `vendor/model`.
-    pub(crate) name: &'static str,
-    /// Where its key is read from.
-    pub(crate) key_var: &'static str,
-    /// Where its address is read from.
-    pub(crate) base_var: &'static str,
-    /// Its own address.
-    pub(crate) base: &'static str,
+    name: Cow<'static, str>,
+    key_var: Cow<'static, str>,
+    base_var: Cow<'static, str>,
+    base: Cow<'static, str>,
+    pub(crate) auth: Auth,
+}
+
+/// Where a vendor's key travels.
+#[derive(Clone, Debug)]
+pub(crate) enum Auth {
+    /// `Authorization: Bearer …`
+    Bearer,
+    /// A header of this name, in lower case, with the bare key.
+    Header(Cow<'static, str>),
+    /// Nowhere: it asks for none, and none is sent.
+    #[allow(dead_code)] // for the table of compatible vendors, which comes next
+    None,
 }
 
 impl Vendor {
+    /// A vendor that stands in the code. `base` may be empty: then an address has to be given.
+    pub(crate) const fn new(
+        name: &'static str,
+        key_var: &'static str,
+        base_var: &'static str,
+        base: &'static str,
+        auth: Auth,
+    ) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            key_var: Cow::Borrowed(key_var),
+            base_var: Cow::Borrowed(base_var),
+            base: Cow::Borrowed(base),
+            auth,
+        }
+    }
+
+    /// A vendor that a host names: `my-vendor` reads `MY_VENDOR_API_KEY` and `MY_VENDOR_BASE_URL`.
+    #[allow(dead_code)] // for the table of compatible vendors, which comes next
+    pub(crate) fn named(name: String, base: String, auth: Auth) -> Self {
+        let stem: String = name
+            .chars()
+            .map(|c| match c {
+                c if c.is_ascii_alphanumeric() => c.to_ascii_uppercase(),
+                _ => '_',
+            })
+            .collect();
+        Self {
+            name: name.into(),
+            key_var: format!("{stem}_API_KEY").into(),
+            base_var: format!("{stem}_BASE_URL").into(),
+            base: base.into(),
+            auth,
+        }
+    }
+
+    /// As in `vendor/model`.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its key is read from.
+    pub(crate) fn key_var(&self) -> &str {
+        &self.key_var
+    }
+
     /// What its wire cannot say.
     pub(crate) fn unsupported(&self, what: &str, hint: &str) -> Error {
         Error::Unsupported {
-            who: self.name.to_owned(),
+            who: self.name().to_owned(),
             what: what.to_owned(),
             hint: hint.to_owned(),
         }
@@ -135,16 +191,18 @@ impl Vendor {
 /// A client for one vendor at one address.
 #[derive(Clone)]
 pub(crate) struct Http {
-    pub(crate) vendor: Vendor,
+    pub(crate) vendor: Arc<Vendor>,
     pub(crate) options: HttpOptions,
     base: Url,
+    /// On every call. They are part of the address as far as errors go: never told.
+    query: Arc<[(String, String)]>,
     client: Arc<OnceLock<reqwest::Client>>,
 }
 
 impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http")
-            .field("vendor", &self.vendor.name)
+            .field("vendor", &self.vendor.name())
             .field("host", &self.base.host_str())
             .finish_non_exhaustive()
     }
@@ -173,20 +231,30 @@ impl Http {
     /// A client for the address that was set, else for the one in the environment, else for the vendor's own.
     /// Nothing is dialled and no TLS is set up before the first call.
     pub(crate) fn new(vendor: Vendor, base: Option<String>, options: HttpOptions) -> Result<Self> {
-        let default_base = vendor.base;
+        let vendor = Arc::new(vendor);
         let base = base
             .or_else(|| {
-                std::env::var(vendor.base_var)
+                std::env::var(&*vendor.base_var)
                     .ok()
                     .filter(|value| !value.trim().is_empty())
             })
-            .unwrap_or_else(|| default_base.to_owned());
+            .unwrap_or_else(|| vendor.base.clone().into_owned());
         let wrong = |why: &str| {
+            let example = match &*vendor.base {
+                "" => "https://my-resource.example/v1",
+                base => base,
+            };
             Error::invalid(
                 "base_url",
-                format!("{why}; give an address such as {default_base}"),
+                format!(
+                    "{why}; give an address such as {example}, with `.base_url(..)` or in {}",
+                    vendor.base_var
+                ),
             )
         };
+        if base.trim().is_empty() {
+            return Err(wrong(&format!("{} has no address of its own", vendor.name())));
+        }
         let base = Url::parse(base.trim()).map_err(|_| wrong("it is no URL"))?;
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
             return Err(wrong("it is no http or https address"));
@@ -202,8 +270,28 @@ impl Http {
             vendor,
             options,
             base,
+            query: Arc::from([]),
             client: Arc::default(),
         })
+    }
+
+    /// Sends these with every call.
+    pub(crate) fn query(mut self, query: Vec<(String, String)>) -> Self {
+        self.query = query.into();
+        self
+    }
+
+    /// The address of a path, on the origin that the key is meant for.
+    fn url(&self, path: &str) -> Result<Url> {
+        let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        let mut url = Url::parse(&url)
+            .ok()
+            .filter(|url| url.origin() == self.base.origin())
+            .ok_or_else(|| Error::invalid("path", "it does not stay on the vendor's origin"))?;
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(self.query.iter());
+        }
+        Ok(url)
     }
 
     /// The address under which paths are asked, for wires whose path depends on it.
@@ -240,7 +328,7 @@ impl Http {
 
     fn unreachable(&self, error: reqwest::Error) -> Error {
         Error::Transport {
-            provider: self.vendor.name.to_owned(),
+            provider: self.vendor.name().to_owned(),
             // Without its URL: a base URL is the host's own business.
             source: Box::new(error.without_url()),
         }
@@ -253,7 +341,7 @@ impl Http {
         headers: Vec<(HeaderName, HeaderValue)>,
         body: Vec<u8>,
     ) -> Result<Reply> {
-        let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        let url = self.url(path)?;
         let begun = Instant::now();
         let total = begun + self.options.total_timeout;
         let first = begun + self.options.first_event_timeout;
@@ -269,7 +357,7 @@ impl Http {
             Err(_) => return Err(self.late(first <= total, "the first event")),
             Ok(Err(error)) if error.is_timeout() => {
                 return Err(Error::Timeout {
-                    what: format!("connecting to {}", self.vendor.name),
+                    what: format!("connecting to {}", self.vendor.name()),
                     after: self.options.connect_timeout,
                 });
             }
@@ -292,7 +380,7 @@ impl Http {
     }
 
     fn late(&self, is_part: bool, part: &str) -> Error {
-        let name = self.vendor.name;
+        let name = self.vendor.name();
         let (what, after) = match (is_part, part) {
             (true, "the first event") => (
                 format!("the first event of {name}"),
@@ -306,7 +394,7 @@ impl Http {
 
     /// What is known of a failure before its body is read.
     pub(crate) fn failure(&self, status: u16, headers: &HeaderMap) -> VendorFailure {
-        let mut failure = VendorFailure::new(self.vendor.name);
+        let mut failure = VendorFailure::new(self.vendor.name());
         failure.status = Some(status);
         failure.request_id = header::request_id(headers);
         failure.retry_after = header::retry_after(headers, SystemTime::now());
@@ -380,7 +468,7 @@ impl Stream for Body {
                 this.last = Instant::now();
                 let Some(left) = this.left.checked_sub(bytes.len()) else {
                     return Poll::Ready(Some(Err(Error::LimitExceeded {
-                        what: format!("the answer of {}", this.http.vendor.name),
+                        what: format!("the answer of {}", this.http.vendor.name()),
                         limit: format!("{} bytes", this.http.options.max_response_bytes),
                     })));
                 };
@@ -410,18 +498,19 @@ impl Stream for Body {
 
 #[cfg(test)]
 mod tests {
-    use super::{Http, HttpOptions, Vendor, secret_header};
+    use super::{Auth, Http, HttpOptions, Vendor, secret_header};
     use crate::fixtures::{Act, Server, shown};
     use reqwest::header::{AUTHORIZATION, HeaderName};
     use std::time::{Duration, Instant};
     use stepwell_core::Secret;
 
-    const VENDOR: Vendor = Vendor {
-        name: "acme",
-        key_var: "ACME_API_KEY",
-        base_var: "ACME_BASE_URL",
-        base: "https://api.acme.example",
-    };
+    const VENDOR: Vendor = Vendor::new(
+        "acme",
+        "ACME_API_KEY",
+        "ACME_BASE_URL",
+        "https://api.acme.example",
+        Auth::Bearer,
+    );
 
     fn http(base: &str, options: HttpOptions) -> Http {
         Http::new(VENDOR, Some(base.to_owned()), options).expect("a good address")
@@ -469,6 +558,49 @@ mod tests {
         assert!(elsewhere.requests().is_empty());
         let bad = secret_header("", &Secret::new("sk-canary\n")).expect_err("a line end");
         assert!(!format!("{bad} {bad:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_vendor_without_an_address_of_its_own_has_to_be_given_one() {
+        let homeless = Vendor::named("my-vendor 2".to_owned(), String::new(), Auth::Bearer);
+        assert_eq!(homeless.key_var(), "MY_VENDOR_2_API_KEY");
+        let error = Http::new(homeless, None, HttpOptions::default()).expect_err("no address");
+        assert_eq!(error.code(), "invalid_input");
+        assert!(error.to_string().contains("MY_VENDOR_2_BASE_URL"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn fixed_query_parameters_go_with_every_call_and_into_no_error() {
+        let server = Server::start(vec![vec![Act::Send(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        )]])
+        .await;
+        let query = vec![("api-version".to_owned(), "canary & more".to_owned())];
+        let asked = http(&server.url, HttpOptions::default()).query(query.clone());
+        asked
+            .post("/chat?alt=sse", vec![], vec![])
+            .await
+            .expect("an answer");
+        assert_eq!(
+            server.requests()[0].path,
+            "/chat?alt=sse&api-version=canary+%26+more"
+        );
+        let dead = http("http://127.0.0.1:1", HttpOptions::default()).query(query);
+        let error = dead
+            .post("/chat", vec![], vec![])
+            .await
+            .err()
+            .expect("nobody listens");
+        assert!(!format!("{dead:?} {}", shown(&error)).contains("canary"));
+    }
+
+    #[tokio::test]
+    async fn a_path_that_leaves_the_origin_of_the_key_is_not_called() {
+        let http = http("http://127.0.0.1:1", HttpOptions::default());
+        for path in ["@evil.example/x", "2/x", ".evil.example/"] {
+            let error = http.post(path, vec![], vec![]).await.err().expect(path);
+            assert_eq!(error.code(), "invalid_input", "{path}");
+        }
     }
 
     #[tokio::test]

@@ -41,19 +41,19 @@ impl Verdict {
         match self {
             Self::Rejected => Error::Rejected(failure),
             Self::Unauthorized => Error::Unauthorized {
-                env_var: vendor.key_var.to_owned(),
+                env_var: vendor.key_var().to_owned(),
                 failure,
             },
             Self::Quota => Error::QuotaExceeded(failure),
             Self::NoModel => Error::NotFound {
-                what: format!("model at {}", vendor.name),
+                what: format!("model at {}", vendor.name()),
                 name: model.to_owned(),
                 hint: "check its name, and that your account may use it".to_owned(),
             },
             Self::RateLimited => Error::RateLimited(failure),
             Self::Overloaded => Error::Overloaded(failure),
             Self::Stranger => Error::InvalidResponse {
-                provider: vendor.name.to_owned(),
+                provider: vendor.name().to_owned(),
                 message: match failure.status {
                     Some(status @ 300..=399) => {
                         format!(
@@ -84,15 +84,16 @@ pub(crate) fn plain_word(word: Option<String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{Verdict, plain_word};
-    use crate::http::Vendor;
+    use crate::http::{Auth, Vendor};
     use stepwell_core::VendorFailure;
 
-    const VENDOR: Vendor = Vendor {
-        name: "acme",
-        key_var: "ACME_API_KEY",
-        base_var: "ACME_BASE_URL",
-        base: "https://api.acme.example",
-    };
+    static VENDOR: Vendor = Vendor::new(
+        "acme",
+        "ACME_API_KEY",
+        "ACME_BASE_URL",
+        "https://api.acme.example",
+        Auth::Bearer,
+    );
 
     #[test]
     fn a_status_has_one_meaning() {

@@ -1,18 +1,19 @@
 //! [`Warnings`]: what of a request could not be done as asked, each told once.
 
+use std::borrow::Cow;
 use stepwell_core::{Part, Warning};
 
 /// The warnings of one request to a vendor.
 #[derive(Debug)]
 pub(crate) struct Warnings {
-    vendor: &'static str,
+    vendor: Cow<'static, str>,
     told: Vec<Warning>,
 }
 
 impl Warnings {
-    pub(crate) fn new(vendor: &'static str) -> Self {
+    pub(crate) fn new(vendor: impl Into<Cow<'static, str>>) -> Self {
         Self {
-            vendor,
+            vendor: vendor.into(),
             told: Vec::new(),
         }
     }
@@ -26,7 +27,7 @@ impl Warnings {
     /// The option, or a warning that it cannot be had now.
     pub(crate) fn unless<T>(&mut self, is_impossible: bool, name: &str, option: Option<T>) -> Option<T> {
         if is_impossible && option.is_some() {
-            self.warn(Warning::option_ignored(self.vendor, name));
+            self.warn(Warning::option_ignored(&self.vendor, name));
             return None;
         }
         option

@@ -52,7 +52,7 @@ impl Blocks {
 
     fn opaque(&self, value: Value) -> Opaque {
         Opaque {
-            provider: VENDOR.name.to_owned(),
+            provider: VENDOR.name().to_owned(),
             model: self.model.clone(),
             value,
         }
@@ -143,7 +143,7 @@ impl Blocks {
 
     fn start_other(&mut self, at: u64, raw: &RawValue) -> Result<()> {
         let block = serde_json::from_str(raw.get())
-            .map_err(|error| unreadable(VENDOR.name, "a content block", &error))?;
+            .map_err(|error| unreadable(VENDOR.name(), "a content block", &error))?;
         self.open.push((
             at,
             Block::Other {
@@ -250,7 +250,7 @@ impl Blocks {
                 let index = self.index();
                 out.push_back(StreamEvent::Part {
                     index,
-                    part: Part::unknown(VENDOR.name, Value::Object(block), origin),
+                    part: Part::unknown(VENDOR.name(), Value::Object(block), origin),
                 });
             }
             Block::Done => {}

@@ -10,24 +10,24 @@ use stepwell_core::{Result, VendorFailure};
 /// The typed failure when the body is one; [`stepwell_core::Error::InvalidResponse`] when it is no answer.
 pub(crate) fn body(model: &str, body: &[u8]) -> Result<Out> {
     let text = std::str::from_utf8(body).map_err(|_| stepwell_core::Error::InvalidResponse {
-        provider: VENDOR.name.to_owned(),
+        provider: VENDOR.name().to_owned(),
         message: "the answer is not UTF-8".to_owned(),
     })?;
     let kind: wire::Kind<'_> =
-        serde_json::from_str(text).map_err(|error| unreadable(VENDOR.name, "the answer", &error))?;
+        serde_json::from_str(text).map_err(|error| unreadable(VENDOR.name(), "the answer", &error))?;
     if kind.kind != "message" {
-        let failed = VendorFailure::new(VENDOR.name);
+        let failed = VendorFailure::new(VENDOR.name());
         return Err(if kind.kind == "error" {
             failure::error(failed, body, &VENDOR, model)
         } else {
             stepwell_core::Error::InvalidResponse {
-                provider: VENDOR.name.to_owned(),
+                provider: VENDOR.name().to_owned(),
                 message: "the answer is no message; check the base URL".to_owned(),
             }
         });
     }
     let message =
-        serde_json::from_str(text).map_err(|error| unreadable(VENDOR.name, "the answer", &error))?;
+        serde_json::from_str(text).map_err(|error| unreadable(VENDOR.name(), "the answer", &error))?;
     let (mut decoder, mut out) = (Messages::new(model), Out::new());
     decoder.message(message, &mut out)?;
     decoder.finish(&mut out);

@@ -53,10 +53,10 @@ pub(crate) struct Encoded {
 /// # Errors
 /// [`Error::InvalidInput`] and [`Error::Unsupported`] for what this wire cannot say.
 pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
-    let options = options::of(request, VENDOR.name)?;
+    let options = options::of(request, VENDOR.name())?;
     let mut encoder = Encoder {
         info,
-        warnings: Warnings::new(VENDOR.name),
+        warnings: Warnings::new(VENDOR.name()),
         uses_files: false,
     };
     let (system, messages) = encoder.history(request)?;

@@ -14,19 +14,20 @@ mod wire;
 use crate::{
     answer::{self, Facts},
     client::{Client, Setup},
-    http::{HttpOptions, Vendor, secret_header},
+    http::{Auth, HttpOptions, Vendor},
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
-use std::fmt;
+use std::{borrow::Cow, fmt};
 use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
 
-const VENDOR: Vendor = Vendor {
-    name: "anthropic",
-    key_var: "ANTHROPIC_API_KEY",
-    base_var: "ANTHROPIC_BASE_URL",
-    base: "https://api.anthropic.com",
-};
+static VENDOR: Vendor = Vendor::new(
+    "anthropic",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "https://api.anthropic.com",
+    Auth::Header(Cow::Borrowed("x-api-key")),
+);
 const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
 /// A Claude model.
@@ -95,7 +96,7 @@ impl AnthropicBuilder {
     /// [`Error::MissingKey`] without a key, [`Error::InvalidInput`] for an address that is none.
     pub fn build(self) -> Result<Anthropic> {
         Ok(Anthropic {
-            client: self.setup.build(VENDOR, "claude-sonnet-5")?,
+            client: self.setup.build(&VENDOR, "claude-sonnet-5")?,
         })
     }
 }
@@ -119,13 +120,7 @@ impl ChatModel for Anthropic {
         let include_raw = request.include_raw;
         let encoded = encode::chat(&self.client.info, &request)?;
         drop(request); // its media are in the body now
-        let mut headers = vec![
-            (
-                HeaderName::from_static("x-api-key"),
-                secret_header("", &self.client.key)?,
-            ),
-            (HeaderName::from_static("anthropic-version"), VERSION),
-        ];
+        let mut headers = vec![(HeaderName::from_static("anthropic-version"), VERSION)];
         if !encoded.betas.is_empty() {
             let value = HeaderValue::from_str(&encoded.betas.join(",")).map_err(|_| {
                 Error::invalid("provider_options", "`betas` has a name that no header can carry")

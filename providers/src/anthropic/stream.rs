@@ -128,7 +128,7 @@ impl Decoder for Messages {
             "message_start" => {
                 if let Some(message) = event.message {
                     let message = serde_json::from_str(message.get())
-                        .map_err(|error| unreadable(VENDOR.name, "`message_start`", &error))?;
+                        .map_err(|error| unreadable(VENDOR.name(), "`message_start`", &error))?;
                     self.message(message, out)?;
                 }
             }
@@ -161,7 +161,7 @@ impl Decoder for Messages {
 
 impl Messages {
     fn failure(&self, data: &str) -> stepwell_core::Error {
-        let failure = VendorFailure::new(VENDOR.name);
+        let failure = VendorFailure::new(VENDOR.name());
         failure::error(failure, data.as_bytes(), &VENDOR, &self.model)
     }
 
@@ -170,7 +170,7 @@ impl Messages {
         if name == "error" {
             return Err(self.failure(data));
         }
-        let fault = unreadable(VENDOR.name, "an event", error);
+        let fault = unreadable(VENDOR.name(), "an event", error);
         let Ok(kind) = serde_json::from_str::<wire::Kind<'_>>(data) else {
             return Err(fault);
         };

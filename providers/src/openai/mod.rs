@@ -8,19 +8,20 @@ mod failure;
 use crate::{
     answer::{self, Facts},
     client::{Client, Setup},
-    http::{HttpOptions, Vendor, secret_header},
+    http::{Auth, HttpOptions, Vendor},
 };
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use reqwest::header::{HeaderName, HeaderValue};
 use std::fmt;
 use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
 
-const VENDOR: Vendor = Vendor {
-    name: "openai",
-    key_var: "OPENAI_API_KEY",
-    base_var: "OPENAI_BASE_URL",
-    base: "https://api.openai.com/v1",
-};
+static VENDOR: Vendor = Vendor::new(
+    "openai",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "https://api.openai.com/v1",
+    Auth::Bearer,
+);
 
 /// A model of OpenAI, over Chat Completions.
 ///
@@ -105,7 +106,7 @@ impl OpenAiBuilder {
     /// [`Error::MissingKey`] without a key, [`Error::InvalidInput`] for an address that is none.
     pub fn build(self) -> Result<OpenAi> {
         Ok(OpenAi {
-            client: self.setup.build(VENDOR, "gpt-6-sol")?,
+            client: self.setup.build(&VENDOR, "gpt-6-sol")?,
             organization: self.organization,
             project: self.project,
         })
@@ -131,7 +132,7 @@ impl ChatModel for OpenAi {
         let include_raw = request.include_raw;
         let encoded = chat::encode::chat(&self.client.info, &request)?;
         drop(request); // its media are in the body now
-        let mut headers = vec![(AUTHORIZATION, secret_header("Bearer ", &self.client.key)?)];
+        let mut headers = Vec::new();
         for (name, value) in [
             ("openai-organization", &self.organization),
             ("openai-project", &self.project),

@@ -18,7 +18,7 @@ impl<'a> Encoder<'a> {
     /// The token, where this very model made it.
     fn own<'t>(&self, opaque: Option<&'t Opaque>) -> Option<&'t Value> {
         opaque
-            .filter(|token| token.provider == VENDOR.name && token.model == self.info.model)
+            .filter(|token| token.provider == VENDOR.name() && token.model == self.info.model)
             .map(|token| &token.value)
     }
 
@@ -84,7 +84,7 @@ impl<'a> Encoder<'a> {
                 })),
                 Part::Media(media) => blocks.push(self.media(media)?),
                 Part::ToolResult(result) => blocks.push(self.tool_result(result)?),
-                Part::Unknown(part) if part.provider == VENDOR.name => {
+                Part::Unknown(part) if part.provider == VENDOR.name() => {
                     blocks.push(Block::Verbatim(Cow::Borrowed(&part.value)));
                 }
                 Part::Data(_) => {} // for the program, not for the model
@@ -123,7 +123,10 @@ impl<'a> Encoder<'a> {
                     }
                 },
                 Part::ToolCall(call) if call.is_provider_executed => {
-                    let token = call.opaque.as_ref().filter(|token| token.provider == VENDOR.name);
+                    let token = call
+                        .opaque
+                        .as_ref()
+                        .filter(|token| token.provider == VENDOR.name());
                     let Some(token) = token else {
                         self.warnings.left_out(part);
                         continue;
@@ -139,7 +142,7 @@ impl<'a> Encoder<'a> {
                         .and_then(|token| token.get("caller")),
                     cache_control: None,
                 }),
-                Part::Unknown(part) if part.provider == VENDOR.name => {
+                Part::Unknown(part) if part.provider == VENDOR.name() => {
                     Block::Verbatim(Cow::Borrowed(&part.value))
                 }
                 Part::Data(_) => continue,

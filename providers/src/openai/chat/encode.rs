@@ -39,14 +39,14 @@ pub(crate) struct Encoded {
 /// # Errors
 /// [`Error::InvalidInput`] and [`Error::Unsupported`] for what this wire cannot say.
 pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
-    let options = options::of(request, VENDOR.name)?;
+    let options = options::of(request, VENDOR.name())?;
     let reasons = info
         .abilities
         .reasoning
         .unwrap_or_else(|| is_reasoning(&info.model));
     let mut encoder = Encoder {
         reasons,
-        warnings: Warnings::new(VENDOR.name),
+        warnings: Warnings::new(VENDOR.name()),
     };
     let messages = encoder.history(&request.messages)?;
     if messages.is_empty() {

@@ -255,7 +255,7 @@ impl Completion {
     }
 
     fn failure(&self, object: &str) -> Error {
-        failure::of_object(VendorFailure::new(VENDOR.name), object, &VENDOR, &self.model)
+        failure::of_object(VendorFailure::new(VENDOR.name()), object, &VENDOR, &self.model)
     }
 }
 
@@ -276,7 +276,7 @@ impl Decoder for Completion {
             Ok(chunk) if name == "error" && chunk.error.is_none() => Err(self.failure(data)),
             Ok(chunk) => self.chunk(chunk, out),
             Err(_) if name == "error" => Err(self.failure(data)),
-            Err(error) => Err(unreadable(VENDOR.name, "a chunk", &error)),
+            Err(error) => Err(unreadable(VENDOR.name(), "a chunk", &error)),
         }
     }
 
