@@ -423,13 +423,20 @@ pub trait ChatModel: Send + Sync + Debug {
     async fn chat(&self, request: ChatRequest) -> Result<ChatResponse> {
         let include_raw = request.include_raw;
         let info = self.info();
-        collect(
+        let mut answer = collect(
             self.stream(request).await?,
             &info.provider,
             &info.model,
             include_raw,
         )
-        .await
+        .await?;
+        // A model of the host's own need not tell the money in its stream.
+        if answer.cost.is_none()
+            && let Some(price) = &info.price
+        {
+            answer.cost = price.cost(&answer.usage);
+        }
+        Ok(answer)
     }
 
     /// How many input tokens the request has. The default is an estimate, flagged so.

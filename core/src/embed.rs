@@ -1,6 +1,6 @@
 //! [`Embedder`]: text → vector.
 
-use crate::{Result, TokenCounter, Usage};
+use crate::{Cost, Result, TokenCounter, Usage, Warning};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{fmt::Debug, sync::Arc};
@@ -31,6 +31,10 @@ pub struct EmbedderInfo {
     pub max_input_tokens: usize,
     /// Whether vectors have length 1.
     pub is_normalized: bool,
+    /// What else changes the vectors, such as the vendor's words for question and passage or a coarser number
+    /// format; empty where nothing does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub settings: String,
 }
 
 impl EmbedderInfo {
@@ -50,16 +54,28 @@ impl EmbedderInfo {
             dimension,
             max_input_tokens,
             is_normalized,
+            settings: String::new(),
         }
+    }
+
+    /// With what else changes the vectors.
+    pub fn settings(mut self, settings: impl Into<String>) -> Self {
+        self.settings = settings.into();
+        self
     }
 
     /// A word that a collection pins; vectors of another one are refused.
     pub fn fingerprint(&self) -> String {
         let kind = if self.is_normalized { "unit" } else { "raw" };
-        format!(
+        let mut word = format!(
             "{}/{}@{}:{}:{kind}",
             self.provider, self.model, self.revision, self.dimension
-        )
+        );
+        if !self.settings.is_empty() {
+            word.push(':');
+            word.push_str(&self.settings);
+        }
+        word
     }
 }
 
@@ -73,6 +89,10 @@ pub struct Embeddings {
     pub values: Vec<f32>,
     /// Tokens read, where known.
     pub usage: Usage,
+    /// Money, where the price is known.
+    pub cost: Option<Cost>,
+    /// What was not done as asked, such as a text that was cut.
+    pub warnings: Vec<Warning>,
 }
 
 impl Embeddings {
@@ -94,6 +114,8 @@ impl Embeddings {
             dimension,
             values,
             usage,
+            cost: None,
+            warnings: Vec::new(),
         })
     }
 
@@ -125,4 +147,17 @@ pub trait Embedder: Send + Sync + Debug {
 
     /// Counts as this embedder's own tokeniser does: what a chunker needs.
     fn tokens(&self) -> Arc<dyn TokenCounter>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EmbedderInfo;
+
+    #[test]
+    fn settings_are_part_of_the_fingerprint_and_none_leave_it_as_it_was() {
+        let info = EmbedderInfo::new("acme", "m", "r1", 8, 256, true);
+        assert_eq!(info.fingerprint(), "acme/m@r1:8:unit");
+        let info = info.settings("query+document");
+        assert_eq!(info.fingerprint(), "acme/m@r1:8:unit:query+document");
+    }
 }

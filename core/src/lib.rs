@@ -51,7 +51,7 @@ pub use message::{
     ToolResult, Unknown,
 };
 pub use policy::{AllowAll, AskBeforeEffects, Decision, Limits, Policy, PolicyRequest};
-pub use pricing::{Cost, Price, PriceTable};
+pub use pricing::{Cost, Price, PriceTable, PriceTier};
 pub use retrieve::{Explanation, Hit, LegScore, Query, Reranker, Retriever, SearchMode};
 pub use schema::{Schema, Violation};
 pub use secret::Secret;

@@ -1,8 +1,8 @@
 //! [`StreamEvent`]: one step of an answer; [`Fold`]: events back into a whole answer.
 
 use crate::{
-    ChatResponse, Citation, Data, Error, FinishReason, Opaque, Origin, Part, RateLimit, Refusal, Result,
-    ToolCall, Usage, Warning,
+    ChatResponse, Citation, Cost, Data, Error, FinishReason, Opaque, Origin, Part, RateLimit, Refusal,
+    Result, ToolCall, Usage, Warning,
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use serde::{Deserialize, Serialize};
@@ -111,6 +111,8 @@ pub enum StreamEvent {
     Warning(Warning),
     /// The tokens so far; a later one replaces it.
     Usage(Usage),
+    /// The money so far; a later one replaces it. From the vendor where it says so, else by the model's price.
+    Cost(Cost),
     /// The vendor's limits.
     RateLimits {
         /// One for each kind.
@@ -262,6 +264,7 @@ impl Fold {
             }
             StreamEvent::Warning(warning) => self.response.warnings.push(warning),
             StreamEvent::Usage(usage) => self.response.usage = usage,
+            StreamEvent::Cost(cost) => self.response.cost = Some(cost),
             StreamEvent::RateLimits { limits } => self.response.rate_limits = limits,
             StreamEvent::Ping => {}
             StreamEvent::Raw { value } => {
@@ -449,6 +452,7 @@ pub fn whole(response: ChatResponse) -> Vec<StreamEvent> {
         });
     }
     events.push(StreamEvent::Usage(response.usage));
+    events.extend(response.cost.map(StreamEvent::Cost));
     events.push(StreamEvent::Finish {
         reason: response.finish_reason,
         raw: response.raw_finish_reason,
@@ -460,7 +464,7 @@ pub fn whole(response: ChatResponse) -> Vec<StreamEvent> {
 #[cfg(test)]
 mod tests {
     use super::{Fold, StreamEvent, whole};
-    use crate::{ChatResponse, Error, FinishReason, Origin, Part, Usage};
+    use crate::{ChatResponse, Cost, Error, FinishReason, Origin, Part, Usage};
     use serde_json::json;
 
     fn fold(events: Vec<StreamEvent>) -> crate::Result<ChatResponse> {
@@ -486,6 +490,7 @@ mod tests {
         );
         answer.id = Some("a1".into());
         answer.raw_finish_reason = Some("tool_use".into());
+        answer.cost = Some(Cost { micro_usd: 7 });
         answer.usage = Usage {
             input_tokens: Some(3),
             output_tokens: Some(4),

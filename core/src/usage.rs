@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Tokens of one call, in **disjoint** parts: their sum is the total, whatever the vendor's own convention is.
+/// Searches are counted beside them.
 /// What was not reported is `None`, never 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -25,6 +26,9 @@ pub struct Usage {
     /// Output spent on reasoning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_tokens: Option<u64>,
+    /// Searches that are billed beside the tokens: the vendor's own on the web, or a reranker's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub searches: Option<u64>,
     /// The figures are ours, not the vendor's (a stream was cut, or the vendor reports none).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_estimated: bool,
@@ -70,6 +74,7 @@ impl Usage {
         sum(&mut self.cache_write_1h_tokens, other.cache_write_1h_tokens);
         sum(&mut self.output_tokens, other.output_tokens);
         sum(&mut self.reasoning_tokens, other.reasoning_tokens);
+        sum(&mut self.searches, other.searches);
         self.is_estimated |= other.is_estimated;
     }
 }

@@ -21,8 +21,8 @@ use std::{
     time::SystemTime,
 };
 use stepwell_core::{
-    ChatStream, Error, Fold, HeuristicTokens, ModelInfo, Part, RateLimit, Result, StreamEvent, TokenCounter,
-    VendorFailure, Warning,
+    ChatStream, Cost, Error, Fold, HeuristicTokens, ModelInfo, Part, Price, RateLimit, Result, StreamEvent,
+    TokenCounter, VendorFailure, Warning,
 };
 
 /// Events on their way out.
@@ -51,6 +51,8 @@ pub(crate) struct Facts {
     pub(crate) rate_limits: Vec<RateLimit>,
     pub(crate) warnings: Vec<Warning>,
     pub(crate) include_raw: bool,
+    /// What the model asks, for vendors that do not tell the money themselves.
+    pub(crate) price: Option<Price>,
 }
 
 impl Facts {
@@ -67,7 +69,20 @@ impl Facts {
             rate_limits: header::rate_limits(headers, SystemTime::now()),
             warnings,
             include_raw,
+            price: info.price.clone(),
         }
+    }
+
+    /// What the answer cost, by the last of these usages; `None` where the vendor told it itself.
+    fn charge<'a>(&self, events: impl DoubleEndedIterator<Item = &'a StreamEvent> + Clone) -> Option<Cost> {
+        let price = self.price.as_ref()?;
+        if events.clone().any(|event| matches!(event, StreamEvent::Cost(_))) {
+            return None;
+        }
+        events.rev().find_map(|event| match event {
+            StreamEvent::Usage(usage) => Some(price.cost(usage)),
+            _ => None,
+        })?
     }
 
     /// Puts the facts behind the start of the message.
@@ -126,6 +141,10 @@ pub(crate) async fn of<D: Decoder>(
 
 fn whole(mut events: Out, mut facts: Facts, body: &[u8]) -> ChatStream {
     facts.insert(&mut events);
+    if let Some(cost) = facts.charge(events.iter()) {
+        // The end mark stays last.
+        events.insert(events.len().saturating_sub(1), StreamEvent::Cost(cost));
+    }
     if facts.include_raw
         && let Ok(value) = serde_json::from_slice(body)
     {
@@ -289,6 +308,13 @@ where
         let usage = &mut partial.usage;
         usage.output_tokens = Some(usage.output_tokens.unwrap_or(0).max(said));
         usage.is_estimated = true;
+        if partial.cost.is_none() {
+            partial.cost = self
+                .facts
+                .price
+                .as_ref()
+                .and_then(|price| price.cost(&partial.usage));
+        }
         self.failed = Some(Error::StreamTruncated {
             provider: self.facts.provider.clone(),
             partial: Box::new(partial),
@@ -311,6 +337,11 @@ where
             }
             if let Some(event) = this.out.pop_front() {
                 if matches!(event, StreamEvent::Finish { .. }) {
+                    if let Some(cost) = this.facts.charge(this.tape.0.iter()) {
+                        this.out.push_front(event);
+                        this.tape.note(&StreamEvent::Cost(cost));
+                        return Poll::Ready(Some(Ok(StreamEvent::Cost(cost))));
+                    }
                     this.is_done = true;
                     // The end of the body is mostly there already; read, the connection can serve again.
                     let _ = this.body.poll_next_unpin(cx);
@@ -405,8 +436,8 @@ pub(crate) async fn replay<D: Decoder>(
 
 #[cfg(test)]
 mod tests {
-    use super::{Decoder, Out, replay};
-    use stepwell_core::{Error, FinishReason, Result, StreamEvent};
+    use super::{Decoder, Facts, Out, replay, whole};
+    use stepwell_core::{Cost, Error, FinishReason, Price, Result, StreamEvent, Usage, collect};
 
     /// A wire of three words.
     struct Toy;
@@ -455,6 +486,33 @@ data: fail
         .await;
         assert!(events.is_empty());
         assert_eq!(error.expect("a failure").code(), "overloaded");
+    }
+
+    #[tokio::test]
+    async fn the_money_comes_before_the_end_mark_and_a_sum_of_the_vendors_own_stands() {
+        let mut price = Price::default();
+        price.input = Some(2_000_000);
+        price.output = Some(10_000_000);
+        let mut usage = Usage::default();
+        usage.input_tokens = Some(100);
+        usage.output_tokens = Some(10);
+        let finish = StreamEvent::Finish {
+            reason: FinishReason::Stop,
+            raw: None,
+            refusal: None,
+        };
+        let stated = Cost { micro_usd: 5 };
+        for (told, expected) in [(None, Cost { micro_usd: 300 }), (Some(stated), stated)] {
+            let mut events: Out = [StreamEvent::Usage(usage.clone())].into();
+            events.extend(told.map(StreamEvent::Cost));
+            events.push_back(finish.clone());
+            let facts = Facts {
+                price: Some(price.clone()),
+                ..Facts::default()
+            };
+            let answer = collect(whole(events, facts, b"{}"), "acme", "m", false).await;
+            assert_eq!(answer.expect("folds").cost, Some(expected));
+        }
     }
 
     #[tokio::test]
