@@ -257,10 +257,7 @@ where
             Ok(Some(sse::Item::Comment)) => self.out.push_back(StreamEvent::Ping),
             Ok(Some(sse::Item::Event(event))) => {
                 keep_raw(self.facts.include_raw, &event.data, &mut self.out);
-                self.failed = self
-                    .decoder
-                    .event(&event.name, &event.data, &mut self.out)
-                    .err();
+                self.failed = self.decoder.event(&event.name, &event.data, &mut self.out).err();
             }
             Err(error) => self.failed = Some(error),
             Ok(None) => match ready!(self.body.poll_next_unpin(cx)) {

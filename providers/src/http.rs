@@ -3,7 +3,7 @@
 //! No redirect is followed (a key must not travel to another origin), no proxy is used unless asked for, and no
 //! error carries a key, a header, a body or a URL's query.
 
-use crate::header;
+use crate::{cassette::Cassette, header};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream::BoxStream};
 use reqwest::{
@@ -49,6 +49,8 @@ pub struct HttpOptions {
     pub max_event_bytes: usize,
     /// A proxy's address, which may hold a password; none is used without, whatever the environment says.
     pub proxy: Option<Secret>,
+    /// Calls are recorded on it, or played from it and then nothing is dialled.
+    pub cassette: Option<Cassette>,
 }
 
 impl Default for HttpOptions {
@@ -61,6 +63,7 @@ impl Default for HttpOptions {
             max_response_bytes: 256 << 20,
             max_event_bytes: 16 << 20,
             proxy: None,
+            cassette: None,
         }
     }
 }
@@ -105,6 +108,12 @@ impl HttpOptions {
     /// Sends through a proxy, such as `http://proxy.example:3128`.
     pub fn proxy(mut self, address: impl Into<Secret>) -> Self {
         self.proxy = Some(address.into());
+        self
+    }
+
+    /// Records the calls on a cassette, or plays them from it.
+    pub fn cassette(mut self, cassette: Cassette) -> Self {
+        self.cassette = Some(cassette);
         self
     }
 }
@@ -220,7 +229,14 @@ pub(crate) fn secret_header(prefix: &str, key: &Secret) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// An answer whose body has not been read.
+/// An answer as the connection, or a cassette, gives it.
+pub(crate) struct Raw {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: BoxStream<'static, Result<Bytes>>,
+}
+
+/// An answer whose body has not been read, under the timers and the cap.
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
@@ -341,41 +357,69 @@ impl Http {
         headers: Vec<(HeaderName, HeaderValue)>,
         body: Vec<u8>,
     ) -> Result<Reply> {
-        let url = self.url(path)?;
         let begun = Instant::now();
         let total = begun + self.options.total_timeout;
         let first = begun + self.options.first_event_timeout;
-        let mut request = self
-            .client()?
-            .post(url)
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(body);
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let reply = match tokio::time::timeout_at(first.min(total), request.send()).await {
+        let raw = match tokio::time::timeout_at(first.min(total), self.send(path, headers, body)).await {
             Err(_) => return Err(self.late(first <= total, "the first event")),
-            Ok(Err(error)) if error.is_timeout() => {
-                return Err(Error::Timeout {
-                    what: format!("connecting to {}", self.vendor.name()),
-                    after: self.options.connect_timeout,
-                });
-            }
-            Ok(Err(error)) => return Err(self.unreachable(error)),
-            Ok(Ok(reply)) => reply,
+            Ok(raw) => raw?,
         };
         Ok(Reply {
-            status: reply.status().as_u16(),
-            headers: reply.headers().clone(),
+            status: raw.status,
+            headers: raw.headers,
             body: Body {
                 http: self.clone(),
-                inner: reply.bytes_stream().boxed(),
+                inner: raw.body,
                 left: self.options.max_response_bytes,
                 total,
                 first: Some(first),
                 last: begun,
                 alarm: Box::pin(tokio::time::sleep_until(first.min(total))),
             },
+        })
+    }
+
+    async fn send(&self, path: &str, headers: Vec<(HeaderName, HeaderValue)>, body: Vec<u8>) -> Result<Raw> {
+        let cassette = self.options.cassette.as_ref();
+        if let Some(cassette) = cassette
+            && let Some(raw) = cassette.answer(self.vendor.name(), path, &body)?
+        {
+            return Ok(raw);
+        }
+        let body = Bytes::from(body);
+        let mut sent: HeaderMap = headers.into_iter().collect();
+        sent.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let request = self
+            .client()?
+            .post(self.url(path)?)
+            .headers(if cassette.is_some() {
+                sent.clone()
+            } else {
+                std::mem::take(&mut sent)
+            })
+            .body(body.clone());
+        let reply = request.send().await.map_err(|error| {
+            if error.is_timeout() {
+                Error::Timeout {
+                    what: format!("connecting to {}", self.vendor.name()),
+                    after: self.options.connect_timeout,
+                }
+            } else {
+                self.unreachable(error)
+            }
+        })?;
+        let http = self.clone();
+        let raw = Raw {
+            status: reply.status().as_u16(),
+            headers: reply.headers().clone(),
+            body: reply
+                .bytes_stream()
+                .map(move |piece| piece.map_err(|error| http.unreachable(error)))
+                .boxed(),
+        };
+        Ok(match cassette {
+            Some(cassette) => cassette.tee(self.vendor.name(), path, &sent, &body, raw),
+            None => raw,
         })
     }
 
@@ -406,7 +450,7 @@ impl Http {
 /// The bytes of an answer, under the timers and the cap.
 pub(crate) struct Body {
     http: Http,
-    inner: BoxStream<'static, reqwest::Result<Bytes>>,
+    inner: BoxStream<'static, Result<Bytes>>,
     left: usize,
     total: Instant,
     /// When the first event is due; `None` once it came.
@@ -475,7 +519,7 @@ impl Stream for Body {
                 this.left = left;
                 Poll::Ready(Some(Ok(bytes)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.http.unreachable(error)))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => loop {
                 if this.alarm.as_mut().poll(cx).is_pending() {

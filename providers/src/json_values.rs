@@ -153,7 +153,11 @@ mod tests {
             let bytes = text.as_bytes();
             assert_eq!(read(&[bytes]), expected, "{text}");
             for at in 0..=bytes.len() {
-                assert_eq!(read(&[&bytes[..at], &bytes[at..]]), expected, "{text} cut at {at}");
+                assert_eq!(
+                    read(&[&bytes[..at], &bytes[at..]]),
+                    expected,
+                    "{text} cut at {at}"
+                );
             }
             assert_eq!(read(&bytes.chunks(1).collect::<Vec<_>>()), expected, "{text}");
             let mut random = Random::new(11);

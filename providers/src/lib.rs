@@ -23,6 +23,8 @@ mod answer;
 #[cfg(feature = "anthropic")]
 mod anthropic;
 #[cfg(feature = "http")]
+mod cassette;
+#[cfg(feature = "http")]
 mod client;
 mod extractive;
 #[cfg(all(test, feature = "http"))]
@@ -56,6 +58,8 @@ mod warnings;
 
 #[cfg(feature = "anthropic")]
 pub use anthropic::{Anthropic, AnthropicBuilder};
+#[cfg(feature = "http")]
+pub use cassette::{Cassette, Chunks, Fault};
 pub use extractive::{Extractive, NOT_FOUND, cite_marks};
 #[cfg(feature = "http")]
 pub use http::HttpOptions;

@@ -85,7 +85,10 @@ impl Parser {
 
     /// The last line, where only its line end is missing: a value that is not whole is a cut one.
     pub(crate) fn rest(&mut self) -> Option<String> {
-        let rest = std::str::from_utf8(&self.buffer[self.line..]).ok()?.trim().to_owned();
+        let rest = std::str::from_utf8(&self.buffer[self.line..])
+            .ok()?
+            .trim()
+            .to_owned();
         self.line = self.buffer.len();
         self.searched = self.line;
         // A bare number or word may be cut and whole at once; no vendor sends one.
