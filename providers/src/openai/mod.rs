@@ -4,6 +4,8 @@
 
 mod chat;
 mod failure;
+mod family;
+mod schema;
 
 use crate::{
     answer::{self, Facts},

@@ -5,25 +5,15 @@ mod history;
 use super::wire::{
     Format, JsonSchema, Request, StreamOptions, Tool, ToolChoice as Choice, ToolFunction, ToolName,
 };
-use crate::{narrow, openai::VENDOR, options, warnings::Warnings};
-use serde_json::{Value, json};
-use std::borrow::Cow;
+use crate::{
+    narrow,
+    openai::{VENDOR, family::is_reasoning, schema},
+    options,
+    warnings::Warnings,
+};
+use serde_json::Value;
 use stepwell_core::{
     ChatRequest, Error, ModelInfo, ReasoningEffort, ResponseFormat, Result, ToolChoice, Warning,
-};
-
-const GRAMMAR: narrow::Grammar = narrow::Grammar {
-    requires_all: true,
-    refuses: &[
-        "default",
-        "uniqueItems",
-        "minProperties",
-        "maxProperties",
-        "patternProperties",
-        "propertyNames",
-        "unevaluatedProperties",
-        "contains",
-    ],
 };
 
 /// A request, ready to be sent.
@@ -113,20 +103,6 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
     })
 }
 
-/// Whether a model reasons, by its name: `o3`, `gpt-5` and later, but not their chat variants.
-fn is_reasoning(model: &str) -> bool {
-    let is_digit = |c: Option<char>| c.is_some_and(|c| c.is_ascii_digit());
-    if let Some(rest) = model.strip_prefix('o') {
-        return is_digit(rest.chars().next());
-    }
-    let Some(rest) = model.strip_prefix("gpt-") else {
-        return false;
-    };
-    let major: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    // `gpt-4o` and `gpt-4.1` do not; `gpt-35-turbo` is another cloud's name for 3.5.
-    major.parse::<u32>().is_ok_and(|major| (5..30).contains(&major)) && !rest.contains("-chat")
-}
-
 struct Encoder {
     reasons: bool,
     warnings: Warnings,
@@ -141,11 +117,11 @@ impl Encoder {
                         VENDOR.unsupported("an answer that is no object", "wrap the schema into an object")
                     );
                 }
-                let (schema, dropped) = narrow::schema(schema.as_value(), &GRAMMAR);
+                let (schema, dropped) = narrow::schema(schema.as_value(), &schema::GRAMMAR);
                 self.warnings.weakened(&dropped);
                 Some(Format::JsonSchema {
                     json_schema: JsonSchema {
-                        name: schema_name(name),
+                        name: schema::name(name),
                         strict: true,
                         schema,
                     },
@@ -162,17 +138,7 @@ fn tools(request: &ChatRequest) -> Result<Vec<Tool<'_>>> {
         .tools
         .iter()
         .map(|tool| {
-            let parameters = match tool.parameters.get("type").and_then(Value::as_str) {
-                Some("object") => Cow::Borrowed(&tool.parameters),
-                None if tool.parameters.is_object() => Cow::Borrowed(&tool.parameters),
-                Some("null") => Cow::Owned(json!({ "type": "object", "properties": {} })),
-                _ => {
-                    return Err(VENDOR.unsupported(
-                        &format!("the arguments of tool `{}`", tool.name),
-                        "make their schema an object",
-                    ));
-                }
-            };
+            let parameters = schema::parameters(tool, &VENDOR)?;
             Ok(Tool {
                 kind: "function",
                 function: ToolFunction {
@@ -208,58 +174,15 @@ fn tool_choice(request: &ChatRequest) -> Result<Option<Choice<'_>>> {
     }
 }
 
-/// The vendor takes letters, digits, `_` and `-`, at most 64.
-fn schema_name(name: &str) -> Cow<'_, str> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !name.is_empty() && name.len() <= 64 && name.chars().all(fits) {
-        return Cow::Borrowed(name);
-    }
-    let name: String = name
-        .chars()
-        .map(|c| if fits(c) { c } else { '_' })
-        .take(64)
-        .collect();
-    Cow::Owned(if name.is_empty() {
-        "answer".to_owned()
-    } else {
-        name
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{chat, is_reasoning};
+    use super::chat;
     use serde_json::Value;
     use stepwell_core::{ChatRequest, MediaSource, Message, ModelInfo, Part, ReasoningEffort, Role};
 
     fn body(model: &str, request: &ChatRequest) -> Value {
         let encoded = chat(&ModelInfo::new("openai", model), request).expect("encodes");
         serde_json::from_slice(&encoded.body).expect("JSON")
-    }
-
-    #[test]
-    fn a_model_that_reasons_is_told_by_its_name() {
-        for name in [
-            "o1",
-            "o3-mini",
-            "o4-mini",
-            "gpt-5",
-            "gpt-5-nano",
-            "gpt-5.6-sol",
-            "gpt-6.1-sol",
-        ] {
-            assert!(is_reasoning(name), "{name}");
-        }
-        for name in [
-            "gpt-4o",
-            "gpt-4.1-mini",
-            "gpt-5-chat-latest",
-            "gpt-35-turbo",
-            "omni",
-            "llama",
-        ] {
-            assert!(!is_reasoning(name), "{name}");
-        }
     }
 
     #[test]
