@@ -123,6 +123,7 @@ impl Budget {
             Some(limit) if sum > limit => Err(Error::BudgetExceeded {
                 what: what.into(),
                 limit: format!("{limit} {unit}"),
+                partial: None,
             }),
             _ => Ok(()),
         };
@@ -140,6 +141,19 @@ impl Budget {
             account: Arc::clone(&self.0),
             amount,
         })
+    }
+
+    /// What may still be set aside; `None` for what has no bound. Others may take it first.
+    pub fn available(&self) -> BudgetLimits {
+        let account = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = account.spent.plus(account.reserved);
+        let left = |limit: Option<u64>, used: u64| limit.map(|limit| limit.saturating_sub(used));
+        BudgetLimits {
+            micro_usd: left(account.limits.micro_usd, used.micro_usd),
+            tokens: left(account.limits.tokens, used.tokens),
+            calls: left(account.limits.calls, used.calls),
+            time_ms: left(account.limits.time_ms, used.time_ms),
+        }
     }
 
     /// What was spent so far, reservations not counted.
@@ -196,6 +210,7 @@ mod tests {
                 .code(),
             "budget_exceeded"
         );
+        assert_eq!(budget.available().tokens, Some(10));
         drop(held);
         budget
             .reserve(Spend::call(100))

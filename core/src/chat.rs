@@ -1,14 +1,17 @@
 //! [`ChatModel`]: what continues a conversation, and the request and answer it deals in.
 
 use crate::{
-    ChatStream, Cost, FinishReason, HeuristicTokens, Message, Part, Price, Result, Role, Schema,
+    Attempt, ChatStream, Cost, FinishReason, HeuristicTokens, Message, Part, Price, Result, Role, Schema,
     TokenCounter, ToolSpec, Usage, collect,
 };
 use async_trait::async_trait;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fmt::{self, Debug};
+use std::{
+    fmt::{self, Debug},
+    sync::Arc,
+};
 
 /// Whether the model may, must or must not call tools.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +176,28 @@ impl ChatRequest {
         self
     }
 
+    /// Input tokens by a local estimate, media not counted: for limits and budgets, where a question to the vendor
+    /// would cost more than it tells.
+    pub fn estimated_tokens(&self) -> u64 {
+        let mut tokens = 0;
+        for message in &self.messages {
+            for part in &message.parts {
+                tokens += 4 + match part {
+                    Part::Text(part) => HeuristicTokens.count(&part.text),
+                    Part::Reasoning(part) => HeuristicTokens.count(&part.text),
+                    Part::ToolCall(part) => HeuristicTokens.count(&part.arguments.to_string()),
+                    Part::ToolResult(part) => HeuristicTokens.count(&part.text()),
+                    _ => 0,
+                };
+            }
+        }
+        for tool in &self.tools {
+            tokens += HeuristicTokens.count(&tool.description)
+                + HeuristicTokens.count(&tool.parameters.to_string());
+        }
+        tokens as u64
+    }
+
     /// The last words of the person.
     pub fn last_user_text(&self) -> Option<String> {
         self.messages
@@ -307,6 +332,9 @@ pub struct ChatResponse {
     pub rate_limits: Vec<RateLimit>,
     /// The vendor's answer as it came, when asked for.
     pub raw: Option<Value>,
+    /// Tries that failed before this answer came, oldest first: what the retry and fallback layers went through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
 }
 
 impl ChatResponse {
@@ -331,6 +359,7 @@ impl ChatResponse {
             warnings: Vec::new(),
             rate_limits: Vec::new(),
             raw: None,
+            attempts: Vec::new(),
         }
     }
 
@@ -441,26 +470,30 @@ pub trait ChatModel: Send + Sync + Debug {
 
     /// How many input tokens the request has. The default is an estimate, flagged so.
     async fn count_tokens(&self, request: &ChatRequest) -> Result<Usage> {
-        let mut tokens = 0;
-        for message in &request.messages {
-            for part in &message.parts {
-                tokens += 4 + match part {
-                    Part::Text(part) => HeuristicTokens.count(&part.text),
-                    Part::Reasoning(part) => HeuristicTokens.count(&part.text),
-                    Part::ToolCall(part) => HeuristicTokens.count(&part.arguments.to_string()),
-                    Part::ToolResult(part) => HeuristicTokens.count(&part.text()),
-                    _ => 0,
-                };
-            }
-        }
-        for tool in &request.tools {
-            tokens += HeuristicTokens.count(&tool.description)
-                + HeuristicTokens.count(&tool.parameters.to_string());
-        }
         Ok(Usage {
-            input_tokens: Some(tokens as u64),
+            input_tokens: Some(request.estimated_tokens()),
             is_estimated: true,
             ..Usage::default()
         })
+    }
+}
+
+/// A shared model is a model: layers and hosts pass `Arc<dyn ChatModel>` wherever one is asked for.
+#[async_trait]
+impl<M: ChatModel + ?Sized> ChatModel for Arc<M> {
+    fn info(&self) -> &ModelInfo {
+        (**self).info()
+    }
+
+    async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
+        (**self).stream(request).await
+    }
+
+    async fn chat(&self, request: ChatRequest) -> Result<ChatResponse> {
+        (**self).chat(request).await
+    }
+
+    async fn count_tokens(&self, request: &ChatRequest) -> Result<Usage> {
+        (**self).count_tokens(request).await
     }
 }

@@ -4,7 +4,7 @@
 //! it once. Display is one sentence that says what to do next. Keys, headers, prompts and bodies never enter it:
 //! a vendor's own message may echo them, so it is kept apart in [`VendorFailure::message`], which is never printed.
 
-use crate::ChatResponse;
+use crate::{Attempt, ChatResponse};
 use std::{fmt, path::PathBuf, time::Duration};
 
 /// A boxed cause.
@@ -30,6 +30,8 @@ pub struct VendorFailure {
     pub should_retry: Option<bool>,
     /// Whether a piece of the answer had been handed out already.
     pub output_started: bool,
+    /// The tries that had failed before this one.
+    pub attempts: Vec<Attempt>,
     /// The vendor's sentence. It may quote the request: show it to the developer, never log it.
     pub message: Option<String>,
 }
@@ -76,6 +78,24 @@ impl fmt::Display for VendorFailure {
             write!(f, " ({})", parts.join(", "))
         }
     }
+}
+
+/// Which clock a [`Error::Timeout`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Timer {
+    /// Name lookup, TCP and TLS.
+    Connect,
+    /// From sending the request to the first event.
+    FirstEvent,
+    /// Between two events.
+    Idle,
+    /// One try of a call.
+    Attempt,
+    /// A call with its retries and fallbacks.
+    Total,
+    /// The wait for a place under a rate limit.
+    Queue,
 }
 
 /// What went wrong. Match on [`Error::code`] across languages, on the variant in Rust.
@@ -170,6 +190,10 @@ pub enum Error {
         what: String,
         /// The limit.
         after: Duration,
+        /// Which clock rang.
+        timer: Timer,
+        /// What had come of an answer that stalled, with its usage flagged as an estimate.
+        partial: Option<Box<ChatResponse>>,
     },
     /// The caller asked to stop.
     #[error("cancelled")]
@@ -189,6 +213,8 @@ pub enum Error {
         what: String,
         /// The limit, with its unit.
         limit: String,
+        /// What had come of an answer that was stopped at the limit, with its usage flagged as an estimate.
+        partial: Option<Box<ChatResponse>>,
     },
     /// Something is larger, deeper or longer than allowed.
     #[error("{what} is over the limit of {limit}")]
@@ -423,6 +449,22 @@ impl Error {
     pub fn vendor_message(&self) -> Option<&str> {
         self.vendor_failure()
             .and_then(|failure| failure.message.as_deref())
+    }
+
+    /// What had come of an answer that broke off, stalled or was stopped.
+    pub fn partial(&self) -> Option<&ChatResponse> {
+        match self {
+            Self::StreamTruncated { partial, .. }
+            | Self::Timeout {
+                partial: Some(partial),
+                ..
+            }
+            | Self::BudgetExceeded {
+                partial: Some(partial),
+                ..
+            } => Some(partial),
+            _ => None,
+        }
     }
 
     /// How long the vendor asks to wait before the next try.

@@ -16,6 +16,7 @@
 //! assert_eq!(request.messages[1].text(), "What is a ledger?");
 //! ```
 
+mod attempt;
 mod budget;
 mod cancel;
 mod chat;
@@ -36,6 +37,7 @@ mod tokens;
 mod tool;
 mod usage;
 
+pub use attempt::Attempt;
 pub use budget::{Budget, BudgetLimits, Reservation, Spend};
 pub use cancel::Cancel;
 pub use chat::{
@@ -44,7 +46,7 @@ pub use chat::{
 };
 pub use document::{Chunk, Citation, Document, Heading, PageSpan};
 pub use embed::{EmbedKind, Embedder, EmbedderInfo, Embeddings};
-pub use error::{BoxError, Error, Result, VendorFailure};
+pub use error::{BoxError, Error, Result, Timer, VendorFailure};
 pub use filter::{Filter, FilterValue};
 pub use message::{
     CachePoint, Data, Media, MediaSource, Message, Opaque, Origin, Part, Reasoning, Role, Text, ToolCall,

@@ -1,7 +1,7 @@
 //! [`StreamEvent`]: one step of an answer; [`Fold`]: events back into a whole answer.
 
 use crate::{
-    ChatResponse, Citation, Cost, Data, Error, FinishReason, Opaque, Origin, Part, RateLimit, Refusal,
+    Attempt, ChatResponse, Citation, Cost, Data, Error, FinishReason, Opaque, Origin, Part, RateLimit, Refusal,
     Result, ToolCall, Usage, Warning,
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
@@ -117,6 +117,15 @@ pub enum StreamEvent {
     RateLimits {
         /// One for each kind.
         limits: Vec<RateLimit>,
+    },
+    /// A try that failed before the answer came; the answer keeps it.
+    Attempt(Box<Attempt>),
+    /// Another model than the one asked answers from here on.
+    Fallback {
+        /// Its vendor.
+        provider: String,
+        /// Its name.
+        model: String,
     },
     /// A sign of life that brings nothing.
     Ping,
@@ -266,6 +275,11 @@ impl Fold {
             StreamEvent::Usage(usage) => self.response.usage = usage,
             StreamEvent::Cost(cost) => self.response.cost = Some(cost),
             StreamEvent::RateLimits { limits } => self.response.rate_limits = limits,
+            StreamEvent::Attempt(attempt) => self.response.attempts.push(*attempt),
+            StreamEvent::Fallback { provider, model } => {
+                self.response.provider = provider;
+                self.response.model = model;
+            }
             StreamEvent::Ping => {}
             StreamEvent::Raw { value } => {
                 if let Some(raw) = &mut self.raw {
@@ -385,11 +399,16 @@ pub async fn collect(
 
 /// The events of an answer that came whole: for vendors and models that do not stream.
 pub fn whole(response: ChatResponse) -> Vec<StreamEvent> {
-    let mut events = vec![StreamEvent::MessageStart {
+    let mut events: Vec<StreamEvent> = response
+        .attempts
+        .into_iter()
+        .map(|attempt| StreamEvent::Attempt(Box::new(attempt)))
+        .collect();
+    events.push(StreamEvent::MessageStart {
         id: response.id,
         model: Some(response.model),
         request_id: response.request_id,
-    }];
+    });
     for (index, part) in (0u32..).zip(response.message.parts) {
         match part {
             Part::Text(text) => {

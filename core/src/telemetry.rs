@@ -45,3 +45,9 @@ pub const AGENT_NAME: &str = "gen_ai.agent.name";
 pub const RETRIEVAL_TOP_K: &str = "gen_ai.retrieval.top_k";
 /// The stable word of [`crate::Error::code`].
 pub const ERROR_TYPE: &str = "error.type";
+/// Milliseconds from sending the request to the first event.
+pub const TIME_TO_FIRST_EVENT: &str = "stepwell.time_to_first_event_ms";
+/// How many tries the call took.
+pub const ATTEMPTS: &str = "stepwell.attempts";
+/// The vendor that answered, where it is another than the one asked.
+pub const RESPONSE_PROVIDER: &str = "stepwell.response.provider";
