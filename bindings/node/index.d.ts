@@ -50,10 +50,20 @@ export declare class StreamTruncatedError extends StepwellError {
   readonly partial: ChatResponse
 }
 export declare class InvalidResponseError extends StepwellError { private constructor(); readonly code: 'invalid_response' }
-export declare class TimeoutError extends StepwellError { private constructor(); readonly code: 'timeout' }
+export declare class TimeoutError extends StepwellError {
+  private constructor()
+  readonly code: 'timeout'
+  /** What had come of an answer that was cut short. */
+  readonly partial?: ChatResponse
+}
 export declare class CancelledError extends StepwellError { private constructor(); readonly code: 'cancelled' }
 export declare class ToolFailedError extends StepwellError { private constructor(); readonly code: 'tool_failed' }
-export declare class BudgetExceededError extends StepwellError { private constructor(); readonly code: 'budget_exceeded' }
+export declare class BudgetExceededError extends StepwellError {
+  private constructor()
+  readonly code: 'budget_exceeded'
+  /** What had come of an answer that was cut short. */
+  readonly partial?: ChatResponse
+}
 export declare class LimitExceededError extends StepwellError { private constructor(); readonly code: 'limit_exceeded' }
 export declare class StepLimitError extends StepwellError { private constructor(); readonly code: 'step_limit' }
 export declare class InvalidGraphError extends StepwellError { private constructor(); readonly code: 'invalid_graph'; readonly faults: readonly string[] }
@@ -209,6 +219,21 @@ export interface ChatResponse {
   rateLimits: RateLimit[]
   /** The vendor's answer as it came, with `includeRaw`. */
   raw: Json
+  /** Tries that failed before this answer came, oldest first. */
+  attempts?: Attempt[]
+}
+/** A try of a call that failed before the answer came. */
+export interface Attempt {
+  provider: string
+  model: string
+  /** The `code` of its error. */
+  code: string
+  status?: number
+  kind?: string
+  requestId?: string
+  waitedMs: number
+  usage?: Usage
+  cost?: Json
 }
 
 /** One step of an answer. A delta is the new piece alone; a stream closes with exactly one `finish`. */
@@ -229,6 +254,8 @@ export type StreamEvent =
   | ({ type: 'warning' } & Warning)
   | ({ type: 'usage' } & Usage)
   | { type: 'rate_limits'; limits: RateLimit[] }
+  | ({ type: 'attempt' } & Attempt)
+  | { type: 'fallback'; provider: string; model: string }
   | { type: 'ping' }
   | { type: 'raw'; value: Json }
   | { type: 'finish'; reason: FinishReason; raw: string | null; refusal: Refusal | null }

@@ -1,8 +1,8 @@
 //! [`StreamEvent`]: one step of an answer; [`Fold`]: events back into a whole answer.
 
 use crate::{
-    Attempt, ChatResponse, Citation, Cost, Data, Error, FinishReason, Opaque, Origin, Part, RateLimit, Refusal,
-    Result, ToolCall, Usage, Warning,
+    Attempt, ChatResponse, Citation, Cost, Data, Error, FinishReason, Opaque, Origin, Part, RateLimit,
+    Refusal, Result, ToolCall, Usage, Warning,
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use serde::{Deserialize, Serialize};

@@ -19,7 +19,7 @@ use std::{
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
-use stepwell_core::{Error, Result, Secret, VendorFailure};
+use stepwell_core::{Error, Result, Secret, Timer, VendorFailure};
 use tokio::time::{Instant, Sleep};
 
 /// How much of a failure's body is read: enough for any vendor's sentence.
@@ -403,6 +403,8 @@ impl Http {
                 Error::Timeout {
                     what: format!("connecting to {}", self.vendor.name()),
                     after: self.options.connect_timeout,
+                    timer: Timer::Connect,
+                    partial: None,
                 }
             } else {
                 self.unreachable(error)
@@ -425,15 +427,29 @@ impl Http {
 
     fn late(&self, is_part: bool, part: &str) -> Error {
         let name = self.vendor.name();
-        let (what, after) = match (is_part, part) {
+        let (what, after, timer) = match (is_part, part) {
             (true, "the first event") => (
                 format!("the first event of {name}"),
                 self.options.first_event_timeout,
+                Timer::FirstEvent,
             ),
-            (true, _) => (format!("{part} of {name}"), self.options.idle_timeout),
-            (false, _) => (format!("the answer of {name}"), self.options.total_timeout),
+            (true, _) => (
+                format!("{part} of {name}"),
+                self.options.idle_timeout,
+                Timer::Idle,
+            ),
+            (false, _) => (
+                format!("the answer of {name}"),
+                self.options.total_timeout,
+                Timer::Attempt,
+            ),
         };
-        Error::Timeout { what, after }
+        Error::Timeout {
+            what,
+            after,
+            timer,
+            partial: None,
+        }
     }
 
     /// What is known of a failure before its body is read.

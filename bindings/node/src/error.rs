@@ -61,16 +61,13 @@ fn facts(error: &Error) -> Value {
                 .filter_map(|(key, value)| Some((key.to_owned(), value?))),
         );
     }
-    match error {
-        Error::StreamTruncated { partial, .. } => {
-            let partial =
-                crate::chat::response_json(partial).and_then(|text| crate::convert::parse("partial", &text));
-            facts.insert("partial".into(), partial.unwrap_or(Value::Null));
-        }
-        Error::InvalidGraph { faults: all } => {
-            facts.insert("faults".into(), all.clone().into());
-        }
-        _ => {}
+    if let Some(partial) = error.partial() {
+        let partial =
+            crate::chat::response_json(partial).and_then(|text| crate::convert::parse("partial", &text));
+        facts.insert("partial".into(), partial.unwrap_or(Value::Null));
+    }
+    if let Error::InvalidGraph { faults: all } = error {
+        facts.insert("faults".into(), all.clone().into());
     }
     let mut causes = Vec::new();
     let mut next = error.source();

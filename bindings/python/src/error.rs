@@ -69,8 +69,10 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         facts.set_item("request_id", failure.request_id.as_deref())?;
         facts.set_item("vendor_message", failure.message.as_deref())?;
     }
+    if let Some(partial) = error.partial() {
+        facts.set_item("partial", serde_to_py(py, partial)?)?;
+    }
     match error {
-        Error::StreamTruncated { partial, .. } => facts.set_item("partial", serde_to_py(py, partial)?)?,
         Error::InvalidGraph { faults } => facts.set_item("faults", faults)?,
         Error::Io { source, .. } => facts.set_item("errno", source.raw_os_error())?,
         _ => {}

@@ -89,8 +89,10 @@ if TYPE_CHECKING:
         UnsupportedError as UnsupportedError,
     )
     from ._events import (
+        AttemptEvent as AttemptEvent,
         CitationEvent as CitationEvent,
         DataEvent as DataEvent,
+        FallbackEvent as FallbackEvent,
         Finish as Finish,
         MessageStart as MessageStart,
         PartEvent as PartEvent,
@@ -121,6 +123,7 @@ if TYPE_CHECKING:
         model as model,
     )
     from ._records import (
+        Attempt as Attempt,
         ChatResponse as ChatResponse,
         Citation as Citation,
         Data as Data,
@@ -185,14 +188,14 @@ else:
             "UnreadableError UnsupportedError"
         ),
         "_events": (
-            "CitationEvent DataEvent Finish MessageStart PartEvent Ping RateLimitsEvent RawEvent "
-            "ReasoningDelta ReasoningEnd ReasoningStart StreamEvent TextDelta TextEnd TextStart ToolCallDelta "
+            "AttemptEvent CitationEvent DataEvent FallbackEvent Finish MessageStart PartEvent Ping "
+            "RateLimitsEvent RawEvent ReasoningDelta ReasoningEnd ReasoningStart StreamEvent TextDelta TextEnd TextStart ToolCallDelta "
             "ToolCallEnd ToolCallStart UnknownEvent UsageEvent WarningEvent"
         ),
         "_models": "ChatModel ChatStream Extractive HostModel Scripted SyncChatStream model",
         "_records": (
-            "ChatResponse Citation Data Media Message ModelInfo Opaque Part RateLimit Reasoning Record Refusal "
-            "Span Text ToolCall ToolResult Unknown Usage Warning"
+            "Attempt ChatResponse Citation Data Media Message ModelInfo Opaque Part RateLimit Reasoning Record "
+            "Refusal Span Text ToolCall ToolResult Unknown Usage Warning"
         ),
         "_runs": (
             "CustomEvent Failure ModelEvent NodeEnd NodeStart RunEnd RunEvent RunResult RunStart Spend StepEnd "

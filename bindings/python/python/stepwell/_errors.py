@@ -130,10 +130,11 @@ class InvalidResponseError(ProviderError):
 
 
 class TimeoutError(StepwellError, builtins.TimeoutError):  # noqa: A001  the rule is: code, then `Error`
-    """A time limit was reached."""
+    """A time limit was reached; what had come of an answer that stalled is in `partial`."""
 
     code = "timeout"
     retryable = True
+    partial: ChatResponse | None = None
 
 
 class CancelledError(StepwellError):
@@ -149,9 +150,10 @@ class ToolFailedError(StepwellError):
 
 
 class BudgetExceededError(StepwellError):
-    """The budget of the run is spent."""
+    """The budget of the run is spent; what had come of an answer that was stopped is in `partial`."""
 
     code = "budget_exceeded"
+    partial: ChatResponse | None = None
 
 
 class LimitExceededError(StepwellError):

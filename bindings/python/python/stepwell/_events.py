@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ._records import Citation, Opaque, RateLimit, Record, Refusal, _many, _one, part_of
+from ._records import Citation, Opaque, RateLimit, Record, Refusal, Usage, _many, _one, part_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,6 +155,30 @@ class RateLimitsEvent(Record):
     _nested = {"limits": _many(RateLimit)}
 
 
+class AttemptEvent(Record):
+    """A try that failed before the answer came; the answer keeps it."""
+
+    provider: str
+    model: str
+    code: str
+    status: int | None = None
+    kind: str | None = None
+    request_id: str | None = None
+    waited_ms: int = 0
+    usage: Usage | None = None
+    cost: dict[str, Any] | None = None
+    type: Literal["attempt"] = "attempt"
+    _nested = {"usage": _one(Usage)}
+
+
+class FallbackEvent(Record):
+    """Another model than the one asked answers from here on."""
+
+    provider: str
+    model: str
+    type: Literal["fallback"] = "fallback"
+
+
 class Ping(Record):
     """A sign of life that brings nothing."""
 
@@ -197,6 +221,8 @@ if TYPE_CHECKING:
         | WarningEvent
         | UsageEvent
         | RateLimitsEvent
+        | AttemptEvent
+        | FallbackEvent
         | Ping
         | RawEvent
         | Finish
@@ -204,7 +230,8 @@ if TYPE_CHECKING:
 else:
     StreamEvent = MessageStart | TextStart | TextDelta | TextEnd | ReasoningStart | ReasoningDelta | ReasoningEnd
     StreamEvent |= ToolCallStart | ToolCallDelta | ToolCallEnd | PartEvent | CitationEvent | DataEvent
-    StreamEvent |= WarningEvent | UsageEvent | RateLimitsEvent | Ping | RawEvent | Finish
+    StreamEvent |= WarningEvent | UsageEvent | RateLimitsEvent | AttemptEvent | FallbackEvent | Ping | RawEvent
+    StreamEvent |= Finish
 
 _EVENTS: dict[str, type[Record]] = {
     cls.type: cls  # type: ignore[attr-defined]

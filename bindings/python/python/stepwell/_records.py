@@ -385,6 +385,22 @@ class RateLimit(Record):
     reset_ms: int | None = None
 
 
+class Attempt(Record):
+    """A try of a call that failed before the answer came."""
+
+    provider: str
+    model: str
+    #: The `code` of its error.
+    code: str
+    status: int | None = None
+    kind: str | None = None
+    request_id: str | None = None
+    waited_ms: int = 0
+    usage: Usage | None = None
+    cost: dict[str, Any] | None = None
+    _nested = {"usage": _one(Usage)}
+
+
 class ChatResponse(Record):
     """A whole answer."""
 
@@ -401,12 +417,15 @@ class ChatResponse(Record):
     warnings: list[Warning] = []
     rate_limits: list[RateLimit] = []
     raw: Any = None
+    #: Tries that failed before this answer came, oldest first.
+    attempts: list[Attempt] = []
     _nested = {
         "message": _one(Message),
         "usage": _one(Usage),
         "refusal": _one(Refusal),
         "warnings": _many(Warning),
         "rate_limits": _many(RateLimit),
+        "attempts": _many(Attempt),
     }
 
     @property
