@@ -26,6 +26,7 @@ mod anthropic;
 mod cassette;
 #[cfg(feature = "http")]
 mod client;
+pub mod doctor;
 mod extractive;
 #[cfg(all(test, feature = "http"))]
 mod fixtures;

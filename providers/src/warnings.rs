@@ -1,5 +1,6 @@
 //! [`Warnings`]: what of a request could not be done as asked, each told once.
 
+use crate::doctor::Mended;
 use std::borrow::Cow;
 use stepwell_core::{Part, Warning};
 
@@ -49,6 +50,13 @@ impl Warnings {
                 self.vendor
             ),
         ));
+    }
+
+    /// What the doctor did to the history.
+    pub(crate) fn history(&mut self, mended: &Mended<'_>) {
+        for warning in mended.warnings() {
+            self.warn(warning);
+        }
     }
 
     /// Words of a schema that the vendor does not keep to, if there are any.

@@ -8,7 +8,11 @@ use super::{
         Block, CacheControl, Format, Metadata, OutputConfig, Request, Thinking, Tool, ToolChoice as Choice,
     },
 };
-use crate::{narrow, options, warnings::Warnings};
+use crate::{
+    doctor::{self, Alphabet, Arguments, Ids, Prefill, ReasoningRule, Rules, SystemPlace, Turns},
+    narrow, options,
+    warnings::Warnings,
+};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use stepwell_core::{
@@ -38,6 +42,33 @@ const GRAMMAR: narrow::Grammar = narrow::Grammar {
     ],
 };
 
+/// What this wire asks of a history.
+pub(crate) fn rules(info: &ModelInfo) -> Rules {
+    Rules {
+        system: SystemPlace::Top,
+        turns: Turns::Joined,
+        ids: Ids::Form {
+            min: 1,
+            max: 256,
+            alphabet: Alphabet::Word,
+        },
+        arguments: Arguments::Object,
+        reasoning: ReasoningRule::Own,
+        reasoning_leads: true,
+        tokens: true,
+        own_parts: true,
+        server_results: true,
+        blank_text: false,
+        // "This model does not support assistant message prefill", says the vendor from 4.6 on.
+        prefill: if version(&info.model).is_some_and(|version| version >= (4, 6)) {
+            Prefill::Refused
+        } else {
+            Prefill::Trimmed
+        },
+        ..Rules::LENIENT
+    }
+}
+
 /// A request, ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Encoded {
@@ -59,7 +90,9 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         warnings: Warnings::new(VENDOR.name()),
         uses_files: false,
     };
-    let (system, messages) = encoder.history(request)?;
+    let mended = doctor::mend(&request.messages, &rules(info), info);
+    encoder.warnings.history(&mended);
+    let (system, messages) = encoder.history(&mended.messages)?;
     if messages.is_empty() {
         return Err(Error::invalid(
             "messages",

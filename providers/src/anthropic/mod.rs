@@ -21,6 +21,8 @@ use reqwest::header::{HeaderName, HeaderValue};
 use std::{borrow::Cow, fmt};
 use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
 
+pub(crate) use encode::rules;
+
 static VENDOR: Vendor = Vendor::new(
     "anthropic",
     "ANTHROPIC_API_KEY",

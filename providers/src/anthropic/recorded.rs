@@ -159,8 +159,9 @@ fn every_whole_answer_says_what_its_raw_body_says_and_goes_back_as_it_came() {
         .iter()
         .filter(|exchange| exchange.status == 200 && !exchange.is_stream())
     {
-        let raw: Value = serde_json::from_str(&exchange.body).expect("JSON");
-        let answer = whole(&exchange.body).unwrap_or_else(|error| panic!("{}: {error}", exchange.id));
+        let body = reunited(&exchange.body);
+        let raw: Value = serde_json::from_str(&body).expect("JSON");
+        let answer = whole(&body).unwrap_or_else(|error| panic!("{}: {error}", exchange.id));
         let mut expected = gist_of_blocks(raw["content"].as_array().expect("blocks"));
         expected.stop = raw["stop_reason"].as_str().map(str::to_owned);
         expected.tokens = tokens(&raw["usage"]);
@@ -178,6 +179,23 @@ fn every_whole_answer_says_what_its_raw_body_says_and_goes_back_as_it_came() {
     assert!(count > 0);
 }
 
+/// A recorder renamed the ids of three exchanges where results of the vendor's own tools name them, but not where
+/// the calls do: the n-th name stands for the n-th call.
+fn reunited(body: &str) -> String {
+    let raw: Value = serde_json::from_str(body).expect("JSON");
+    let calls = raw["content"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|block| block["type"] == "server_tool_use");
+    let mut body = body.to_owned();
+    for (number, call) in calls.enumerate() {
+        let renamed = format!("\"tool_use_id\":\"toolu_REDACTED_{}\"", number + 1);
+        body = body.replace(&renamed, &format!("\"tool_use_id\":{}", call["id"]));
+    }
+    body
+}
+
 /// The blocks of an answer as the next request carries them.
 fn sent_back(answer: ChatResponse) -> Vec<Value> {
     let request = ChatRequest::new([Message::user("?"), answer.message, Message::user("go on")]);
@@ -190,11 +208,13 @@ fn sent_back(answer: ChatResponse) -> Vec<Value> {
     turns[1]["content"].as_array().expect("blocks").clone()
 }
 
-/// What of recorded blocks goes back: all of it, but empty texts, empty citation lists, and the default caller.
+/// What of recorded blocks goes back: all of it, but texts of blanks alone (the vendor refuses its own), empty citation lists, and the default caller.
 fn sendable(blocks: &[Value]) -> Vec<Value> {
     blocks
         .iter()
-        .filter(|block| block["type"] != "text" || block["text"] != "")
+        .filter(|block| {
+            block["type"] != "text" || block["text"].as_str().is_some_and(|text| !text.trim().is_empty())
+        })
         .cloned()
         .map(|mut block| {
             let fields = block.as_object_mut().expect("an object");
@@ -246,7 +266,7 @@ async fn thoughts_and_signatures_of_streams_go_back_byte_for_byte_and_to_no_othe
             other
                 .warnings
                 .iter()
-                .any(|warning| warning.code == "reasoning_left_out")
+                .any(|warning| warning.message.starts_with("reasoning_dropped"))
         );
         count += 1;
     }

@@ -17,6 +17,8 @@ use reqwest::header::{HeaderName, HeaderValue};
 use std::fmt;
 use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
 
+pub(crate) use chat::encode::rules;
+
 static VENDOR: Vendor = Vendor::new(
     "openai",
     "OPENAI_API_KEY",

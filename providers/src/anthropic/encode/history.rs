@@ -10,23 +10,14 @@ use super::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use stepwell_core::{
-    ChatRequest, Media, MediaSource, Opaque, Part, Result, Role, ToolCall, ToolResult, Warning,
-};
+use stepwell_core::{Media, MediaSource, Message, Part, Result, Role, ToolCall, ToolResult};
 
 impl<'a> Encoder<'a> {
-    /// The token, where this very model made it.
-    fn own<'t>(&self, opaque: Option<&'t Opaque>) -> Option<&'t Value> {
-        opaque
-            .filter(|token| token.provider == VENDOR.name() && token.model == self.info.model)
-            .map(|token| &token.value)
-    }
-
-    /// System blocks, and turns in which user and assistant alternate.
-    pub(super) fn history(&mut self, request: &'a ChatRequest) -> Result<(Vec<Block<'a>>, Vec<Turn<'a>>)> {
+    /// System blocks, and turns in which user and assistant alternate, of a mended history.
+    pub(super) fn history(&mut self, messages: &'a [Message]) -> Result<(Vec<Block<'a>>, Vec<Turn<'a>>)> {
         let mut system = Vec::new();
         let mut turns: Vec<Turn<'a>> = Vec::new();
-        for message in &request.messages {
+        for message in messages {
             let (role, blocks) = match message.role {
                 Role::System | Role::Developer => {
                     system.extend(message.parts.iter().filter_map(|part| match part {
@@ -53,22 +44,6 @@ impl<'a> Encoder<'a> {
                 }),
             }
         }
-        for turn in turns.iter_mut().filter(|turn| turn.role == "user") {
-            // The results of a turn come first, in the order they were given.
-            turn.content
-                .sort_by_key(|block| !matches!(block, Block::Known(Known::ToolResult { .. })));
-        }
-        if let Some(turn) = turns.last_mut().filter(|turn| turn.role == "assistant") {
-            // An answer to be continued must not end in blanks; the vendor refuses it.
-            if let Some(Block::Known(Known::Text { text, .. })) = turn.content.last_mut() {
-                *text = Cow::Owned(text.trim_end().to_owned());
-            }
-            if matches!(turn.content.last(), Some(Block::Known(Known::Text { text, .. })) if text.is_empty())
-            {
-                turn.content.pop();
-            }
-        }
-        turns.retain(|turn| !turn.content.is_empty());
         Ok((system, turns))
     }
 
@@ -101,12 +76,13 @@ impl<'a> Encoder<'a> {
                 Part::Text(part) if part.text.is_empty() => continue,
                 Part::Text(part) => Block::Known(Known::Text {
                     text: Cow::Borrowed(&part.text),
-                    citations: self
-                        .own(part.opaque.as_ref())
-                        .and_then(|token| token.get("citations")),
+                    citations: part
+                        .opaque
+                        .as_ref()
+                        .and_then(|token| token.value.get("citations")),
                     cache_control: part.cache.map(cache_control),
                 }),
-                Part::Reasoning(part) => match self.own(part.opaque.as_ref()) {
+                Part::Reasoning(part) => match part.opaque.as_ref().map(|token| &token.value) {
                     Some(Value::String(data)) if part.is_redacted => {
                         Block::Known(Known::RedactedThinking { data })
                     }
@@ -114,32 +90,17 @@ impl<'a> Encoder<'a> {
                         thinking: &part.text,
                         signature,
                     }),
-                    _ => {
-                        self.warnings.warn(Warning::new(
-                            "reasoning_left_out",
-                            "reasoning of another model, or without its signature, was left out of the history",
-                        ));
-                        continue;
-                    }
+                    _ => continue, // no token of this wire
                 },
                 Part::ToolCall(call) if call.is_provider_executed => {
-                    let token = call
-                        .opaque
-                        .as_ref()
-                        .filter(|token| token.provider == VENDOR.name());
-                    let Some(token) = token else {
-                        self.warnings.left_out(part);
-                        continue;
-                    };
+                    let Some(token) = &call.opaque else { continue };
                     server_tool_use(call, &token.value)
                 }
                 Part::ToolCall(call) => Block::Known(Known::ToolUse {
-                    id: tool_id(&call.id),
+                    id: &call.id,
                     name: &call.name,
-                    input: object(&call.arguments),
-                    caller: self
-                        .own(call.opaque.as_ref())
-                        .and_then(|token| token.get("caller")),
+                    input: &call.arguments,
+                    caller: call.opaque.as_ref().and_then(|token| token.value.get("caller")),
                     cache_control: None,
                 }),
                 Part::Unknown(part) if part.provider == VENDOR.name() => {
@@ -216,22 +177,12 @@ impl<'a> Encoder<'a> {
             }
         }
         Ok(Block::Known(Known::ToolResult {
-            tool_use_id: tool_id(&result.call_id),
+            tool_use_id: &result.call_id,
             content,
             is_error: result.is_error,
             cache_control: result.cache.map(cache_control),
         }))
     }
-}
-
-/// The vendor takes letters, digits, `_` and `-`; ids of other vendors are made to fit, the same way at call and result.
-fn tool_id(id: &str) -> Cow<'_, str> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !id.is_empty() && id.chars().all(fits) {
-        return Cow::Borrowed(id);
-    }
-    let id: String = id.chars().map(|c| if fits(c) { c } else { '_' }).collect();
-    Cow::Owned(if id.is_empty() { "call".to_owned() } else { id })
 }
 
 fn object(arguments: &Value) -> Cow<'_, Value> {

@@ -6,6 +6,7 @@ use super::wire::{
     Format, JsonSchema, Request, StreamOptions, Tool, ToolChoice as Choice, ToolFunction, ToolName,
 };
 use crate::{
+    doctor::{self, Rules},
     narrow,
     openai::{VENDOR, family::is_reasoning, schema},
     options,
@@ -15,6 +16,11 @@ use serde_json::Value;
 use stepwell_core::{
     ChatRequest, Error, ModelInfo, ReasoningEffort, ResponseFormat, Result, ToolChoice, Warning,
 };
+
+/// What this wire asks of a history.
+pub(crate) fn rules(_info: &ModelInfo) -> Rules {
+    Rules::LENIENT
+}
 
 /// A request, ready to be sent.
 #[derive(Debug)]
@@ -38,7 +44,9 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         reasons,
         warnings: Warnings::new(VENDOR.name()),
     };
-    let messages = encoder.history(&request.messages)?;
+    let mended = doctor::mend(&request.messages, &rules(info), info);
+    encoder.warnings.history(&mended);
+    let messages = encoder.history(&mended.messages)?;
     if messages.is_empty() {
         return Err(Error::invalid(
             "messages",

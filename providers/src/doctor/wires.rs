@@ -1,0 +1,15 @@
+//! [`rules_of`]: the rules of the wire that a vendor's model is asked over.
+
+use super::Rules;
+use stepwell_core::ModelInfo;
+
+/// The rules of a model's wire, by its vendor; `None` for a vendor this build does not know.
+pub fn rules_of(info: &ModelInfo) -> Option<Rules> {
+    match info.provider.as_str() {
+        #[cfg(feature = "anthropic")]
+        "anthropic" => Some(crate::anthropic::rules(info)),
+        #[cfg(feature = "openai")]
+        "openai" => Some(crate::openai::rules(info)),
+        _ => None,
+    }
+}
