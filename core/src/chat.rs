@@ -120,6 +120,9 @@ pub struct ChatRequest {
     pub reasoning: ReasoningOptions,
     /// The vendor's prompt cache.
     pub cache: CacheMode,
+    /// Whether the answer tells which places of the documents in the request it rests on, where the vendor does that;
+    /// its default where `None`.
+    pub citations: Option<bool>,
     /// Passed on to the vendor as labels of the call.
     pub metadata: IndexMap<String, String>,
     /// A vendor's own options, by vendor name; merged into its body last.

@@ -1,6 +1,6 @@
 //! [`Tool`] for authors, [`DynTool`] for runners, [`ToolSpec`] for models.
 
-use crate::{Cancel, Error, Origin, Part, Result, Schema, Scope};
+use crate::{CachePoint, Cancel, Error, Origin, Part, Result, Schema, Scope};
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -48,6 +48,12 @@ pub struct ToolSpec {
     pub description: String,
     /// JSON Schema of the arguments.
     pub parameters: Value,
+    /// Whether the vendor has to keep the arguments to the schema by itself, where it can; its default where `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strict: Option<bool>,
+    /// Cache the prompt up to here: this tool and those before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CachePoint>,
 }
 
 impl ToolSpec {
@@ -72,6 +78,8 @@ impl ToolSpec {
             name,
             description: description.into(),
             parameters: parameters.as_value().clone(),
+            strict: None,
+            cache: None,
         })
     }
 }
