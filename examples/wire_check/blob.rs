@@ -1,9 +1,9 @@
 //! Bytes of media in recorded requests. The corpus cuts long base64 to its beginning and a note, which is no
 //! base64 any more: such text stands for itself, goes through our request as bytes, and is found again in what was sent.
 
+use super::difference::{Allowed, Notes};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::Value;
-use super::difference::{Allowed, Notes};
 
 const CUT: Allowed = Allowed {
     name: "cut_media",
@@ -33,7 +33,10 @@ pub fn restore(value: &mut Value, notes: &mut Notes) {
                 Some((kind, data)) if kind.starts_with("data:") => (format!("{kind};base64,"), data),
                 _ => (String::new(), text.as_str()),
             };
-            let sent = STANDARD.decode(data).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let sent = STANDARD
+                .decode(data)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok());
             if let Some(cut) = sent.as_deref().and_then(|text| text.strip_prefix(MARK)) {
                 *text = format!("{prefix}{cut}");
                 notes.allow(&CUT);

@@ -137,7 +137,10 @@ async fn check(
 
     // Cut again and again, through `stream`; once with the other line ends.
     let crlf = exchange.body.replace("\r\n", "\n").replace('\n', "\r\n");
-    let mut rounds = vec![("stream, cut", random.cut(body)), ("stream, cut again", random.cut(body))];
+    let mut rounds = vec![
+        ("stream, cut", random.cut(body)),
+        ("stream, cut again", random.cut(body)),
+    ];
     if exchange.is_event_stream() {
         rounds.push(("stream, CRLF", random.cut(crlf.as_bytes())));
     }
@@ -212,23 +215,26 @@ async fn through_stream(model: &dyn ChatModel, request: ChatRequest) -> stepwell
     fold.finish()
 }
 
-fn compare_outcome(
-    name: &str,
-    expected: &Outcome,
-    got: &stepwell::Result<ChatResponse>,
-) -> Vec<String> {
+fn compare_outcome(name: &str, expected: &Outcome, got: &stepwell::Result<ChatResponse>) -> Vec<String> {
     let found = match (expected, got) {
         (Outcome::Answer(gist), Ok(answer)) => gist.compare(answer),
         (Outcome::Failure(failure), Err(error)) => failure.compare(error),
-        (Outcome::Truncated(text), Err(Error::StreamTruncated { partial, .. })) if partial.text() == *text => {
+        (Outcome::Truncated(text), Err(Error::StreamTruncated { partial, .. }))
+            if partial.text() == *text =>
+        {
             Vec::new()
         }
-        (Outcome::Truncated(_), Err(error)) => vec![format!("a truncated answer expected, {} there", told(error))],
+        (Outcome::Truncated(_), Err(error)) => {
+            vec![format!("a truncated answer expected, {} there", told(error))]
+        }
         (Outcome::Answer(_), Err(error)) => vec![format!("an answer expected, {} there", told(error))],
         (Outcome::Failure(failure), Ok(_)) => vec![format!("{} expected, an answer there", failure.code)],
         (Outcome::Truncated(_), Ok(_)) => vec!["a truncated answer expected, a whole one there".to_owned()],
     };
-    let mut found: Vec<String> = found.into_iter().map(|fault| format!("{name}: {fault}")).collect();
+    let mut found: Vec<String> = found
+        .into_iter()
+        .map(|fault| format!("{name}: {fault}"))
+        .collect();
     if let Err(error) = got
         && shown(error).contains(KEY)
     {
@@ -256,7 +262,10 @@ fn compare_request(wire: &dyn ChatWire, asked: &Asked, sent: &Request, notes: &m
     if sent.path.contains(KEY) {
         faults.push("request: the key is in the URL".to_owned());
     }
-    if !sent.header(wire.key_header()).is_some_and(|value| value.contains(KEY)) {
+    if !sent
+        .header(wire.key_header())
+        .is_some_and(|value| value.contains(KEY))
+    {
         faults.push(format!("request: no key in `{}`", wire.key_header()));
     }
     if sent.header("content-type") != Some("application/json") {
@@ -278,6 +287,7 @@ fn compare_request(wire: &dyn ChatWire, asked: &Asked, sent: &Request, notes: &m
     let mut recorded = asked.body.clone();
     wire.canonical(&mut recorded, notes);
     wire.canonical(&mut body, notes);
+    difference::align_required(&recorded, &mut body, notes);
     let found = difference::between(&recorded, &body).into_iter();
     faults.extend(found.map(|fault| format!("request: {fault}")));
     faults

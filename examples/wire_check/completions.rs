@@ -89,7 +89,10 @@ pub const OPENAI: Completions = Completions {
     reasoning: &[],
     needs_done: false,
     build: |exchange, url| {
-        let model = OpenAi::new(exchange.model()).api_key(KEY).base_url(format!("{url}/v1")).build()?;
+        let model = OpenAi::new(exchange.model())
+            .api_key(KEY)
+            .base_url(format!("{url}/v1"))
+            .build()?;
         Ok(Arc::new(model))
     },
     quirks: |_, _| {},
@@ -123,7 +126,10 @@ impl ChatWire for Completions {
 // ---- requests ----
 
 fn word(value: &Value) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| format!("no word where one should be: {value}"))
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("no word where one should be: {value}"))
 }
 
 fn parts(content: &Value, origin: Origin) -> Result<Vec<Part>, String> {
@@ -152,9 +158,10 @@ fn parts(content: &Value, origin: Origin) -> Result<Vec<Part>, String> {
                     let bytes = blob::bytes(&word(&piece["input_audio"]["data"])?);
                     Part::media(kind, MediaSource::Bytes(bytes.into()))
                 }
-                Some("file") if piece["file"]["file_id"].is_string() => {
-                    Part::media("application/pdf", MediaSource::FileId(word(&piece["file"]["file_id"])?))
-                }
+                Some("file") if piece["file"]["file_id"].is_string() => Part::media(
+                    "application/pdf",
+                    MediaSource::FileId(word(&piece["file"]["file_id"])?),
+                ),
                 Some("file") => {
                     let mut part = url(&word(&piece["file"]["file_data"])?, "application/pdf");
                     if let Part::Media(media) = &mut part {
@@ -176,7 +183,12 @@ fn turn(turn: &Value) -> Result<Message, String> {
         Some("user") => Message::new(Role::User, parts(content, Origin::User)?),
         Some("tool") => {
             let call = ToolCall::new(word(&turn["tool_call_id"])?, "", json!({}));
-            Message::tool(vec![Part::tool_result(&call, parts(content, Origin::Tool)?, false, Origin::Tool)])
+            Message::tool(vec![Part::tool_result(
+                &call,
+                parts(content, Origin::Tool)?,
+                false,
+                Origin::Tool,
+            )])
         }
         Some("assistant") => {
             let mut all = parts(content, Origin::Model)?;
@@ -193,7 +205,12 @@ fn turn(turn: &Value) -> Result<Message, String> {
     };
     message.name = turn["name"].as_str().map(str::to_owned);
     let known = ["role", "content", "name", "tool_calls", "tool_call_id", "refusal"];
-    match turn.as_object().into_iter().flatten().find(|(key, _)| !known.contains(&key.as_str())) {
+    match turn
+        .as_object()
+        .into_iter()
+        .flatten()
+        .find(|(key, _)| !known.contains(&key.as_str()))
+    {
         Some((key, _)) => Err(format!("a turn with `{key}`")),
         None => Ok(message),
     }
@@ -222,7 +239,12 @@ pub fn request(body: &Value, vendor: &str) -> Result<ChatRequest, String> {
             "stop" => {
                 request.stop_sequences = match value {
                     Value::String(stop) => vec![stop.clone()],
-                    stops => stops.as_array().into_iter().flatten().map(word).collect::<Result<_, _>>()?,
+                    stops => stops
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .map(word)
+                        .collect::<Result<_, _>>()?,
                 };
             }
             "reasoning_effort" => {
@@ -239,7 +261,8 @@ pub fn request(body: &Value, vendor: &str) -> Result<ChatRequest, String> {
             "response_format" => match value["type"].as_str() {
                 Some("json_schema") => {
                     let format = &value["json_schema"];
-                    let schema = Schema::from_value(format["schema"].clone()).map_err(|error| error.to_string())?;
+                    let schema =
+                        Schema::from_value(format["schema"].clone()).map_err(|error| error.to_string())?;
                     request = request.schema(word(&format["name"])?, schema);
                 }
                 Some("json_object") => request.response_format = ResponseFormat::Json,
@@ -259,7 +282,8 @@ pub fn request(body: &Value, vendor: &str) -> Result<ChatRequest, String> {
                     };
                     let schema = Schema::from_value(schema).map_err(|error| error.to_string())?;
                     let description = tool["description"].as_str().unwrap_or("");
-                    let mut spec = ToolSpec::new(word(&tool["name"])?, description, &schema).map_err(|error| error.to_string())?;
+                    let mut spec = ToolSpec::new(word(&tool["name"])?, description, &schema)
+                        .map_err(|error| error.to_string())?;
                     spec.strict = tool["strict"].as_bool();
                     request.tools.push(spec);
                 }
@@ -309,8 +333,18 @@ pub fn canonical(body: &mut Value, notes: &mut Notes, max_tokens: &str) {
     }
     for tool in body["tools"].as_array_mut().into_iter().flatten() {
         if tool["function"].is_object() {
-            notes.drop_if(&mut tool["function"], "description", |words| words == "", &NO_WORDS);
-            notes.drop_if(&mut tool["function"], "strict", |strict| *strict == json!(false), &NOT_STRICT);
+            notes.drop_if(
+                &mut tool["function"],
+                "description",
+                |words| words == "",
+                &NO_WORDS,
+            );
+            notes.drop_if(
+                &mut tool["function"],
+                "strict",
+                |strict| *strict == json!(false),
+                &NOT_STRICT,
+            );
         }
     }
     for turn in body["messages"].as_array_mut().into_iter().flatten() {
@@ -320,7 +354,12 @@ pub fn canonical(body: &mut Value, notes: &mut Notes, max_tokens: &str) {
         }
         if let Value::Array(pieces) = &mut turn["content"] {
             for piece in pieces.iter_mut().filter(|piece| piece["image_url"].is_object()) {
-                notes.drop_if(&mut piece["image_url"], "detail", |detail| detail == "auto", &DETAIL);
+                notes.drop_if(
+                    &mut piece["image_url"],
+                    "detail",
+                    |detail| detail == "auto",
+                    &DETAIL,
+                );
             }
             if let [piece] = pieces.as_slice()
                 && piece["type"] == "text"
@@ -331,7 +370,12 @@ pub fn canonical(body: &mut Value, notes: &mut Notes, max_tokens: &str) {
             }
         }
         if turn["role"] == "assistant" {
-            notes.drop_if(turn, "content", |content| content.is_null() || content == "", &NO_CONTENT);
+            notes.drop_if(
+                turn,
+                "content",
+                |content| content.is_null() || content == "",
+                &NO_CONTENT,
+            );
             for call in turn["tool_calls"].as_array_mut().into_iter().flatten() {
                 notes.parse_inside(&mut call["function"]["arguments"], &ARGUMENTS);
             }
@@ -345,9 +389,9 @@ fn usage_of(told: &Value) -> Usage {
     let mut usage = Usage::default();
     usage.cache_read_tokens = told["prompt_tokens_details"]["cached_tokens"].as_u64();
     usage.cache_write_tokens = told["prompt_tokens_details"]["cache_write_tokens"].as_u64();
-    usage.input_tokens = told["prompt_tokens"].as_u64().map(|total| {
-        total - usage.cache_read_tokens.unwrap_or(0) - usage.cache_write_tokens.unwrap_or(0)
-    });
+    usage.input_tokens = told["prompt_tokens"]
+        .as_u64()
+        .map(|total| total - usage.cache_read_tokens.unwrap_or(0) - usage.cache_write_tokens.unwrap_or(0));
     usage.reasoning_tokens = told["completion_tokens_details"]["reasoning_tokens"].as_u64();
     usage.output_tokens = told["completion_tokens"]
         .as_u64()
@@ -378,9 +422,15 @@ struct Call {
 impl Completions {
     fn failed(&self, exchange: &Exchange) -> Failure {
         let body = exchange.json().unwrap_or_default();
-        let error = if body["error"].is_object() { &body["error"] } else { &body };
+        let error = if body["error"].is_object() {
+            &body["error"]
+        } else {
+            &body
+        };
         let message = [&error["message"], &error["error"], &error["detail"]];
-        let message = message.iter().find_map(|message| message.as_str().map(str::to_owned));
+        let message = message
+            .iter()
+            .find_map(|message| message.as_str().map(str::to_owned));
         let mut failure = Failure::of_status(exchange, message);
         if let Some(code) = (self.failure)(error) {
             failure.code = code;
@@ -393,7 +443,11 @@ impl Completions {
             return Ok(Outcome::Failure(self.failed(exchange)));
         }
         let is_stream = exchange.is_event_stream();
-        let chunks = if is_stream { exchange.data() } else { vec![exchange.json()?] };
+        let chunks = if is_stream {
+            exchange.data()
+        } else {
+            vec![exchange.json()?]
+        };
         let mut gist = Gist::start(exchange);
         let mut calls: Vec<Call> = Vec::new();
         let mut refusal = String::new();
@@ -409,7 +463,12 @@ impl Completions {
                 });
                 return Ok(Outcome::Failure(Failure::new(code, message)));
             }
-            let word = |key: &str| chunk[key].as_str().filter(|word| !word.is_empty()).map(str::to_owned);
+            let word = |key: &str| {
+                chunk[key]
+                    .as_str()
+                    .filter(|word| !word.is_empty())
+                    .map(str::to_owned)
+            };
             if !has_told {
                 (gist.id, gist.model, has_told) = (word("id"), word("model"), true);
             }
@@ -420,9 +479,16 @@ impl Completions {
                 if choice["index"].as_u64().unwrap_or(0) != 0 {
                     continue;
                 }
-                let delta = if choice["delta"].is_object() { &choice["delta"] } else { &choice["message"] };
+                let delta = if choice["delta"].is_object() {
+                    &choice["delta"]
+                } else {
+                    &choice["message"]
+                };
                 self.delta(delta, &mut gist, &mut calls, &mut refusal);
-                if let Some(reason) = choice["finish_reason"].as_str().filter(|reason| !reason.is_empty()) {
+                if let Some(reason) = choice["finish_reason"]
+                    .as_str()
+                    .filter(|reason| !reason.is_empty())
+                {
                     gist.raw_finish.get_or_insert_with(|| reason.to_owned());
                 }
             }
@@ -463,19 +529,29 @@ impl Completions {
         refusal.push_str(delta["refusal"].as_str().unwrap_or_default());
         let links = delta["annotations"].as_array().map_or(0, Vec::len);
         if links > 0
-            && let Some(Piece::Text { citations, .. }) = gist.parts.iter_mut().rev().find(|piece| matches!(piece, Piece::Text { .. }))
+            && let Some(Piece::Text { citations, .. }) = gist
+                .parts
+                .iter_mut()
+                .rev()
+                .find(|piece| matches!(piece, Piece::Text { .. }))
         {
             *citations += links;
         }
         for piece in delta["tool_calls"].as_array().into_iter().flatten() {
             let (at, id) = (piece["index"].as_u64(), piece["id"].as_str().unwrap_or_default());
             let known = calls.iter().rposition(|call| match (at, id) {
-                (_, id) if !id.is_empty() => call.id == id || (call.id.is_empty() && call.at == at && at.is_some()),
+                (_, id) if !id.is_empty() => {
+                    call.id == id || (call.id.is_empty() && call.at == at && at.is_some())
+                }
                 (Some(at), _) => call.at == Some(at),
                 (None, _) => true,
             });
             let known = known.unwrap_or_else(|| {
-                calls.push(Call { at, part: gist.parts.len(), ..Call::default() });
+                calls.push(Call {
+                    at,
+                    part: gist.parts.len(),
+                    ..Call::default()
+                });
                 gist.parts.push(Piece::Other(Value::Null)); // its place
                 calls.len() - 1
             });
@@ -485,9 +561,13 @@ impl Completions {
             }
             let function = &piece["function"];
             if call.name.is_empty() {
-                function["name"].as_str().unwrap_or_default().clone_into(&mut call.name);
+                function["name"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .clone_into(&mut call.name);
             }
-            call.arguments.push_str(function["arguments"].as_str().unwrap_or_default());
+            call.arguments
+                .push_str(function["arguments"].as_str().unwrap_or_default());
         }
     }
 }

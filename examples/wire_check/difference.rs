@@ -24,8 +24,16 @@ impl Notes {
     }
 
     /// Takes a field away where it holds a value that says what its absence says.
-    pub fn drop_if(&mut self, value: &mut Value, key: &str, is_idle: impl Fn(&Value) -> bool, allowed: &'static Allowed) {
-        let Some(fields) = value.as_object_mut() else { return };
+    pub fn drop_if(
+        &mut self,
+        value: &mut Value,
+        key: &str,
+        is_idle: impl Fn(&Value) -> bool,
+        allowed: &'static Allowed,
+    ) {
+        let Some(fields) = value.as_object_mut() else {
+            return;
+        };
         if fields.get(key).is_some_and(is_idle) {
             fields.shift_remove(key);
             self.allow(allowed);
@@ -34,8 +42,12 @@ impl Notes {
 
     /// Gives a field its other name.
     pub fn rename(&mut self, value: &mut Value, from: &str, to: &str, allowed: &'static Allowed) {
-        let Some(fields) = value.as_object_mut() else { return };
-        if !fields.contains_key(to) && let Some(found) = fields.shift_remove(from) {
+        let Some(fields) = value.as_object_mut() else {
+            return;
+        };
+        if !fields.contains_key(to)
+            && let Some(found) = fields.shift_remove(from)
+        {
             fields.insert(to.to_owned(), found);
             self.allow(allowed);
         }
@@ -44,12 +56,56 @@ impl Notes {
     /// JSON inside a string is compared as JSON.
     pub fn parse_inside(&mut self, value: &mut Value, allowed: &'static Allowed) {
         if let Value::String(text) = value {
-            let parsed = if text.trim().is_empty() { Ok(serde_json::json!({})) } else { serde_json::from_str(text) };
+            let parsed = if text.trim().is_empty() {
+                Ok(serde_json::json!({}))
+            } else {
+                serde_json::from_str(text)
+            };
             if let Ok(parsed) = parsed {
                 *value = parsed;
                 self.allow(allowed);
             }
         }
+    }
+}
+
+const REQUIRED: Allowed = Allowed {
+    name: "required_order",
+    reason: "`required` of a schema is a set; ours follows the order of its properties",
+};
+
+/// Puts the names in `required` of the schemas that were sent into the recorded order, where they are the same names.
+pub fn align_required(recorded: &Value, sent: &mut Value, notes: &mut Notes) {
+    match (recorded, sent) {
+        (Value::Object(recorded), Value::Object(sent)) => {
+            for (key, value) in recorded {
+                let Some(other) = sent.get_mut(key) else { continue };
+                let names = |list: &Value| -> Option<Vec<String>> {
+                    let mut names: Vec<String> = list
+                        .as_array()?
+                        .iter()
+                        .map(|name| name.as_str().map(str::to_owned))
+                        .collect::<Option<_>>()?;
+                    names.sort();
+                    Some(names)
+                };
+                if key == "required"
+                    && value != other
+                    && names(value).is_some()
+                    && names(value) == names(other)
+                {
+                    other.clone_from(value);
+                    notes.allow(&REQUIRED);
+                }
+                align_required(value, other, notes);
+            }
+        }
+        (Value::Array(recorded), Value::Array(sent)) => {
+            for (value, other) in recorded.iter().zip(sent) {
+                align_required(value, other, notes);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -85,7 +141,11 @@ fn walk(path: &str, left: &Value, right: &Value, found: &mut Vec<String>) {
         }
         (Value::Number(a), Value::Number(b)) if a.as_f64() == b.as_f64() => {}
         _ if left == right => {}
-        _ => found.push(format!("{path}: {} expected, {} there", short(left), short(right))),
+        _ => found.push(format!(
+            "{path}: {} expected, {} there",
+            short(left),
+            short(right)
+        )),
     }
 }
 

@@ -71,7 +71,11 @@ impl Exchange {
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         Ok(Self {
-            id: if exchange.id.is_empty() { name.into_owned() } else { exchange.id },
+            id: if exchange.id.is_empty() {
+                name.into_owned()
+            } else {
+                exchange.id
+            },
             ..exchange
         })
     }
@@ -85,7 +89,9 @@ impl Exchange {
     /// Whether the answer is a stream of events.
     pub fn is_event_stream(&self) -> bool {
         let start = self.body.trim_start_matches(['\u{feff}', '\r', '\n', ' ']);
-        ["data:", "event:", ":", "id:", "retry:"].iter().any(|field| start.starts_with(field))
+        ["data:", "event:", ":", "id:", "retry:"]
+            .iter()
+            .any(|field| start.starts_with(field))
     }
 
     /// Its events: name and data. The simplest reading there is: an event that no empty line ends never happened.
@@ -115,7 +121,9 @@ impl Exchange {
     /// The JSON of its events; marks such as `[DONE]` are left out.
     pub fn data(&self) -> Vec<Value> {
         let events = self.events().into_iter();
-        events.filter_map(|(_, data)| serde_json::from_str(&data).ok()).collect()
+        events
+            .filter_map(|(_, data)| serde_json::from_str(&data).ok())
+            .collect()
     }
 
     /// The body as JSON.
@@ -128,7 +136,10 @@ impl Exchange {
 
     /// The model that was asked for: the request says it, else the answer.
     pub fn model(&self) -> String {
-        let asked = self.request.as_ref().and_then(|asked| asked.body["model"].as_str());
+        let asked = self
+            .request
+            .as_ref()
+            .and_then(|asked| asked.body["model"].as_str());
         let told = || {
             let values = if self.is_event_stream() {
                 self.data()
@@ -136,18 +147,27 @@ impl Exchange {
                 self.json().into_iter().collect()
             };
             values.iter().find_map(|value| {
-                let places = [&value["model"], &value["message"]["model"], &value["response"]["model"]];
+                let places = [
+                    &value["model"],
+                    &value["message"]["model"],
+                    &value["response"]["model"],
+                ];
                 places.iter().find_map(|place| place.as_str().map(str::to_owned))
             })
         };
-        asked.map(str::to_owned).or_else(told).unwrap_or_else(|| "some-model".to_owned())
+        asked
+            .map(str::to_owned)
+            .or_else(told)
+            .unwrap_or_else(|| "some-model".to_owned())
     }
 }
 
 /// Some recorders kept the body as base64 of its bytes.
 fn plain(body: String) -> String {
     let is_base64 = body.len() > 16
-        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\n".contains(&byte));
+        && body
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+/=\n".contains(&byte));
     if !is_base64 {
         return body;
     }

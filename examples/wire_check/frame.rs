@@ -95,7 +95,10 @@ pub struct Report {
 impl Report {
     fn add(&mut self, exchange: &Exchange, verdict: Verdict, verbose: bool) {
         let what = format!("{} {}", exchange.provider, exchange.api);
-        let cell = self.cells.entry((exchange.provider.clone(), exchange.api.clone())).or_default();
+        let cell = self
+            .cells
+            .entry((exchange.provider.clone(), exchange.api.clone()))
+            .or_default();
         cell[2] += 1;
         self.lines.push(match verdict {
             Verdict::Passed(notes) => {
@@ -114,8 +117,16 @@ impl Report {
             Verdict::Failed(faults) => {
                 self.failed += 1;
                 cell[1] += 1;
-                let shown = if verbose { faults.len() } else { 3.min(faults.len()) };
-                let mut line = format!("FAIL         {}  {what}: {}", exchange.id, faults[..shown].join("; "));
+                let shown = if verbose {
+                    faults.len()
+                } else {
+                    3.min(faults.len())
+                };
+                let mut line = format!(
+                    "FAIL         {}  {what}: {}",
+                    exchange.id,
+                    faults[..shown].join("; ")
+                );
                 if shown < faults.len() {
                     let _ = write!(line, "; and {} more", faults.len() - shown);
                 }
@@ -130,9 +141,16 @@ impl Report {
 
     /// Vendor × API: passed of those supported.
     pub fn table(&self) -> String {
-        let mut table = format!("{:<16} {:<18} {:>6} {:>6} {:>12}\n", "vendor", "api", "passed", "of", "unsupported");
+        let mut table = format!(
+            "{:<16} {:<18} {:>6} {:>6} {:>12}\n",
+            "vendor", "api", "passed", "of", "unsupported"
+        );
         for ((vendor, api), [passed, of, all]) in &self.cells {
-            let _ = writeln!(table, "{vendor:<16} {api:<18} {passed:>6} {of:>6} {:>12}", all - of);
+            let _ = writeln!(
+                table,
+                "{vendor:<16} {api:<18} {passed:>6} {of:>6} {:>12}",
+                all - of
+            );
         }
         table
     }
@@ -148,7 +166,10 @@ impl Report {
 
     /// `N passed, M failed, K unsupported`.
     pub fn sum(&self) -> String {
-        format!("{} passed, {} failed, {} unsupported", self.passed, self.failed, self.unsupported)
+        format!(
+            "{} passed, {} failed, {} unsupported",
+            self.passed, self.failed, self.unsupported
+        )
     }
 }
 
@@ -157,14 +178,25 @@ impl Report {
 /// # Errors
 /// One sentence where the path cannot be read or no port can be had.
 pub async fn run(path: &Path, verbose: bool, mut watch: impl FnMut(&str)) -> Result<Report, String> {
-    let server = ReplayServer::start().await.map_err(|error| format!("no local server: {error}"))?;
+    let server = ReplayServer::start()
+        .await
+        .map_err(|error| format!("no local server: {error}"))?;
     let wires = wires();
     let mut report = Report::default();
     for file in exchange::files(path)? {
         let (exchange, verdict) = match Exchange::read(&file) {
             Err(fault) => {
-                let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                let exchange = Exchange { id: name, provider: "?".into(), api: "?".into(), ..Exchange::default() };
+                let name = file
+                    .file_stem()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                let exchange = Exchange {
+                    id: name,
+                    provider: "?".into(),
+                    api: "?".into(),
+                    ..Exchange::default()
+                };
                 (exchange, Verdict::Failed(vec![fault]))
             }
             Ok(exchange) => {

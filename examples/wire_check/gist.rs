@@ -3,6 +3,7 @@
 
 use super::exchange::Exchange;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use stepwell::{ChatResponse, Error, FinishReason, MediaSource, Part, Refusal, Usage};
 
 /// One part of an answer, in order.
@@ -48,11 +49,25 @@ impl Piece {
 
     fn value(&self) -> Value {
         match self {
-            Self::Text { text, citations, token } => json!({ "text": text, "citations": citations, "token": token }),
-            Self::Reasoning { text, token, is_redacted } => {
+            Self::Text {
+                text,
+                citations,
+                token,
+            } => json!({ "text": text, "citations": citations, "token": token }),
+            Self::Reasoning {
+                text,
+                token,
+                is_redacted,
+            } => {
                 json!({ "reasoning": text, "token": token, "redacted": is_redacted })
             }
-            Self::Call { id, name, arguments, token, is_by_vendor } => {
+            Self::Call {
+                id,
+                name,
+                arguments,
+                token,
+                is_by_vendor,
+            } => {
                 json!({ "call": name, "id": id, "arguments": arguments, "token": token, "by_vendor": is_by_vendor })
             }
             Self::Media { media_type, bytes } => json!({ "media": media_type, "bytes": bytes }),
@@ -65,7 +80,7 @@ impl Piece {
 #[derive(Clone, Debug)]
 pub struct Limit {
     pub name: String,
-    pub limit: Option<u64>,
+    pub most: Option<u64>,
     pub remaining: Option<u64>,
     /// Whether it says when the window starts anew.
     pub has_reset: bool,
@@ -112,7 +127,11 @@ impl Gist {
         }
         match self.parts.last_mut() {
             Some(Piece::Text { text, .. }) => text.push_str(words),
-            _ => self.parts.push(Piece::Text { text: words.to_owned(), citations: 0, token: None }),
+            _ => self.parts.push(Piece::Text {
+                text: words.to_owned(),
+                citations: 0,
+                token: None,
+            }),
         }
     }
 
@@ -123,7 +142,11 @@ impl Gist {
         }
         match self.parts.last_mut() {
             Some(Piece::Reasoning { text, .. }) => text.push_str(words),
-            _ => self.parts.push(Piece::Reasoning { text: words.to_owned(), token: None, is_redacted: false }),
+            _ => self.parts.push(Piece::Reasoning {
+                text: words.to_owned(),
+                token: None,
+                is_redacted: false,
+            }),
         }
     }
 
@@ -152,7 +175,10 @@ impl Gist {
             Part::ToolCall(call) => Piece::Call {
                 id: Some(call.id.clone()),
                 name: call.name.clone(),
-                arguments: call.malformed.as_ref().map_or_else(|| call.arguments.clone(), |text| json!(text)),
+                arguments: call
+                    .malformed
+                    .as_ref()
+                    .map_or_else(|| call.arguments.clone(), |text| json!(text)),
                 token: call.opaque.as_ref().map(|token| token.value.clone()),
                 is_by_vendor: call.is_provider_executed,
             },
@@ -180,7 +206,7 @@ impl Gist {
                 .iter()
                 .map(|limit| Limit {
                     name: limit.name.clone(),
-                    limit: limit.limit,
+                    most: limit.limit,
                     remaining: limit.remaining,
                     has_reset: limit.reset_ms.is_some(),
                 })
@@ -231,7 +257,7 @@ impl Gist {
             .limits
             .iter()
             .map(|limit| {
-                let told = json!({ "limit": limit.limit, "remaining": limit.remaining, "has_reset": limit.has_reset });
+                let told = json!({ "limit": limit.most, "remaining": limit.remaining, "has_reset": limit.has_reset });
                 (limit.name.clone(), told)
             })
             .collect();
@@ -259,12 +285,20 @@ fn limits(exchange: &Exchange) -> Vec<Limit> {
             continue;
         }
         let kind = kind.replace('-', "_");
-        let at = found.iter().position(|limit| limit.name == kind).unwrap_or_else(|| {
-            found.push(Limit { name: kind, limit: None, remaining: None, has_reset: false });
-            found.len() - 1
-        });
+        let at = found
+            .iter()
+            .position(|limit| limit.name == kind)
+            .unwrap_or_else(|| {
+                found.push(Limit {
+                    name: kind,
+                    most: None,
+                    remaining: None,
+                    has_reset: false,
+                });
+                found.len() - 1
+            });
         match field {
-            "limit" => found[at].limit = value.parse().ok(),
+            "limit" => found[at].most = value.parse().ok(),
             "remaining" => found[at].remaining = value.parse().ok(),
             // Some recorders ran several headers into one; that is no moment any more.
             "reset" => found[at].has_reset = !value.contains(','),
@@ -321,12 +355,19 @@ impl Failure {
     pub fn compare(&self, error: &Error) -> Vec<String> {
         let mut found = Vec::new();
         if error.code() != self.code {
-            found.push(format!("error: code {} expected, {} there", self.code, error.code()));
+            found.push(format!(
+                "error: code {} expected, {} there",
+                self.code,
+                error.code()
+            ));
         }
         let verdict = error.vendor_failure().and_then(|failure| failure.should_retry);
         let is_retryable = verdict.unwrap_or_else(|| error.is_retryable());
         if is_retryable != self.is_retryable {
-            found.push(format!("error: a retry is {}, expected the other", word(is_retryable)));
+            found.push(format!(
+                "error: a retry is {}, expected the other",
+                word(is_retryable)
+            ));
         }
         if let Some(message) = &self.message {
             if error.vendor_message() != Some(message) && error.vendor_failure().is_some() {
@@ -339,7 +380,10 @@ impl Failure {
         if let (Some(status), Some(failure)) = (self.status, error.vendor_failure())
             && failure.status != Some(status)
         {
-            found.push(format!("error: status {status} expected, {:?} there", failure.status));
+            found.push(format!(
+                "error: status {status} expected, {:?} there",
+                failure.status
+            ));
         }
         found
     }
@@ -354,7 +398,7 @@ pub fn shown(error: &Error) -> String {
     let mut text = format!("{error} {error:?}");
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        text.push_str(&format!(" {error} {error:?}"));
+        let _ = write!(text, " {error} {error:?}");
         cause = error.source();
     }
     text

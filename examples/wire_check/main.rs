@@ -15,7 +15,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let (flags, paths): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with("--"));
+    let (flags, paths): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|word| word.starts_with("--"));
     let verbose = flags.iter().any(|flag| flag == "--verbose");
     let ([path], true) = (paths.as_slice(), flags.iter().all(|flag| flag == "--verbose")) else {
         eprintln!("usage: wire_check FOLDER [--verbose]");

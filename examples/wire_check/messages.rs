@@ -48,7 +48,10 @@ impl ChatWire for Messages {
     }
 
     fn model(&self, exchange: &Exchange, url: &str) -> stepwell::Result<Arc<dyn ChatModel>> {
-        let model = Anthropic::new(exchange.model()).api_key(KEY).base_url(url).build()?;
+        let model = Anthropic::new(exchange.model())
+            .api_key(KEY)
+            .base_url(url)
+            .build()?;
         Ok(Arc::new(model))
     }
 
@@ -63,7 +66,10 @@ impl ChatWire for Messages {
             _ => false,
         };
         let headers = asked.headers.iter();
-        headers.filter(|(name, value)| needed(name, value)).cloned().collect()
+        headers
+            .filter(|(name, value)| needed(name, value))
+            .cloned()
+            .collect()
     }
 
     fn read_request(&self, _exchange: &Exchange, asked: &Asked) -> Result<ChatRequest, String> {
@@ -79,7 +85,7 @@ impl ChatWire for Messages {
             return Ok(Outcome::Failure(failure(exchange)?));
         }
         if exchange.is_event_stream() {
-            stream(exchange)
+            Ok(stream(exchange))
         } else {
             whole(exchange)
         }
@@ -89,12 +95,19 @@ impl ChatWire for Messages {
 // ---- requests ----
 
 fn word(value: &Value) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| format!("no word where one should be: {value}"))
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("no word where one should be: {value}"))
 }
 
 fn point(block: &Value) -> Option<CachePoint> {
     let control = block.get("cache_control")?;
-    Some(if control["ttl"] == "1h" { CachePoint::Long } else { CachePoint::Short })
+    Some(if control["ttl"] == "1h" {
+        CachePoint::Long
+    } else {
+        CachePoint::Short
+    })
 }
 
 fn blocks(content: &Value) -> Vec<Value> {
@@ -165,8 +178,11 @@ fn turn(turn: &Value, model: &str) -> Result<Message, String> {
                 part
             }
             Some("tool_use") => {
-                let mut call = ToolCall::new(word(&block["id"])?, word(&block["name"])?, block["input"].clone());
-                call.opaque = block.get("caller").map(|caller| token(&json!({ "caller": caller })));
+                let mut call =
+                    ToolCall::new(word(&block["id"])?, word(&block["name"])?, block["input"].clone());
+                call.opaque = block
+                    .get("caller")
+                    .map(|caller| token(&json!({ "caller": caller })));
                 Part::ToolCall(call)
             }
             Some("tool_result") => {
@@ -208,7 +224,9 @@ fn request(asked: &Asked) -> Result<ChatRequest, String> {
                 request.stop_sequences = stops.map(word).collect::<Result<_, _>>()?;
             }
             "metadata" if value["user_id"].is_string() => {
-                request.metadata.insert("user_id".into(), word(&value["user_id"])?);
+                request
+                    .metadata
+                    .insert("user_id".into(), word(&value["user_id"])?);
             }
             "tools" => {
                 let mut more = Vec::new();
@@ -217,9 +235,11 @@ fn request(asked: &Asked) -> Result<ChatRequest, String> {
                         more.push(tool.clone());
                         continue;
                     }
-                    let schema = Schema::from_value(tool["input_schema"].clone()).map_err(|error| error.to_string())?;
+                    let schema = Schema::from_value(tool["input_schema"].clone())
+                        .map_err(|error| error.to_string())?;
                     let description = tool["description"].as_str().unwrap_or("");
-                    let mut spec = ToolSpec::new(word(&tool["name"])?, description, &schema).map_err(|error| error.to_string())?;
+                    let mut spec = ToolSpec::new(word(&tool["name"])?, description, &schema)
+                        .map_err(|error| error.to_string())?;
                     spec.strict = tool["strict"].as_bool();
                     spec.cache = point(tool);
                     request.tools.push(spec);
@@ -241,17 +261,25 @@ fn request(asked: &Asked) -> Result<ChatRequest, String> {
             }
             "thinking" => {
                 request.reasoning.budget_tokens = value["budget_tokens"].as_u64();
-                request.reasoning.show_summary = value["display"].as_str().map(|display| display == "summarized");
+                request.reasoning.show_summary =
+                    value["display"].as_str().map(|display| display == "summarized");
                 match value["type"].as_str() {
-                    Some("adaptive") => request.reasoning.effort = Some(effort(&asked.body["output_config"]["effort"])?),
+                    Some("adaptive") => {
+                        request.reasoning.effort = Some(effort(&asked.body["output_config"]["effort"])?);
+                    }
                     Some("disabled") => request.reasoning.effort = Some(ReasoningEffort::None),
                     _ => {}
                 }
             }
             "output_config" | "output_format" => {
-                let format = if key == "output_config" { &value["format"] } else { value };
+                let format = if key == "output_config" {
+                    &value["format"]
+                } else {
+                    value
+                };
                 if format["type"] == "json_schema" {
-                    let schema = Schema::from_value(format["schema"].clone()).map_err(|error| error.to_string())?;
+                    let schema =
+                        Schema::from_value(format["schema"].clone()).map_err(|error| error.to_string())?;
                     request = request.schema("answer", schema);
                 }
                 if !value["effort"].is_null() {
@@ -265,13 +293,17 @@ fn request(asked: &Asked) -> Result<ChatRequest, String> {
     }
     let system = blocks(&asked.body["system"]);
     if !system.is_empty() {
-        let parts: Result<Vec<Part>, String> = system.iter().map(|block| text(block, Origin::System)).collect();
+        let parts: Result<Vec<Part>, String> =
+            system.iter().map(|block| text(block, Origin::System)).collect();
         request.messages.push(Message::new(Role::System, parts?));
     }
     for message in asked.body["messages"].as_array().into_iter().flatten() {
         request.messages.push(turn(message, &model)?);
         let documents = blocks(&message["content"]);
-        if documents.iter().any(|block| block["citations"]["enabled"] == true) {
+        if documents
+            .iter()
+            .any(|block| block["citations"]["enabled"] == true)
+        {
             request.citations = Some(true);
         }
     }
@@ -288,7 +320,10 @@ fn request(asked: &Asked) -> Result<ChatRequest, String> {
     if !betas.is_empty() {
         extras.insert("betas".into(), Value::Array(betas));
     }
-    debug_assert!(matches!(request.response_format, ResponseFormat::Text | ResponseFormat::Schema { .. }));
+    debug_assert!(matches!(
+        request.response_format,
+        ResponseFormat::Text | ResponseFormat::Schema { .. }
+    ));
     if !extras.is_empty() {
         request = request.provider_option("anthropic", Value::Object(extras));
     }
@@ -319,14 +354,27 @@ fn canonical(body: &mut Value, notes: &mut Notes) {
     if let Some(fields) = body.as_object_mut() {
         fields.shift_remove("stream");
     }
-    notes.drop_if(body, "tool_choice", |choice| *choice == json!({ "type": "auto" }), &AUTO);
+    notes.drop_if(
+        body,
+        "tool_choice",
+        |choice| *choice == json!({ "type": "auto" }),
+        &AUTO,
+    );
     notes.drop_if(body, "tools", |tools| *tools == json!([]), &NO_TOOLS);
-    if let Some(format) = body.as_object_mut().and_then(|fields| fields.shift_remove("output_format")) {
+    if let Some(format) = body
+        .as_object_mut()
+        .and_then(|fields| fields.shift_remove("output_format"))
+    {
         body["output_config"] = json!({ "format": format });
         notes.allow(&OLD_FORMAT);
     }
     if body["thinking"]["type"] == "adaptive" && body["output_config"].is_object() {
-        notes.drop_if(&mut body["output_config"], "effort", |effort| effort == "high", &EFFORT);
+        notes.drop_if(
+            &mut body["output_config"],
+            "effort",
+            |effort| effort == "high",
+            &EFFORT,
+        );
         notes.drop_if(body, "output_config", |config| *config == json!({}), &EFFORT);
     }
     if body.get("system").is_some() {
@@ -375,7 +423,9 @@ fn usage(told: &Map<String, Value>) -> Usage {
 
 fn piece(block: &Value) -> Piece {
     let text = |key: &str| block[key].as_str().unwrap_or_default().to_owned();
-    let token = |key: &str| Some(block[key].clone()).filter(|token| token.as_str().is_some_and(|token| !token.is_empty()));
+    let token = |key: &str| {
+        Some(block[key].clone()).filter(|token| token.as_str().is_some_and(|token| !token.is_empty()))
+    };
     match block["type"].as_str() {
         Some("text") => {
             let citations = block["citations"].as_array().cloned().unwrap_or_default();
@@ -385,8 +435,16 @@ fn piece(block: &Value) -> Piece {
                 token: (!citations.is_empty()).then(|| json!({ "citations": citations })),
             }
         }
-        Some("thinking") => Piece::Reasoning { text: text("thinking"), token: token("signature"), is_redacted: false },
-        Some("redacted_thinking") => Piece::Reasoning { text: String::new(), token: token("data"), is_redacted: true },
+        Some("thinking") => Piece::Reasoning {
+            text: text("thinking"),
+            token: token("signature"),
+            is_redacted: false,
+        },
+        Some("redacted_thinking") => Piece::Reasoning {
+            text: String::new(),
+            token: token("data"),
+            is_redacted: true,
+        },
         Some(kind @ ("tool_use" | "server_tool_use" | "mcp_tool_use")) => {
             let is_ours = kind == "tool_use";
             let token = if is_ours {
@@ -435,7 +493,7 @@ fn whole(exchange: &Exchange) -> Result<Outcome, String> {
     Ok(Outcome::Answer(Box::new(gist)))
 }
 
-fn stream(exchange: &Exchange) -> Result<Outcome, String> {
+fn stream(exchange: &Exchange) -> Outcome {
     let mut gist = Gist::start(exchange);
     let mut blocks: Vec<Value> = Vec::new();
     let mut inputs: Vec<String> = Vec::new();
@@ -469,13 +527,16 @@ fn stream(exchange: &Exchange) -> Result<Outcome, String> {
                 inputs.push(String::new());
             }
             Some("content_block_delta") => {
-                let (Some(at), Some(delta)) = (at, event["delta"].as_object()) else { continue };
+                let (Some(at), Some(delta)) = (at, event["delta"].as_object()) else {
+                    continue;
+                };
                 for (key, value) in delta {
                     match (key.as_str(), value) {
                         ("type", _) => {}
                         ("partial_json", Value::String(piece)) => inputs[at].push_str(piece),
                         ("citation", citation) => {
-                            let mut citations = blocks[at]["citations"].as_array().cloned().unwrap_or_default();
+                            let mut citations =
+                                blocks[at]["citations"].as_array().cloned().unwrap_or_default();
                             citations.push(citation.clone());
                             blocks[at]["citations"] = Value::Array(citations);
                         }
@@ -507,7 +568,7 @@ fn stream(exchange: &Exchange) -> Result<Outcome, String> {
                     _ => "overloaded",
                 };
                 let message = event["error"]["message"].as_str().map(str::to_owned);
-                return Ok(Outcome::Failure(Failure::new(code, message)));
+                return Outcome::Failure(Failure::new(code, message));
             }
             _ => {}
         }
@@ -520,9 +581,9 @@ fn stream(exchange: &Exchange) -> Result<Outcome, String> {
     gist.parts = blocks.iter().map(piece).collect();
     gist.usage = usage(&told);
     finish(&mut gist, &stop, &details);
-    Ok(if has_stopped {
+    if has_stopped {
         Outcome::Answer(Box::new(gist))
     } else {
         Outcome::Truncated(gist.text())
-    })
+    }
 }

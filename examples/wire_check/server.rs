@@ -70,7 +70,7 @@ impl ReplayServer {
                 let state = shared.clone();
                 tokio::spawn(async move {
                     // A client that hangs up early is its own matter.
-                    let _ = tokio::time::timeout(Duration::from_secs(60), serve(socket, &state)).await;
+                    let _ = tokio::time::timeout(Duration::from_mins(1), serve(socket, &state)).await;
                 });
             }
         });

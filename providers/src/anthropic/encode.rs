@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use stepwell_core::{
     CacheMode, CachePoint, ChatRequest, Error, ModelInfo, ReasoningEffort, ResponseFormat, Result,
-    ToolChoice, Warning,
+    ToolChoice, ToolSpec, Warning,
 };
 
 /// Most places at which the vendor caches.
@@ -89,6 +89,7 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         info,
         warnings: Warnings::new(VENDOR.name()),
         uses_files: false,
+        citations: request.citations,
     };
     let mended = doctor::mend(&request.messages, &rules(info), info);
     encoder.warnings.history(&mended);
@@ -99,7 +100,7 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
             "there is nothing to answer; add a message of the user",
         ));
     }
-    let tools = tools(request)?;
+    let tools = encoder.tools(request)?;
     let tool_choice = tool_choice(request, !tools.is_empty())?;
     let max_tokens = request
         .max_output_tokens
@@ -156,6 +157,8 @@ struct Encoder<'a> {
     info: &'a ModelInfo,
     warnings: Warnings,
     uses_files: bool,
+    /// On all documents of a request or on none: the vendor refuses a mixture.
+    citations: Option<bool>,
 }
 
 impl Encoder<'_> {
@@ -220,6 +223,26 @@ impl Encoder<'_> {
         (Some(thinking), None)
     }
 
+    fn tools<'t>(&mut self, request: &'t ChatRequest) -> Result<Vec<Tool<'t>>> {
+        let mut tools = Vec::with_capacity(request.tools.len());
+        for tool in &request.tools {
+            let mut input_schema = input_schema(tool)?;
+            if tool.strict == Some(true) {
+                let (narrow, dropped) = narrow::schema(&input_schema, &GRAMMAR);
+                self.warnings.weakened(&dropped);
+                input_schema = Cow::Owned(narrow);
+            }
+            tools.push(Tool {
+                name: &tool.name,
+                description: &tool.description,
+                input_schema,
+                strict: tool.strict.filter(|strict| *strict), // false is the default
+                cache_control: tool.cache.map(cache_control),
+            });
+        }
+        Ok(tools)
+    }
+
     fn format(&mut self, format: &ResponseFormat) -> Option<Format> {
         match format {
             ResponseFormat::Schema { schema, .. } => {
@@ -241,35 +264,23 @@ impl Encoder<'_> {
     }
 }
 
-fn tools(request: &ChatRequest) -> Result<Vec<Tool<'_>>> {
-    request
-        .tools
-        .iter()
-        .map(|tool| {
-            let kind = tool.parameters.get("type");
-            let input_schema = if kind.is_some_and(|kind| kind == "object") {
-                Cow::Borrowed(&tool.parameters)
-            } else if kind.is_none() && tool.parameters.is_object() {
-                let mut schema = serde_json::Map::new();
-                schema.insert("type".to_owned(), json!("object"));
-                schema.extend(tool.parameters.as_object().cloned().unwrap_or_default());
-                Cow::Owned(Value::Object(schema))
-            } else if kind.is_some_and(|kind| kind == "null") {
-                Cow::Owned(json!({ "type": "object", "properties": {} })) // a tool of no arguments
-            } else {
-                return Err(VENDOR.unsupported(
-                    &format!("the arguments of tool `{}`", tool.name),
-                    "make their schema an object",
-                ));
-            };
-            Ok(Tool {
-                name: &tool.name,
-                description: &tool.description,
-                input_schema,
-                cache_control: None,
-            })
-        })
-        .collect()
+fn input_schema(tool: &ToolSpec) -> Result<Cow<'_, Value>> {
+    let kind = tool.parameters.get("type");
+    if kind.is_some_and(|kind| kind == "object") {
+        Ok(Cow::Borrowed(&tool.parameters))
+    } else if kind.is_none() && tool.parameters.is_object() {
+        let mut schema = serde_json::Map::new();
+        schema.insert("type".to_owned(), json!("object"));
+        schema.extend(tool.parameters.as_object().cloned().unwrap_or_default());
+        Ok(Cow::Owned(Value::Object(schema)))
+    } else if kind.is_some_and(|kind| kind == "null") {
+        Ok(Cow::Owned(json!({ "type": "object", "properties": {} }))) // a tool of no arguments
+    } else {
+        Err(VENDOR.unsupported(
+            &format!("the arguments of tool `{}`", tool.name),
+            "make their schema an object",
+        ))
+    }
 }
 
 fn tool_choice(request: &ChatRequest, has_tools: bool) -> Result<Option<Choice<'_>>> {

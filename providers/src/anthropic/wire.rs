@@ -69,6 +69,8 @@ pub(crate) enum Known<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         title: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        citations: Option<Citations>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         cache_control: Option<CacheControl>,
     },
     Thinking {
@@ -123,6 +125,11 @@ pub(crate) enum Source<'a> {
     File { file_id: &'a str },
 }
 
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Citations {
+    pub(crate) enabled: bool,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct CacheControl {
     #[serde(rename = "type")]
@@ -137,6 +144,8 @@ pub(crate) struct Tool<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) description: &'a str,
     pub(crate) input_schema: Cow<'a, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) strict: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache_control: Option<CacheControl>,
 }

@@ -3,7 +3,7 @@
 use super::{
     super::{
         VENDOR,
-        wire::{Block, Known, Source, Turn},
+        wire::{Block, Citations, Known, Source, Turn},
     },
     Encoder, cache_control,
 };
@@ -156,6 +156,7 @@ impl<'a> Encoder<'a> {
             Known::Document {
                 source,
                 title: media.name.as_deref(),
+                citations: self.citations.map(|enabled| Citations { enabled }),
                 cache_control,
             }
         }))

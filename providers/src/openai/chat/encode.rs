@@ -13,6 +13,7 @@ use crate::{
     warnings::Warnings,
 };
 use serde_json::Value;
+use std::borrow::Cow;
 use stepwell_core::{
     ChatRequest, Error, ModelInfo, ReasoningEffort, ResponseFormat, Result, ToolChoice, Warning,
 };
@@ -61,7 +62,7 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
     let wire = Request {
         model: &info.model,
         messages,
-        tools: tools(request)?,
+        tools: encoder.tools(request)?,
         tool_choice: tool_choice(request)?,
         parallel_tool_calls: request.parallel_tool_calls.filter(|_| !request.tools.is_empty()),
         response_format: encoder.format(&request.response_format)?,
@@ -117,6 +118,28 @@ struct Encoder {
 }
 
 impl Encoder {
+    fn tools<'a>(&mut self, request: &'a ChatRequest) -> Result<Vec<Tool<'a>>> {
+        let mut tools = Vec::with_capacity(request.tools.len());
+        for tool in &request.tools {
+            let mut parameters = schema::parameters(tool, &VENDOR)?;
+            if tool.strict == Some(true) {
+                let (narrow, dropped) = narrow::schema(&parameters, &schema::GRAMMAR);
+                self.warnings.weakened(&dropped);
+                parameters = Cow::Owned(narrow);
+            }
+            tools.push(Tool {
+                kind: "function",
+                function: ToolFunction {
+                    name: &tool.name,
+                    description: &tool.description,
+                    parameters,
+                    strict: tool.strict.filter(|strict| *strict), // false is the default
+                },
+            });
+        }
+        Ok(tools)
+    }
+
     fn format<'a>(&mut self, format: &'a ResponseFormat) -> Result<Option<Format<'a>>> {
         Ok(match format {
             ResponseFormat::Schema { name, schema } => {
@@ -139,24 +162,6 @@ impl Encoder {
             _ => None,
         })
     }
-}
-
-fn tools(request: &ChatRequest) -> Result<Vec<Tool<'_>>> {
-    request
-        .tools
-        .iter()
-        .map(|tool| {
-            let parameters = schema::parameters(tool, &VENDOR)?;
-            Ok(Tool {
-                kind: "function",
-                function: ToolFunction {
-                    name: &tool.name,
-                    description: &tool.description,
-                    parameters,
-                },
-            })
-        })
-        .collect()
 }
 
 fn tool_choice(request: &ChatRequest) -> Result<Option<Choice<'_>>> {

@@ -122,6 +122,8 @@ pub(crate) struct ToolFunction<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(crate) description: &'a str,
     pub(crate) parameters: Cow<'a, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) strict: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
