@@ -445,6 +445,18 @@ impl Error {
         }
     }
 
+    /// The same, for a layer that adds what it knows.
+    pub fn vendor_failure_mut(&mut self) -> Option<&mut VendorFailure> {
+        match self {
+            Self::Unauthorized { failure, .. }
+            | Self::Rejected(failure)
+            | Self::QuotaExceeded(failure)
+            | Self::RateLimited(failure)
+            | Self::Overloaded(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
     /// The vendor's own sentence. It may quote the request: for a developer's eyes, not for logs.
     pub fn vendor_message(&self) -> Option<&str> {
         self.vendor_failure()

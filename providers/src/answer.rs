@@ -8,10 +8,11 @@ use crate::{
     header,
     http::{Http, Reply},
     sse,
+    tape::{Tape, is_output},
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 use std::{
     collections::VecDeque,
@@ -21,8 +22,7 @@ use std::{
     time::SystemTime,
 };
 use stepwell_core::{
-    ChatStream, Cost, Error, Fold, HeuristicTokens, ModelInfo, Part, Price, RateLimit, Result, StreamEvent,
-    TokenCounter, VendorFailure, Warning,
+    ChatResponse, ChatStream, Cost, Error, ModelInfo, Price, RateLimit, Result, StreamEvent, Warning,
 };
 
 /// Events on their way out.
@@ -126,6 +126,19 @@ pub(crate) async fn of<D: Decoder>(
             message: "it is a web page; check the base URL".to_owned(),
         });
     }
+    // Nothing compressed is asked for: a body that comes so all the same is never inflated.
+    let is_plain = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if reply
+        .headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|coding| !is_plain(coding))
+    {
+        return Err(Error::InvalidResponse {
+            provider: facts.provider,
+            message: "it is compressed, which was not asked for; check the proxy or gateway in between"
+                .to_owned(),
+        });
+    }
     let framing = decoder.framing(kind);
     if framing == Framing::Whole {
         let body = reply.body.read().await?;
@@ -151,52 +164,6 @@ fn whole(mut events: Out, mut facts: Facts, body: &[u8]) -> ChatStream {
         events.push_front(StreamEvent::Raw { value });
     }
     stream::iter(events.into_iter().map(Ok)).boxed()
-}
-
-/// What has been handed out, with the deltas of a part run together: the partial answer when a stream breaks.
-#[derive(Debug, Default)]
-struct Tape(Vec<StreamEvent>);
-
-impl Tape {
-    fn note(&mut self, event: &StreamEvent) {
-        use StreamEvent::{Ping, Raw, ReasoningDelta, TextDelta, ToolCallDelta, Usage};
-        match (event, self.0.last_mut()) {
-            (Ping | Raw { .. }, _) => return,
-            (
-                TextDelta { index, text },
-                Some(TextDelta {
-                    index: last,
-                    text: so_far,
-                }),
-            )
-            | (
-                ReasoningDelta { index, text },
-                Some(ReasoningDelta {
-                    index: last,
-                    text: so_far,
-                }),
-            )
-            | (
-                ToolCallDelta {
-                    index,
-                    arguments: text,
-                },
-                Some(ToolCallDelta {
-                    index: last,
-                    arguments: so_far,
-                }),
-            ) if index == last => {
-                so_far.push_str(text);
-                return;
-            }
-            (Usage(usage), Some(Usage(last))) => {
-                *last = usage.clone();
-                return;
-            }
-            _ => {}
-        }
-        self.0.push(event.clone());
-    }
 }
 
 /// A streamed answer.
@@ -263,8 +230,20 @@ where
             Ok(None) => match ready!(self.body.poll_next_unpin(cx)) {
                 Some(Ok(bytes)) => self.parser.push(&bytes),
                 // A connection that breaks before the first word is a failure to reach the vendor.
-                Some(Err(error)) if self.tape.0.is_empty() => self.failed = Some(error),
+                Some(Err(error)) if self.tape.is_empty() => self.failed = Some(error),
                 Some(Err(Error::Transport { .. })) | None => self.end(),
+                // Not truncated: the caller may want to wait longer the next time.
+                Some(Err(Error::Timeout {
+                    what, after, timer, ..
+                })) => {
+                    let partial = Some(Box::new(self.partial()));
+                    self.failed = Some(Error::Timeout {
+                        what,
+                        after,
+                        timer,
+                        partial,
+                    });
+                }
                 Some(Err(error)) => self.failed = Some(error),
             },
         }
@@ -287,35 +266,23 @@ where
         if is_whole {
             return;
         }
-        let mut fold = Fold::new(&self.facts.provider, &self.facts.model, false);
-        for event in self.tape.0.drain(..).chain(self.out.iter().cloned()) {
-            // What was handed out is in order; if it is not, the partial answer is what came before.
-            if fold.push(event).is_err() {
-                break;
-            }
-        }
-        let mut partial = fold.partial();
-        // What a vendor counts before its end is not what it will bill.
-        let said = partial.message.parts.iter().map(|part| match part {
-            Part::Text(part) => HeuristicTokens.count(&part.text),
-            Part::ToolCall(call) => HeuristicTokens.count(call.malformed.as_deref().unwrap_or("")),
-            _ => 0,
-        });
-        let said = said.sum::<usize>() as u64;
-        let usage = &mut partial.usage;
-        usage.output_tokens = Some(usage.output_tokens.unwrap_or(0).max(said));
-        usage.is_estimated = true;
-        if partial.cost.is_none() {
-            partial.cost = self
-                .facts
-                .price
-                .as_ref()
-                .and_then(|price| price.cost(&partial.usage));
-        }
+        let partial = self.partial();
         self.failed = Some(Error::StreamTruncated {
             provider: self.facts.provider.clone(),
             partial: Box::new(partial),
         });
+    }
+
+    fn partial(&mut self) -> ChatResponse {
+        let Facts {
+            provider,
+            model,
+            price,
+            ..
+        } = &self.facts;
+        // What is still to be handed out counts too, and is handed out all the same.
+        let waiting: Vec<_> = self.out.iter().cloned().collect();
+        self.tape.partial(waiting, provider, model, price.as_ref())
     }
 }
 
@@ -334,7 +301,7 @@ where
             }
             if let Some(event) = this.out.pop_front() {
                 if matches!(event, StreamEvent::Finish { .. }) {
-                    if let Some(cost) = this.facts.charge(this.tape.0.iter()) {
+                    if let Some(cost) = this.facts.charge(this.tape.events()) {
                         this.out.push_front(event);
                         this.tape.note(&StreamEvent::Cost(cost));
                         return Poll::Ready(Some(Ok(StreamEvent::Cost(cost))));
@@ -349,7 +316,7 @@ where
             }
             if let Some(mut error) = this.failed.take() {
                 this.is_done = true;
-                if let Some(failure) = failure_of(&mut error) {
+                if let Some(failure) = error.vendor_failure_mut() {
                     failure.output_started = this.output_started;
                 }
                 return Poll::Ready(Some(Err(error)));
@@ -362,29 +329,6 @@ where
 fn keep_raw(is_asked: bool, data: &str, out: &mut Out) {
     if is_asked && let Ok(value) = serde_json::from_str::<Value>(data) {
         out.push_back(StreamEvent::Raw { value });
-    }
-}
-
-fn is_output(event: &StreamEvent) -> bool {
-    matches!(
-        event,
-        StreamEvent::TextDelta { .. }
-            | StreamEvent::ReasoningDelta { .. }
-            | StreamEvent::ReasoningEnd { .. }
-            | StreamEvent::ToolCallStart { .. }
-            | StreamEvent::Part { .. }
-            | StreamEvent::Data(_)
-    )
-}
-
-fn failure_of(error: &mut Error) -> Option<&mut VendorFailure> {
-    match error {
-        Error::Unauthorized { failure, .. }
-        | Error::Rejected(failure)
-        | Error::QuotaExceeded(failure)
-        | Error::RateLimited(failure)
-        | Error::Overloaded(failure) => Some(failure),
-        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     cassette::Cassette,
+    header,
     http::{Auth, Http, HttpOptions, Reply, Vendor, secret_header},
     verdict::Verdict,
 };
@@ -113,12 +114,13 @@ impl Client {
             return Ok(reply);
         }
         let (vendor, model) = (&self.http.vendor, &self.info.model);
-        let failed = self.http.failure(reply.status, &reply.headers);
+        let mut failed = self.http.failure(reply.status, &reply.headers);
         // No body of a stranger is read.
         if Verdict::of_status(reply.status) == Verdict::Stranger {
             return Err(Verdict::Stranger.error(failed, vendor, model));
         }
         let body = reply.body.read_failure().await;
+        failed.retry_after = failed.retry_after.or_else(|| header::retry_after_in(&body));
         Err(read_failure(failed, &body, vendor, model))
     }
 }

@@ -61,6 +61,39 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
         .filter(|wait| *wait <= LONGEST_WAIT)
 }
 
+/// How long a failure's body asks to wait, where no header did: Gemini's `RetryInfo`, else a sentence such as
+/// "Please retry in 48.9s". The sentence is read only where the body is JSON of an error.
+pub(crate) fn retry_after_in(body: &[u8]) -> Option<Duration> {
+    let text = std::str::from_utf8(body).ok()?;
+    if !text.contains("retry") && !text.contains("try again") {
+        return None;
+    }
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    // Gemini's JSON-array streams send the failure in an array.
+    let value = value.get(0).unwrap_or(&value);
+    let error = value.get("error").unwrap_or(value);
+    let details = error.get("details").and_then(serde_json::Value::as_array);
+    let told = details.into_iter().flatten().find_map(|detail| {
+        let kind = detail.get("@type")?.as_str()?;
+        kind.ends_with("google.rpc.RetryInfo")
+            .then(|| span_ms(detail.get("retryDelay")?.as_str()?))
+            .flatten()
+    });
+    told.or_else(|| {
+        let sentence = error.get("message")?.as_str()?.to_ascii_lowercase();
+        let at = ["retry in ", "try again in "]
+            .iter()
+            .find_map(|words| sentence.find(words).map(|at| at + words.len()))?;
+        let span: String = sentence[at..]
+            .chars()
+            .take_while(|sign| sign.is_ascii_alphanumeric() || *sign == '.')
+            .collect();
+        span_ms(span.trim_end_matches('.'))
+    })
+    .map(Duration::from_millis)
+    .filter(|wait| !wait.is_zero() && *wait <= LONGEST_WAIT)
+}
+
 /// The vendor's limits: `anthropic-ratelimit-tokens-remaining`, `x-ratelimit-remaining-tokens` and their like.
 pub(crate) fn rate_limits(headers: &HeaderMap, now: SystemTime) -> Vec<RateLimit> {
     let mut limits: Vec<RateLimit> = Vec::new();
@@ -183,7 +216,9 @@ fn unix_ms(value: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_id, rate_limits, request_id, retry_after, should_retry, span_ms, unix_ms};
+    use super::{
+        is_id, rate_limits, request_id, retry_after, retry_after_in, should_retry, span_ms, unix_ms,
+    };
     use crate::fixtures;
     use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
     use std::time::{Duration, SystemTime};
@@ -277,6 +312,43 @@ mod tests {
             (limits[1].name.as_str(), limits[1].remaining, limits[1].reset_ms),
             ("requests", Some(399), Some(62_500))
         );
+    }
+
+    #[test]
+    fn a_wait_told_in_the_body_is_found_in_its_two_forms() {
+        for (body, expected) in [
+            (
+                r#"{"error":{"code":429,"details":[{"@type":"type.googleapis.com/google.rpc.Help"},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"48s"}]}}"#,
+                Some(48_000),
+            ),
+            (
+                r#"[{"error":{"details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"1.5s"}]}}]"#,
+                Some(1_500),
+            ),
+            (
+                r#"{"error":{"message":"Quota exceeded. Please retry in 48.9s."}}"#,
+                Some(48_900),
+            ),
+            (
+                r#"{"error":{"message":"Rate limit. Please try again in 6ms. Visit us"}}"#,
+                Some(6),
+            ),
+            (
+                r#"{"error":{"message":"Please try again in 1m2.5s."}}"#,
+                Some(62_500),
+            ),
+            (r#"{"error":{"message":"Please retry in 0s"}}"#, None),
+            (r#"{"error":{"message":"Please retry in a while"}}"#, None),
+            (r#"{"error":{"message":"Please retry in 9e99s"}}"#, None),
+            ("please retry in 3s", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                retry_after_in(body.as_bytes()),
+                expected.map(Duration::from_millis),
+                "{body}"
+            );
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! No redirect is followed (a key must not travel to another origin), no proxy is used unless asked for, and no
 //! error carries a key, a header, a body or a URL's query.
 
-use crate::{cassette::Cassette, header};
+use crate::{cassette::Cassette, header, tls::TlsFault};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream::BoxStream};
 use reqwest::{
@@ -49,6 +49,8 @@ pub struct HttpOptions {
     pub max_event_bytes: usize,
     /// A proxy's address, which may hold a password; none is used without, whatever the environment says.
     pub proxy: Option<Secret>,
+    /// Authorities to trust beside those of the system, as PEM; none.
+    pub root_certificates: Vec<Vec<u8>>,
     /// Calls are recorded on it, or played from it and then nothing is dialled.
     pub cassette: Option<Cassette>,
 }
@@ -63,6 +65,7 @@ impl Default for HttpOptions {
             max_response_bytes: 256 << 20,
             max_event_bytes: 16 << 20,
             proxy: None,
+            root_certificates: Vec::new(),
             cassette: None,
         }
     }
@@ -102,6 +105,12 @@ impl HttpOptions {
     /// Sets the most bytes of one event.
     pub fn max_event_bytes(mut self, limit: usize) -> Self {
         self.max_event_bytes = limit;
+        self
+    }
+
+    /// Trusts the authorities of this PEM beside those of the system: for servers and proxies of one's own.
+    pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates.push(pem.into());
         self
     }
 
@@ -332,7 +341,14 @@ impl Http {
             .referer(false)
             .tcp_nodelay(true)
             .pool_idle_timeout(Duration::from_mins(1))
+            // The one retry loop is the layer's; this client would otherwise repeat what HTTP/2 servers refuse.
+            .retry(reqwest::retry::never())
             .no_proxy();
+        for pem in &self.options.root_certificates {
+            let wrong = |_| Error::invalid("root certificate", "it is no PEM of certificates");
+            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(wrong)?;
+            builder = builder.tls_certs_merge(certificates);
+        }
         if let Some(address) = &self.options.proxy {
             let proxy = reqwest::Proxy::all(address.reveal())
                 .map_err(|_| Error::invalid("proxy", "it is no address such as http://proxy.example:3128"))?;
@@ -345,8 +361,11 @@ impl Http {
     fn unreachable(&self, error: reqwest::Error) -> Error {
         Error::Transport {
             provider: self.vendor.name().to_owned(),
-            // Without its URL: a base URL is the host's own business.
-            source: Box::new(error.without_url()),
+            source: match TlsFault::among(&error) {
+                Some(fault) => Box::new(fault),
+                // Without its URL: a base URL is the host's own business.
+                None => Box::new(error.without_url()),
+            },
         }
     }
 

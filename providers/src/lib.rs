@@ -53,6 +53,10 @@ mod scripted;
 #[cfg(feature = "http")]
 mod sse;
 #[cfg(feature = "http")]
+mod tape;
+#[cfg(feature = "http")]
+mod tls;
+#[cfg(feature = "http")]
 mod verdict;
 #[cfg(feature = "http")]
 mod warnings;
