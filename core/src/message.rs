@@ -110,6 +110,9 @@ pub struct Media {
     pub name: Option<String>,
     /// Who brought it.
     pub origin: Origin,
+    /// The vendor's token on this part, where a model made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opaque: Option<Opaque>,
     /// Cache the prompt up to here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<CachePoint>,
@@ -238,6 +241,7 @@ impl Part {
             source,
             name: None,
             origin: Origin::User,
+            opaque: None,
             cache: None,
         })
     }

@@ -320,7 +320,7 @@ impl Http {
     }
 
     /// The address under which paths are asked, for wires whose path depends on it.
-    #[cfg(feature = "anthropic")]
+    #[cfg(any(feature = "anthropic", feature = "gemini"))]
     pub(crate) fn base(&self) -> &Url {
         &self.base
     }

@@ -32,6 +32,8 @@ mod extractive;
 mod fixtures;
 #[cfg(feature = "http")]
 mod framing;
+#[cfg(feature = "gemini")]
+mod gemini;
 #[cfg(feature = "http")]
 mod header;
 #[cfg(feature = "http")]
@@ -66,6 +68,8 @@ pub use anthropic::{Anthropic, AnthropicBuilder};
 #[cfg(feature = "http")]
 pub use cassette::{Cassette, Chunks, Fault};
 pub use extractive::{Extractive, NOT_FOUND, cite_marks};
+#[cfg(feature = "gemini")]
+pub use gemini::{Gemini, GeminiBuilder};
 #[cfg(feature = "http")]
 pub use http::HttpOptions;
 #[cfg(feature = "minilm")]

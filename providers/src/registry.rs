@@ -40,6 +40,10 @@ impl Registry {
         });
         #[cfg(feature = "openai")]
         registry.register("openai", |model| Ok(Arc::new(crate::OpenAi::new(model).build()?)));
+        #[cfg(feature = "gemini")]
+        for name in ["gemini", "google"] {
+            registry.register(name, |model| Ok(Arc::new(crate::Gemini::new(model).build()?)));
+        }
         registry
     }
 

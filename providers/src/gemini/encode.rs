@@ -1,0 +1,266 @@
+//! [`ChatRequest`] → body of `:streamGenerateContent`. Pure: the same request gives the same bytes.
+
+mod history;
+mod thinking;
+
+use super::wire::{
+    CountRequest, CountedRequest, FunctionCallingConfig, FunctionDeclaration, GenerationConfig, Request,
+    Tool, ToolConfig,
+};
+use crate::{http::Vendor, options, warnings::Warnings};
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use stepwell_core::{ChatRequest, Error, ModelInfo, ResponseFormat, Result, ToolChoice, Warning};
+
+/// The options of both forms of the wire stand under this name.
+const OPTIONS: &str = "gemini";
+
+/// A request, ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) body: Vec<u8>,
+    /// What was not done as asked.
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// The body of an answer, streamed or whole: the path says which.
+///
+/// # Errors
+/// [`Error::InvalidInput`] and [`Error::Unsupported`] for what this wire cannot say.
+pub(crate) fn chat(vendor: &'static Vendor, info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
+    let options = options::of(request, OPTIONS)?;
+    let mut encoder = Encoder::new(vendor, info);
+    let wire = encoder.request(request, options)?;
+    Ok(Encoded {
+        body: options::body(&wire, options, &[])?,
+        warnings: encoder.warnings.into(),
+    })
+}
+
+/// The body of `:countTokens`: at the Gemini API the whole request, at Vertex AI some of its fields.
+///
+/// # Errors
+/// As [`chat`].
+pub(crate) fn count(
+    vendor: &'static Vendor,
+    info: &ModelInfo,
+    request: &ChatRequest,
+    is_vertex: bool,
+) -> Result<Vec<u8>> {
+    let options = options::of(request, OPTIONS)?;
+    let wire = Encoder::new(vendor, info).request(request, options)?;
+    if is_vertex {
+        let wire = Request {
+            labels: None,
+            tool_config: None,
+            ..wire
+        };
+        return options::body(
+            &wire,
+            options,
+            &["toolConfig", "safetySettings", "labels", "cachedContent"],
+        );
+    }
+    let model = if info.model.contains('/') {
+        Cow::Borrowed(info.model.as_str())
+    } else {
+        Cow::Owned(format!("models/{}", info.model))
+    };
+    // The options are fields of the request that is counted.
+    let counted = options::body(&CountedRequest { model, request: wire }, options, &[])?;
+    let request: Value =
+        serde_json::from_slice(&counted).map_err(|_| Error::internal("a request could not be read back"))?;
+    options::body(
+        &CountRequest {
+            generate_content_request: request,
+        },
+        None,
+        &[],
+    )
+}
+
+struct Encoder<'a> {
+    vendor: &'static Vendor,
+    info: &'a ModelInfo,
+    generation: Option<(u32, u32)>,
+    warnings: Warnings,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(vendor: &'static Vendor, info: &'a ModelInfo) -> Self {
+        Self {
+            vendor,
+            info,
+            generation: generation(&info.model),
+            warnings: Warnings::new(vendor.name()),
+        }
+    }
+
+    /// Whether the model is of this generation or a later one; a name that tells none is of the latest.
+    fn is_at_least(&self, major: u32, minor: u32) -> bool {
+        self.generation
+            .is_none_or(|generation| generation >= (major, minor))
+    }
+
+    fn request(
+        &mut self,
+        request: &'a ChatRequest,
+        options: Option<&Map<String, Value>>,
+    ) -> Result<Request<'a>> {
+        let (system, contents) = self.history(request)?;
+        if contents.is_empty() {
+            return Err(Error::invalid(
+                "messages",
+                "there is nothing to answer; add a message of the user",
+            ));
+        }
+        let tools = self.tools(request)?;
+        let tool_config = tool_config(request)?;
+        let generation_config = self.generation_config(request);
+        let one_call = request.parallel_tool_calls == Some(false) && !request.tools.is_empty();
+        let _ = self
+            .warnings
+            .unless(true, "parallel_tool_calls", one_call.then_some(()));
+        let is_vertex = self.vendor.name() == super::VERTEX.name();
+        let labels = (!request.metadata.is_empty()).then_some(&request.metadata);
+        let labels = self.warnings.unless(!is_vertex, "metadata", labels);
+        let mut wire = Request {
+            system_instruction: (!system.is_empty()).then_some(super::wire::Content {
+                role: None,
+                parts: system,
+            }),
+            tools,
+            tool_config,
+            contents,
+            generation_config,
+            labels,
+        };
+        let is_cached = options.is_some_and(|options| {
+            ["cachedContent", "cached_content"]
+                .iter()
+                .any(|key| options.get(*key).is_some_and(Value::is_string))
+        });
+        if is_cached {
+            // The vendor refuses them beside it: they are a part of what was cached.
+            let had_any =
+                wire.system_instruction.is_some() || !wire.tools.is_empty() || wire.tool_config.is_some();
+            let _ = self.warnings.unless(
+                true,
+                "instructions and tools beside cachedContent (those of the cached content hold)",
+                had_any.then_some(()),
+            );
+            wire.system_instruction = None;
+            wire.tools = Vec::new();
+            wire.tool_config = None;
+        }
+        Ok(wire)
+    }
+
+    fn tools(&mut self, request: &'a ChatRequest) -> Result<Vec<Tool<'a>>> {
+        if request.tools.is_empty() {
+            return Ok(Vec::new());
+        }
+        let function_declarations = request
+            .tools
+            .iter()
+            .map(|tool| {
+                let kind = tool.parameters.get("type");
+                let schema = if kind.is_some_and(|kind| kind == "object") {
+                    Some(Cow::Borrowed(&tool.parameters))
+                } else if kind.is_none() && tool.parameters.is_object() {
+                    let mut schema = Map::new();
+                    schema.insert("type".to_owned(), json!("object"));
+                    schema.extend(tool.parameters.as_object().cloned().unwrap_or_default());
+                    Some(Cow::Owned(Value::Object(schema)))
+                } else if kind.is_some_and(|kind| kind == "null") {
+                    None // a tool of no arguments
+                } else {
+                    return Err(self.vendor.unsupported(
+                        &format!("the arguments of tool `{}`", tool.name),
+                        "make their schema an object",
+                    ));
+                };
+                Ok(FunctionDeclaration {
+                    name: &tool.name,
+                    description: &tool.description,
+                    parameters: None,
+                    parameters_json_schema: schema,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(vec![Tool {
+            function_declarations,
+        }])
+    }
+
+    fn generation_config(&mut self, request: &'a ChatRequest) -> GenerationConfig<'a> {
+        let mut config = GenerationConfig {
+            max_output_tokens: request.max_output_tokens,
+            temperature: options::finite(request.temperature),
+            top_p: options::finite(request.top_p),
+            top_k: request.top_k,
+            seed: request.seed,
+            stop_sequences: &request.stop_sequences,
+            thinking_config: self.thinking(request),
+            ..GenerationConfig::default()
+        };
+        let is_text = matches!(request.response_format, ResponseFormat::Text);
+        if !is_text && !request.tools.is_empty() && !self.is_at_least(3, 0) {
+            // The vendor refuses both together; the structured layer asks in two steps.
+            let _ = self
+                .warnings
+                .unless(true, "response_format beside tools", Some(()));
+            return config;
+        }
+        match &request.response_format {
+            ResponseFormat::Json => config.response_mime_type = Some("application/json"),
+            ResponseFormat::Schema { schema, .. } => {
+                config.response_mime_type = Some("application/json");
+                config.response_json_schema = Some(Cow::Borrowed(schema.as_value()));
+            }
+            _ => {}
+        }
+        config
+    }
+}
+
+fn tool_config(request: &ChatRequest) -> Result<Option<ToolConfig<'_>>> {
+    let choice = &request.tool_choice;
+    if request.tools.is_empty() {
+        return match choice {
+            ToolChoice::Any | ToolChoice::Named(_) => Err(Error::invalid(
+                "tool_choice",
+                "it asks for a call, but there is no tool",
+            )),
+            _ => Ok(None),
+        };
+    }
+    let (mode, name) = match choice {
+        ToolChoice::None => ("NONE", None),
+        ToolChoice::Any => ("ANY", None),
+        ToolChoice::Named(name) if request.tools.iter().any(|tool| tool.name == *name) => {
+            ("ANY", Some([name.as_str()]))
+        }
+        ToolChoice::Named(_) => {
+            return Err(Error::invalid(
+                "tool_choice",
+                "it names a tool that is not among the tools",
+            ));
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(ToolConfig {
+        function_calling_config: FunctionCallingConfig {
+            mode,
+            allowed_function_names: name,
+        },
+    }))
+}
+
+/// Generation of a model by its name: `gemini-2.5-flash` is (2, 5), `gemini-3-pro-preview` is (3, 0).
+fn generation(model: &str) -> Option<(u32, u32)> {
+    let (_, rest) = model.split_once("gemini-")?;
+    let number = rest.split('-').next()?;
+    let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
