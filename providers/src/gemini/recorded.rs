@@ -8,6 +8,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use stepwell_core::{
     ChatModel, ChatRequest, ChatResponse, Error, FinishReason, Fold, Message, ModelInfo, Origin, Part,
     Result, Role, Schema, StreamEvent, ToolSpec,
@@ -62,10 +63,10 @@ fn gist(chunks: &[Value]) -> Gist {
             gist.calls.push(("code_execution".to_owned(), arguments));
         }
     }
-    let reasons = chunks
+    let mut reasons = chunks
         .iter()
         .filter_map(|chunk| chunk["candidates"][0]["finishReason"].as_str());
-    gist.stop = reasons.last().map(str::to_owned);
+    gist.stop = reasons.next_back().map(str::to_owned);
     let usage = &chunks.last().expect("a chunk")["usageMetadata"];
     let count = |key: &str| usage[key].as_u64().unwrap_or(0);
     gist.tokens = count("promptTokenCount")
@@ -223,7 +224,7 @@ async fn a_stream_cut_anywhere_is_never_a_whole_answer_before_its_last_finish_re
                     exchange.id
                 ),
                 Some(Error::StreamTruncated { partial, .. }) => {
-                    assert!(whole.text().starts_with(&partial.text()))
+                    assert!(whole.text().starts_with(&partial.text()));
                 }
                 Some(error) => panic!("{} at {at}: {error:?}", exchange.id),
             }
@@ -261,10 +262,10 @@ fn model(server: &Server) -> Gemini {
 }
 
 fn sse(chunks: &[Value]) -> Vec<u8> {
-    let body: String = chunks
-        .iter()
-        .map(|chunk| format!("data: {chunk}\r\n\r\n"))
-        .collect();
+    let mut body = String::new();
+    for chunk in chunks {
+        write!(body, "data: {chunk}\r\n\r\n").expect("a String takes all");
+    }
     http_answer(
         200,
         &[("content-type", "text/event-stream")],
@@ -421,7 +422,10 @@ async fn an_end_without_a_finish_reason_is_truncated_and_a_reason_in_between_is_
     }
     let empty = json!({ "usageMetadata": { "promptTokenCount": 4 } });
     assert_eq!(
-        answers(&[empty.clone()]).await.expect_err("no answer").code(),
+        answers(std::slice::from_ref(&empty))
+            .await
+            .expect_err("no answer")
+            .code(),
         "stream_truncated"
     );
     assert_eq!(answers(&[said, empty]).await.expect("an answer").text(), "he");
