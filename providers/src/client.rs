@@ -106,7 +106,7 @@ impl Client {
         path: &str,
         mut headers: Vec<(HeaderName, HeaderValue)>,
         body: Vec<u8>,
-        read_failure: fn(VendorFailure, &[u8], &Vendor, &str) -> Error,
+        read_failure: impl FnOnce(VendorFailure, &[u8], &Vendor, &str) -> Error,
     ) -> Result<Reply> {
         headers.extend(self.headers.iter().cloned());
         let reply = self.http.post(path, headers, body).await?;

@@ -145,7 +145,7 @@ pub(crate) enum Auth {
     /// A header of this name, in lower case, with the bare key.
     Header(Cow<'static, str>),
     /// Nowhere: it asks for none, and none is sent.
-    #[allow(dead_code)] // for the table of compatible vendors, which comes next
+    #[allow(dead_code)] // not every set of features has a vendor without keys
     None,
 }
 
@@ -168,7 +168,7 @@ impl Vendor {
     }
 
     /// A vendor that a host names: `my-vendor` reads `MY_VENDOR_API_KEY` and `MY_VENDOR_BASE_URL`.
-    #[allow(dead_code)] // for the table of compatible vendors, which comes next
+    #[cfg(feature = "openai")]
     pub(crate) fn named(name: String, base: String, auth: Auth) -> Self {
         let stem: String = name
             .chars()
@@ -194,6 +194,18 @@ impl Vendor {
     /// Where its key is read from.
     pub(crate) fn key_var(&self) -> &str {
         &self.key_var
+    }
+
+    /// Where its address is read from.
+    #[cfg(all(test, feature = "openai"))]
+    pub(crate) fn base_var(&self) -> &str {
+        &self.base_var
+    }
+
+    /// Its own address, if it has one.
+    #[cfg(all(test, feature = "openai"))]
+    pub(crate) fn base(&self) -> &str {
+        &self.base
     }
 
     /// What its wire cannot say.
@@ -320,7 +332,7 @@ impl Http {
     }
 
     /// The address under which paths are asked, for wires whose path depends on it.
-    #[cfg(any(feature = "anthropic", feature = "gemini"))]
+    #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
     pub(crate) fn base(&self) -> &Url {
         &self.base
     }

@@ -75,6 +75,9 @@ pub use http::HttpOptions;
 #[cfg(feature = "minilm")]
 pub use minilm::MiniLm;
 #[cfg(feature = "openai")]
-pub use openai::{OpenAi, OpenAiBuilder};
+pub use openai::{
+    OpenAi, OpenAiBuilder,
+    compatible::{OpenAiCompatible, OpenAiCompatibleBuilder, quirks},
+};
 pub use registry::{ModelFactory, Registry, model};
 pub use scripted::{IntoAnswer, Scripted};

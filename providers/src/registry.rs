@@ -44,6 +44,12 @@ impl Registry {
         for name in ["gemini", "google"] {
             registry.register(name, |model| Ok(Arc::new(crate::Gemini::new(model).build()?)));
         }
+        #[cfg(feature = "openai")]
+        for row in &crate::openai::compatible::table::ROWS {
+            registry.register(row.vendor.name(), |model| {
+                Ok(Arc::new(crate::OpenAiCompatible::of_row(row, model).build()?))
+            });
+        }
         registry
     }
 
@@ -63,6 +69,22 @@ impl Registry {
             .write()
             .unwrap_or_else(PoisonError::into_inner) // a map of functions is whole whoever panicked
             .insert(vendor.into(), Arc::new(factory));
+    }
+
+    /// Adds a server of one's own that speaks Chat Completions at an address with its `/v1`. A key, where it wants
+    /// one, is read from `MY_VENDOR_API_KEY` for the name `my-vendor`.
+    #[cfg(feature = "openai")]
+    pub fn register_compatible(
+        &self,
+        vendor: impl Into<String>,
+        base_url: impl Into<String>,
+        quirks: crate::quirks::Quirks,
+    ) {
+        let (vendor, base_url) = (vendor.into(), base_url.into());
+        self.register(vendor.clone(), move |model| {
+            let builder = crate::OpenAiCompatible::new(vendor.as_str(), base_url.as_str(), model);
+            Ok(Arc::new(builder.quirks(quirks).build()?))
+        });
     }
 
     /// The vendors, sorted.

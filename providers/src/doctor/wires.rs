@@ -9,7 +9,8 @@ pub fn rules_of(info: &ModelInfo) -> Option<Rules> {
         #[cfg(feature = "anthropic")]
         "anthropic" => Some(crate::anthropic::rules(info)),
         #[cfg(feature = "openai")]
-        "openai" => Some(crate::openai::rules(info)),
+        name => crate::openai::rules(name),
+        #[cfg(not(feature = "openai"))]
         _ => None,
     }
 }

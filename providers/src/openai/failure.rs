@@ -1,75 +1,141 @@
-//! What OpenAI's failures mean, by status or inside a stream; the same on all its wires.
+//! What the failures of OpenAI and of servers like it mean, by status or inside a stream; the same on all wires.
+//!
+//! Seen are `{error: {message, type, code}}`, `{error: "…", code}` (xAI), `{detail}` (Mistral, FastAPI), `{message}`,
+//! `{object: "error", message, code}`, and any of these in a list (Gemini).
 
 use crate::{
     http::Vendor,
     verdict::{Verdict, plain_word},
 };
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use stepwell_core::{Error, VendorFailure};
 
-#[derive(Debug, Deserialize)]
-struct Body {
-    error: Option<Detail>,
-}
-
-#[derive(Debug, Deserialize)]
+/// What a failure tells of itself.
+#[derive(Debug, Default)]
 struct Detail {
     message: Option<String>,
-    #[serde(rename = "type")]
+    code: Option<String>,
     kind: Option<String>,
-    /// Mostly a word; some servers send a number.
-    code: Option<Value>,
+    /// The status it gives in its body: inside a stream there is no other.
+    status: Option<u16>,
+}
+
+impl Detail {
+    fn of(value: Value) -> Option<Self> {
+        match value {
+            Value::String(text) => Some(Self {
+                message: Some(text),
+                ..Self::default()
+            }),
+            Value::Array(list) => Self::of(list.into_iter().next()?),
+            Value::Object(mut fields) => match fields.remove("error") {
+                Some(Value::Object(inner)) => Some(Self::of_fields(&inner)),
+                Some(Value::String(text)) => Some(Self {
+                    message: Some(text),
+                    ..Self::of_fields(&fields)
+                }),
+                _ => {
+                    let known = ["message", "detail", "code", "type"];
+                    let is_one = known.iter().any(|key| fields.contains_key(*key));
+                    is_one.then(|| Self::of_fields(&fields))
+                }
+            },
+            _ => None,
+        }
+    }
+
+    fn of_fields(fields: &Map<String, Value>) -> Self {
+        let text = |key: &str| fields.get(key).and_then(Value::as_str).map(str::to_owned);
+        let status = |key: &str| {
+            let value = fields.get(key)?;
+            let number = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+            u16::try_from(number)
+                .ok()
+                .filter(|status| (400..600).contains(status))
+        };
+        // A list of what is wrong with each field (FastAPI).
+        let listed = || {
+            let first = fields.get("detail")?.as_array()?.first()?;
+            first["msg"].as_str().map(str::to_owned)
+        };
+        let mut message = text("message").or_else(|| text("detail")).or_else(listed);
+        // What the model wrote, when that is what was wrong (Groq).
+        if let (Some(message), Some(written)) = (&mut message, text("failed_generation")) {
+            message.push_str("\nThe model wrote: ");
+            message.push_str(&written);
+        }
+        Self {
+            message,
+            code: text("code").filter(|code| code.parse::<u32>().is_err()),
+            kind: text("type"),
+            status: ["status_code", "code", "status", "raw_status_code"]
+                .iter()
+                .find_map(|key| status(key)),
+        }
+    }
 }
 
 /// The typed error of a failure's body; `failure` holds what the status and headers told.
 pub(crate) fn error(failure: VendorFailure, body: &[u8], vendor: &Vendor, model: &str) -> Error {
-    let detail = serde_json::from_slice::<Body>(body)
-        .ok()
-        .and_then(|body| body.error);
-    of_detail(failure, detail, vendor, model)
+    of_detail(failure, read(body), vendor, model)
 }
 
 /// The same for the `error` object alone, as it comes inside a stream.
 pub(crate) fn of_object(failure: VendorFailure, object: &str, vendor: &Vendor, model: &str) -> Error {
-    of_detail(failure, serde_json::from_str(object).ok(), vendor, model)
+    of_detail(failure, read(object.as_bytes()), vendor, model)
+}
+
+/// Whether a body is a failure in one of the forms known.
+pub(crate) fn is_one(body: &[u8]) -> bool {
+    read(body).is_some()
+}
+
+fn read(body: &[u8]) -> Option<Detail> {
+    Detail::of(serde_json::from_slice(body).ok()?)
 }
 
 fn of_detail(mut failure: VendorFailure, detail: Option<Detail>, vendor: &Vendor, model: &str) -> Error {
-    let (mut kind, mut code, mut coded) = (None, None, None);
-    if let Some(detail) = detail {
-        failure.message = detail.message;
-        kind = plain_word(detail.kind);
-        match detail.code {
-            Some(Value::String(word)) => code = plain_word(Some(word)),
-            Some(Value::Number(number)) => coded = number.as_u64().and_then(|code| u16::try_from(code).ok()),
-            _ => {}
-        }
-    }
-    // Inside a stream there is no status of its own, but some servers give one in the body.
-    let status = failure.status.or(coded.filter(|code| (400..600).contains(code)));
-    let verdict = match (code.as_deref(), kind.as_deref()) {
-        (Some("insufficient_quota" | "billing_hard_limit_reached" | "billing_not_active"), _)
-        | (_, Some("insufficient_quota")) => Verdict::Quota,
-        (Some("model_not_found"), _) => Verdict::NoModel,
-        (Some("invalid_api_key"), _) => Verdict::Unauthorized,
-        (Some("rate_limit_exceeded"), _) => Verdict::RateLimited,
-        _ => match (status, kind.as_deref()) {
-            (Some(status), _) => Verdict::of_status(status),
-            (None, Some("invalid_request_error")) => Verdict::Rejected,
-            (None, Some("authentication_error" | "permission_error")) => Verdict::Unauthorized,
-            (None, Some("rate_limit_error" | "tokens" | "requests")) => Verdict::RateLimited,
-            // `server_error`, and whatever else stops a stream that had begun.
-            (None, _) => Verdict::Overloaded,
-        },
-    };
+    let detail = detail.unwrap_or_default();
+    failure.message = detail.message;
+    let status = failure.status.or(detail.status);
+    let words = [detail.code, detail.kind].map(|word| word.map(|word| word.to_ascii_lowercase()));
+    let said = words.iter().flatten().find_map(|word| of_word(word));
+    let kind = words[1].as_deref();
+    let verdict = said.unwrap_or_else(|| match (status, kind) {
+        (Some(status), _) => Verdict::of_status(status),
+        (None, Some("invalid_request_error")) => Verdict::Rejected,
+        (None, Some("authentication_error" | "permission_error")) => Verdict::Unauthorized,
+        (None, Some("rate_limit_error" | "tokens" | "requests")) => Verdict::RateLimited,
+        // `server_error`, and whatever else stops a stream that had begun.
+        (None, _) => Verdict::Overloaded,
+    });
+    let [code, kind] = words.map(plain_word);
     failure.kind = code.or(kind);
     verdict.error(failure, vendor, model)
 }
 
+/// Words that tell more than the status they come with.
+fn of_word(word: &str) -> Option<Verdict> {
+    Some(match word {
+        "insufficient_quota"
+        | "billing_hard_limit_reached"
+        | "billing_not_active"
+        | "insufficient_balance" => Verdict::Quota,
+        // `invalid_model` is Mistral's, `DeploymentNotFound` is Azure's.
+        "model_not_found" | "invalid_model" | "deploymentnotfound" => Verdict::NoModel,
+        "invalid_api_key" => Verdict::Unauthorized,
+        "rate_limit_exceeded" | "ratelimitreached" => Verdict::RateLimited,
+        // Azure refuses the prompt.
+        "content_filter" => Verdict::Rejected,
+        // Groq: the model wrote a call that does not fit its tool. It may do better the next time.
+        "tool_use_failed" => Verdict::Overloaded,
+        _ => return None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::error;
+    use super::{error, is_one};
     use crate::openai::VENDOR;
     use stepwell_core::VendorFailure;
 
@@ -107,6 +173,54 @@ mod tests {
             (None, r#"{"error":{"type":"invalid_request_error"}}"#, "rejected"),
             (None, r#"{"error":{"message":"x","code":429}}"#, "rate_limited"),
             (None, r#"{"error":"a string"}"#, "overloaded"),
+            (
+                Some(404),
+                r#"{"code":"invalid-argument","error":"Model not found: x"}"#,
+                "rejected",
+            ),
+            (Some(401), r#"{"detail":"Invalid API Key"}"#, "unauthorized"),
+            (
+                Some(422),
+                r#"{"detail":[{"loc":["body"],"msg":"field required"}]}"#,
+                "rejected",
+            ),
+            (
+                Some(400),
+                r#"{"code":"1500","message":"x","object":"error","type":"invalid_model"}"#,
+                "not_found",
+            ),
+            (
+                None,
+                r#"{"code":400,"message":"x","type":"Bad Request"}"#,
+                "rejected",
+            ),
+            (
+                None,
+                r#"[{"error":{"code":429,"status":"RESOURCE_EXHAUSTED"}}]"#,
+                "rate_limited",
+            ),
+            (
+                Some(404),
+                r#"{"error":{"code":"DeploymentNotFound"}}"#,
+                "not_found",
+            ),
+            (
+                Some(429),
+                r#"{"error":{"code":"RateLimitReached"}}"#,
+                "rate_limited",
+            ),
+            (
+                Some(400),
+                r#"{"error":{"code":"content_filter","status":400}}"#,
+                "rejected",
+            ),
+            (
+                None,
+                r#"{"error":{"type":"invalid_request_error","code":"tool_use_failed","status_code":400}}"#,
+                "overloaded",
+            ),
+            (None, r#"{"error":{"message":"x","code":"502"}}"#, "overloaded"),
+            (None, r#"{"error":{"message":"x","code":401}}"#, "unauthorized"),
         ] {
             let mut failure = VendorFailure::new("openai");
             failure.status = status;
@@ -116,5 +230,29 @@ mod tests {
                 "{status:?} {body}"
             );
         }
+    }
+
+    #[test]
+    fn a_vendors_sentence_is_kept_wherever_it_stands_and_never_shown() {
+        for (body, words) in [
+            (r#"{"error":{"message":"canary"}}"#, "canary"),
+            (r#"{"error":"canary","code":"x"}"#, "canary"),
+            (r#"{"detail":"canary"}"#, "canary"),
+            (r#"{"detail":[{"msg":"canary"}]}"#, "canary"),
+            (r#"{"message":"canary","request_id":"r"}"#, "canary"),
+            (r#"[{"error":{"message":"canary"}}]"#, "canary"),
+            (
+                r#"{"error":{"message":"bad","failed_generation":"canary"}}"#,
+                "bad\nThe model wrote: canary",
+            ),
+        ] {
+            let mut failure = VendorFailure::new("openai");
+            failure.status = Some(400);
+            let error = error(failure, body.as_bytes(), &VENDOR, "m");
+            assert_eq!(error.vendor_message(), Some(words), "{body}");
+            assert!(!format!("{error} {error:?}").contains("canary"));
+            assert!(is_one(body.as_bytes()));
+        }
+        assert!(!is_one(br#"{"choices":[]}"#) && !is_one(b"<html>") && !is_one(b"7"));
     }
 }

@@ -3,6 +3,8 @@
 //! In a wire's folder `encode`, `decode` and `stream` are pure; this file holds the client.
 
 mod chat;
+pub(crate) mod compatible;
+mod dialect;
 mod failure;
 mod family;
 mod schema;
@@ -10,6 +12,7 @@ mod schema;
 use crate::{
     answer::{self, Facts},
     client::{Client, Setup},
+    doctor::Rules,
     http::{Auth, HttpOptions, Vendor},
 };
 use async_trait::async_trait;
@@ -17,7 +20,17 @@ use reqwest::header::{HeaderName, HeaderValue};
 use std::fmt;
 use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
 
-pub(crate) use chat::encode::rules;
+use compatible::Quirks;
+use dialect::Dialect;
+
+/// What a vendor that is asked over Chat Completions wants of a history.
+pub(crate) fn rules(vendor: &str) -> Option<Rules> {
+    let quirks = match vendor {
+        "openai" => &Quirks::OPENAI,
+        name => &compatible::table::row(name)?.quirks,
+    };
+    Some(chat::encode::rules(quirks))
+}
 
 static VENDOR: Vendor = Vendor::new(
     "openai",
@@ -134,7 +147,11 @@ impl ChatModel for OpenAi {
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
         let include_raw = request.include_raw;
-        let encoded = chat::encode::chat(&self.client.info, &request)?;
+        let dialect = Dialect {
+            vendor: self.client.http.vendor.clone(),
+            quirks: Quirks::OPENAI,
+        };
+        let encoded = chat::encode::chat(&dialect, &self.client.info, &request)?;
         drop(request); // its media are in the body now
         let mut headers = Vec::new();
         for (name, value) in [
@@ -154,9 +171,9 @@ impl ChatModel for OpenAi {
         let Client { info, http, .. } = &self.client;
         let model = &info.model;
         let facts = Facts::new(info, &reply.headers, encoded.warnings, include_raw);
-        let decoder = chat::stream::Completion::new(model.as_str());
+        let decoder = chat::stream::Completion::new(dialect.clone(), model.as_str());
         answer::of(reply, http, facts, decoder, |body| {
-            chat::decode::body(model, body)
+            chat::decode::body(&dialect, model, body)
         })
         .await
     }

@@ -3,25 +3,31 @@
 use super::{stream::Completion, wire};
 use crate::{
     answer::{Out, unreadable},
-    openai::VENDOR,
+    openai::{Dialect, failure},
 };
-use stepwell_core::{Error, Result};
+use stepwell_core::{Error, Result, VendorFailure};
 
 /// The events of a body with status 200.
 ///
 /// # Errors
 /// The typed failure when the body is one; [`Error::InvalidResponse`] when it is no answer.
-pub(crate) fn body(model: &str, body: &[u8]) -> Result<Out> {
+pub(crate) fn body(dialect: &Dialect, model: &str, body: &[u8]) -> Result<Out> {
     let chunk: wire::Chunk<'_> =
-        serde_json::from_slice(body).map_err(|error| unreadable(VENDOR.name(), "the answer", &error))?;
-    let (mut decoder, mut out) = (Completion::new(model), Out::new());
-    if chunk.error.is_none() && chunk.choices.as_ref().is_none_or(Vec::is_empty) {
+        serde_json::from_slice(body).map_err(|error| unreadable(dialect.name(), "the answer", &error))?;
+    let has_answer = chunk.choices.as_ref().is_some_and(|choices| !choices.is_empty());
+    // Some servers send their failures with status 200.
+    if chunk.is_failure() || (!has_answer && failure::is_one(body)) {
+        let failed = VendorFailure::new(dialect.name());
+        return Err(failure::error(failed, body, &dialect.vendor, model));
+    }
+    if !has_answer {
         return Err(Error::InvalidResponse {
-            provider: VENDOR.name().to_owned(),
+            provider: dialect.name().to_owned(),
             message: "the answer is no completion; check the base URL".to_owned(),
         });
     }
-    decoder.chunk(chunk, &mut out)?;
+    let (mut decoder, mut out) = (Completion::new(dialect.clone(), model), Out::new());
+    decoder.chunk(chunk, true, &mut out)?;
     decoder.finish(&mut out);
     Ok(out)
 }

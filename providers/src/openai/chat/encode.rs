@@ -3,24 +3,52 @@
 mod history;
 
 use super::wire::{
-    Format, JsonSchema, Request, StreamOptions, Tool, ToolChoice as Choice, ToolFunction, ToolName,
+    Effort, Format, JsonSchema, Request, StreamOptions, Thinking, Tool, ToolChoice as Choice, ToolFunction,
+    ToolName,
 };
 use crate::{
-    doctor::{self, Rules},
+    doctor::{self, Alphabet, Ids, ReasoningRule, Rules},
     narrow,
-    openai::{VENDOR, family::is_reasoning, schema},
+    openai::{
+        Dialect,
+        compatible::quirks::{
+            self, CallIds, EffortField, ForcedCall, Formats, Quirks, ReasoningBack, ReasoningField,
+            SeedField, TokenLimit,
+        },
+        family::is_reasoning,
+        schema,
+    },
     options,
     warnings::Warnings,
 };
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use stepwell_core::{
     ChatRequest, Error, ModelInfo, ReasoningEffort, ResponseFormat, Result, ToolChoice, Warning,
 };
 
-/// What this wire asks of a history.
-pub(crate) fn rules(_info: &ModelInfo) -> Rules {
-    Rules::LENIENT
+/// What a server with these quirks asks of a history.
+pub(crate) fn rules(quirks: &Quirks) -> Rules {
+    let takes_back = quirks.reasoning_back != ReasoningBack::Never;
+    Rules {
+        has_tools: quirks.tools,
+        user_after_results: quirks.user_after_results,
+        ids: match quirks.call_ids {
+            CallIds::Any => Rules::LENIENT.ids,
+            CallIds::NineAlphanumerics => Ids::Form {
+                min: 9,
+                max: 9,
+                alphabet: Alphabet::Alphanumeric,
+            },
+        },
+        reasoning: if takes_back {
+            ReasoningRule::Keep
+        } else {
+            ReasoningRule::Drop
+        },
+        tokens: takes_back,
+        ..Rules::LENIENT
+    }
 }
 
 /// A request, ready to be sent.
@@ -35,17 +63,20 @@ pub(crate) struct Encoded {
 ///
 /// # Errors
 /// [`Error::InvalidInput`] and [`Error::Unsupported`] for what this wire cannot say.
-pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
-    let options = options::of(request, VENDOR.name())?;
+pub(crate) fn chat(dialect: &Dialect, info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
+    let options = options::of(request, dialect.name())?;
+    let quirks = &dialect.quirks;
     let reasons = info
         .abilities
         .reasoning
-        .unwrap_or_else(|| is_reasoning(&info.model));
+        .unwrap_or_else(|| !quirks.openai_names || is_reasoning(&info.model));
     let mut encoder = Encoder {
+        dialect,
+        model: &info.model,
         reasons,
-        warnings: Warnings::new(VENDOR.name()),
+        warnings: Warnings::new(dialect.name().to_owned()),
     };
-    let mended = doctor::mend(&request.messages, &rules(info), info);
+    let mended = doctor::mend(&request.messages, &rules(quirks), info);
     encoder.warnings.history(&mended);
     let messages = encoder.history(&mended.messages)?;
     if messages.is_empty() {
@@ -54,75 +85,137 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
             "there is nothing to answer; add a message of the user",
         ));
     }
+    // A model of OpenAI's that reasons takes no sampling options while it does.
     let effort = request.reasoning.effort;
-    // A model that reasons takes no sampling options while it does.
-    let samples = !reasons || effort == Some(ReasoningEffort::None);
+    let samples = !quirks.openai_names || !reasons || effort == Some(ReasoningEffort::None);
     let stores = options.is_some_and(|options| options.get("store") == Some(&Value::Bool(true)));
     let metadata = (!request.metadata.is_empty()).then_some(&request.metadata);
+    let tools = encoder.tools(request)?;
+    let tool_choice = encoder.tool_choice(request)?;
+    let thinking = encoder.thinking(request, options, tool_choice.is_some())?;
+    let response_format = encoder.format(&request.response_format)?;
+    let told = encoder.effort(request);
+    let warnings = &mut encoder.warnings;
+    let parallel = request.parallel_tool_calls.filter(|_| !request.tools.is_empty());
+    let limit_in = |field: TokenLimit| request.max_output_tokens.filter(|_| quirks.token_limit == field);
+    let seed = warnings.unless(quirks.seed == SeedField::Ignored, "seed", request.seed);
     let wire = Request {
         model: &info.model,
         messages,
-        tools: encoder.tools(request)?,
-        tool_choice: tool_choice(request)?,
-        parallel_tool_calls: request.parallel_tool_calls.filter(|_| !request.tools.is_empty()),
-        response_format: encoder.format(&request.response_format)?,
-        reasoning_effort: encoder
-            .warnings
-            .unless(
-                !reasons,
-                "reasoning.effort",
-                effort.filter(|_| reasons || effort != Some(ReasoningEffort::None)),
-            )
-            .map(|effort| match effort {
-                ReasoningEffort::None => "none",
-                ReasoningEffort::Minimal => "minimal",
-                ReasoningEffort::Low => "low",
-                ReasoningEffort::Medium => "medium",
-                ReasoningEffort::Max => "xhigh",
-                _ => "high",
-            }),
-        max_completion_tokens: request.max_output_tokens,
-        temperature: encoder
-            .warnings
-            .unless(!samples, "temperature", options::finite(request.temperature)),
-        top_p: encoder
-            .warnings
-            .unless(!samples, "top_p", options::finite(request.top_p)),
+        tools,
+        tool_choice,
+        parallel_tool_calls: warnings.unless(!quirks.parallel_tool_calls, "parallel_tool_calls", parallel),
+        response_format,
+        reasoning_effort: told.word,
+        reasoning: told.object,
+        thinking,
+        max_completion_tokens: limit_in(TokenLimit::MaxCompletionTokens),
+        max_tokens: limit_in(TokenLimit::MaxTokens),
+        temperature: warnings.unless(!samples, "temperature", options::finite(request.temperature)),
+        top_p: warnings.unless(!samples, "top_p", options::finite(request.top_p)),
+        top_k: warnings.unless(!quirks.top_k, "top_k", request.top_k),
         stop: &request.stop_sequences,
-        seed: request.seed,
-        metadata: encoder
-            .warnings
-            .unless(!stores, "metadata (set `store` to keep it)", metadata),
+        seed: seed.filter(|_| quirks.seed == SeedField::Seed),
+        random_seed: seed.filter(|_| quirks.seed == SeedField::RandomSeed),
+        metadata: if quirks.metadata {
+            warnings.unless(!stores, "metadata (set `store` to keep it)", metadata)
+        } else {
+            warnings.unless(true, "metadata", metadata)
+        },
         stream: true,
-        stream_options: StreamOptions {
-            include_usage: true,
-            include_obfuscation: false,
+        stream_options: match quirks.stream_options {
+            quirks::StreamOptions::Refused => None,
+            taken => Some(StreamOptions {
+                include_usage: true,
+                include_obfuscation: (taken == quirks::StreamOptions::Full).then_some(false),
+            }),
         },
     };
-    let _ = encoder.warnings.unless(true, "top_k", request.top_k);
-    let _ = encoder
-        .warnings
-        .unless(true, "reasoning.budget_tokens", request.reasoning.budget_tokens);
-    let _ = encoder
-        .warnings
-        .unless(true, "reasoning.show_summary", request.reasoning.show_summary);
+    let _ = warnings.unless(true, "reasoning.show_summary", request.reasoning.show_summary);
     Ok(Encoded {
         body: options::body(&wire, options, &[])?,
         warnings: encoder.warnings.into(),
     })
 }
 
-struct Encoder {
+/// How hard to think, in the field the server has for it.
+#[derive(Default)]
+struct Told {
+    word: Option<&'static str>,
+    object: Option<Effort>,
+}
+
+struct Encoder<'e> {
+    dialect: &'e Dialect,
+    model: &'e str,
     reasons: bool,
     warnings: Warnings,
 }
 
-impl Encoder {
+impl Encoder<'_> {
+    fn quirks(&self) -> &Quirks {
+        &self.dialect.quirks
+    }
+
+    fn format<'a>(&mut self, format: &'a ResponseFormat) -> Result<Option<Format<'a>>> {
+        let formats = self.quirks().formats;
+        let is_refused = formats == Formats::Words;
+        Ok(match format {
+            ResponseFormat::Schema { .. } | ResponseFormat::Json if is_refused => {
+                let _ = self.warnings.unless(true, "response_format", Some(()));
+                None
+            }
+            ResponseFormat::Schema { .. } if formats == Formats::JsonObject => {
+                self.warnings.warn(Warning::new(
+                    "schema_not_kept",
+                    format!(
+                        "{} promises JSON but no schema; tell the model the shape, and check the answer",
+                        self.dialect.name()
+                    ),
+                ));
+                Some(Format::JsonObject)
+            }
+            ResponseFormat::Schema { name, schema } => {
+                if schema.as_value().get("type").is_some_and(|kind| kind != "object") {
+                    return Err(self
+                        .dialect
+                        .vendor
+                        .unsupported("an answer that is no object", "wrap the schema into an object"));
+                }
+                let strict = self.quirks().strict_schemas;
+                let schema = if strict {
+                    let (schema, dropped) = narrow::schema(schema.as_value(), &schema::GRAMMAR);
+                    self.warnings.weakened(&dropped);
+                    Cow::Owned(schema)
+                } else {
+                    Cow::Borrowed(schema.as_value())
+                };
+                Some(Format::JsonSchema {
+                    json_schema: JsonSchema {
+                        name: schema::name(name),
+                        strict,
+                        schema,
+                    },
+                })
+            }
+            ResponseFormat::Json => Some(Format::JsonObject),
+            _ => None,
+        })
+    }
+
     fn tools<'a>(&mut self, request: &'a ChatRequest) -> Result<Vec<Tool<'a>>> {
+        let vendor = &self.dialect.vendor;
+        if !self.quirks().tools && !request.tools.is_empty() {
+            return Err(vendor.unsupported("tools", "ask without them, or another model"));
+        }
+        let takes_strict = self.quirks().strict_schemas;
         let mut tools = Vec::with_capacity(request.tools.len());
         for tool in &request.tools {
-            let mut parameters = schema::parameters(tool, &VENDOR)?;
-            if tool.strict == Some(true) {
+            let mut parameters = schema::parameters(tool, vendor)?;
+            // false is the default
+            let strict = tool.strict.filter(|strict| *strict);
+            let strict = self.warnings.unless(!takes_strict, "strict", strict);
+            if strict.is_some() {
                 let (narrow, dropped) = narrow::schema(&parameters, &schema::GRAMMAR);
                 self.warnings.weakened(&dropped);
                 parameters = Cow::Owned(narrow);
@@ -133,68 +226,138 @@ impl Encoder {
                     name: &tool.name,
                     description: &tool.description,
                     parameters,
-                    strict: tool.strict.filter(|strict| *strict), // false is the default
+                    strict,
                 },
             });
         }
         Ok(tools)
     }
 
-    fn format<'a>(&mut self, format: &'a ResponseFormat) -> Result<Option<Format<'a>>> {
-        Ok(match format {
-            ResponseFormat::Schema { name, schema } => {
-                if schema.as_value().get("type").is_some_and(|kind| kind != "object") {
-                    return Err(
-                        VENDOR.unsupported("an answer that is no object", "wrap the schema into an object")
-                    );
-                }
-                let (schema, dropped) = narrow::schema(schema.as_value(), &schema::GRAMMAR);
-                self.warnings.weakened(&dropped);
-                Some(Format::JsonSchema {
-                    json_schema: JsonSchema {
-                        name: schema::name(name),
-                        strict: true,
-                        schema,
-                    },
-                })
+    fn tool_choice<'a>(&self, request: &'a ChatRequest) -> Result<Option<Choice<'a>>> {
+        let has_tools = !request.tools.is_empty();
+        let forced = self.quirks().forced_call;
+        match &request.tool_choice {
+            ToolChoice::Any | ToolChoice::Named(_) if !has_tools => Err(Error::invalid(
+                "tool_choice",
+                "it asks for a call, but there is no tool",
+            )),
+            ToolChoice::Any if forced == ForcedCall::Any => Ok(Some(Choice::Word("any"))),
+            ToolChoice::Any => Ok(Some(Choice::Word("required"))),
+            ToolChoice::None if has_tools => Ok(Some(Choice::Word("none"))),
+            ToolChoice::Named(_) if forced == ForcedCall::Unnamed => Err(self.dialect.vendor.unsupported(
+                "a tool choice by name",
+                "it would be ignored; send that tool alone and choose `Any`",
+            )),
+            ToolChoice::Named(name) if request.tools.iter().any(|tool| tool.name == *name) => {
+                Ok(Some(Choice::Named {
+                    kind: "function",
+                    function: ToolName { name },
+                }))
             }
-            ResponseFormat::Json => Some(Format::JsonObject),
-            _ => None,
-        })
-    }
-}
-
-fn tool_choice(request: &ChatRequest) -> Result<Option<Choice<'_>>> {
-    let has_tools = !request.tools.is_empty();
-    match &request.tool_choice {
-        ToolChoice::Any | ToolChoice::Named(_) if !has_tools => Err(Error::invalid(
-            "tool_choice",
-            "it asks for a call, but there is no tool",
-        )),
-        ToolChoice::Any => Ok(Some(Choice::Word("required"))),
-        ToolChoice::None if has_tools => Ok(Some(Choice::Word("none"))),
-        ToolChoice::Named(name) if request.tools.iter().any(|tool| tool.name == *name) => {
-            Ok(Some(Choice::Named {
-                kind: "function",
-                function: ToolName { name },
-            }))
+            ToolChoice::Named(_) => Err(Error::invalid(
+                "tool_choice",
+                "it names a tool that is not among the tools",
+            )),
+            _ => Ok(None),
         }
-        ToolChoice::Named(_) => Err(Error::invalid(
-            "tool_choice",
-            "it names a tool that is not among the tools",
-        )),
-        _ => Ok(None),
+    }
+
+    /// Whether to think, at servers that want it told apart from how hard. There a call cannot be forced while
+    /// the model thinks, and it may think unasked.
+    fn thinking(
+        &mut self,
+        request: &ChatRequest,
+        options: Option<&Map<String, Value>>,
+        has_choice: bool,
+    ) -> Result<Option<Thinking>> {
+        let forces = has_choice && matches!(request.tool_choice, ToolChoice::Any | ToolChoice::Named(_));
+        let cannot = self.quirks().forced_call == ForcedCall::NotWhileThinking && forces;
+        let effort = request.reasoning.effort;
+        let kind = match effort {
+            Some(ReasoningEffort::None) => Some("disabled"),
+            Some(_) if cannot => {
+                return Err(self.dialect.vendor.unsupported(
+                    "a forced call while the model thinks",
+                    "set `reasoning.effort` to `None`, or let the model choose",
+                ));
+            }
+            Some(_) => Some("enabled"),
+            None if cannot && !options.is_some_and(|options| options.contains_key("thinking")) => {
+                self.warnings.warn(Warning::new(
+                    "thinking_switched_off",
+                    format!(
+                        "{} takes no forced call while the model thinks; it does not for this answer",
+                        self.dialect.name()
+                    ),
+                ));
+                Some("disabled")
+            }
+            None => None,
+        };
+        Ok(kind
+            .filter(|_| self.quirks().effort == EffortField::Thinking)
+            .map(|kind| Thinking { kind }))
+    }
+
+    fn effort(&mut self, request: &ChatRequest) -> Told {
+        let field = self.quirks().effort;
+        let (effort, budget) = (request.reasoning.effort, request.reasoning.budget_tokens);
+        // That a model does not think which never does needs no words.
+        let wanted = effort.filter(|effort| self.reasons || *effort != ReasoningEffort::None);
+        let is_impossible = !self.reasons || field == EffortField::Ignored;
+        let wanted = self.warnings.unless(is_impossible, "reasoning.effort", wanted);
+        let budget = self.warnings.unless(
+            is_impossible || field != EffortField::Object,
+            "reasoning.budget_tokens",
+            budget,
+        );
+        let is_plain = matches!(field, EffortField::PlainEffort | EffortField::Thinking);
+        let word = wanted.map(|effort| match effort {
+            ReasoningEffort::None => "none",
+            ReasoningEffort::Minimal if is_plain => "low",
+            ReasoningEffort::Minimal => "minimal",
+            ReasoningEffort::Low => "low",
+            ReasoningEffort::Medium => "medium",
+            ReasoningEffort::Max if !is_plain => "xhigh",
+            _ => "high",
+        });
+        match field {
+            EffortField::Object => Told {
+                word: None,
+                object: (word.is_some() || budget.is_some()).then_some(Effort {
+                    // Either the one or the other.
+                    effort: word.filter(|_| budget.is_none()),
+                    max_tokens: budget,
+                }),
+            },
+            // `thinking` says it.
+            EffortField::Thinking => Told {
+                word: word.filter(|word| *word != "none"),
+                object: None,
+            },
+            _ => Told { word, object: None },
+        }
+    }
+
+    /// Where the reasoning of a turn goes, if it goes back at all.
+    fn reasoning_field(&self, is_in_loop: bool) -> Option<ReasoningField> {
+        match self.quirks().reasoning_back {
+            ReasoningBack::Always(field) => Some(field),
+            ReasoningBack::InToolLoop(field) if is_in_loop => Some(field),
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::chat;
+    use crate::openai::Dialect;
     use serde_json::Value;
     use stepwell_core::{ChatRequest, MediaSource, Message, ModelInfo, Part, ReasoningEffort, Role};
 
     fn body(model: &str, request: &ChatRequest) -> Value {
-        let encoded = chat(&ModelInfo::new("openai", model), request).expect("encodes");
+        let encoded = chat(&Dialect::openai(), &ModelInfo::new("openai", model), request).expect("encodes");
         serde_json::from_slice(&encoded.body).expect("JSON")
     }
 
@@ -215,7 +378,7 @@ mod tests {
             (sent.get("reasoning_effort"), sent["temperature"].as_f64()),
             (None, Some(0.2))
         );
-        let warned = chat(&ModelInfo::new("openai", "gpt-5"), &request)
+        let warned = chat(&Dialect::openai(), &ModelInfo::new("openai", "gpt-5"), &request)
             .expect("encodes")
             .warnings;
         assert!(
@@ -236,11 +399,13 @@ mod tests {
             )],
         );
         let info = ModelInfo::new("openai", "gpt-4o");
-        let error = chat(&info, &ChatRequest::new([video])).expect_err("no video");
+        let error = chat(&Dialect::openai(), &info, &ChatRequest::new([video])).expect_err("no video");
         assert_eq!(error.code(), "unsupported");
         let none: [Message; 0] = [];
         assert_eq!(
-            chat(&info, &ChatRequest::new(none)).expect_err("empty").code(),
+            chat(&Dialect::openai(), &info, &ChatRequest::new(none))
+                .expect_err("empty")
+                .code(),
             "invalid_input"
         );
     }

@@ -5,4 +5,5 @@ pub(crate) mod encode;
 #[cfg(test)]
 mod recorded;
 pub(crate) mod stream;
+mod thought;
 pub(crate) mod wire;

@@ -7,7 +7,7 @@ use super::{decode, encode, stream::Completion};
 use crate::{
     answer::replay,
     fixtures::{Act, Exchange, Framing, Gist, Random, Server, cuts, exchanges, http_answer, shown},
-    openai::{OpenAi, VENDOR, failure},
+    openai::{Dialect, OpenAi, VENDOR, failure},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -39,11 +39,16 @@ fn fold(events: impl IntoIterator<Item = StreamEvent>) -> Result<ChatResponse> {
 }
 
 fn whole(body: &str) -> Result<ChatResponse> {
-    fold(decode::body(MODEL, body.as_bytes())?)
+    fold(decode::body(&Dialect::openai(), MODEL, body.as_bytes())?)
 }
 
 async fn streamed(exchange: &Exchange) -> ChatResponse {
-    let (events, error) = replay(&[exchange.body.as_bytes()], Completion::new(MODEL), "openai").await;
+    let (events, error) = replay(
+        &[exchange.body.as_bytes()],
+        Completion::new(Dialect::openai(), MODEL),
+        "openai",
+    )
+    .await;
     assert!(error.is_none(), "{}: {error:?}", exchange.id);
     fold(events).unwrap_or_else(|error| panic!("{}: {error}", exchange.id))
 }
@@ -104,7 +109,7 @@ async fn every_streamed_answer_says_what_its_raw_chunks_say_however_it_is_cut() 
     let mut count = 0;
     for exchange in all.iter().filter(|exchange| exchange.is_stream()) {
         let bytes = exchange.body.as_bytes();
-        let (events, error) = replay(&[bytes], Completion::new(MODEL), "openai").await;
+        let (events, error) = replay(&[bytes], Completion::new(Dialect::openai(), MODEL), "openai").await;
         assert!(error.is_none(), "{}: {error:?}", exchange.id);
         let crlf = exchange.body.replace('\n', "\r\n");
         for pieces in [
@@ -113,7 +118,7 @@ async fn every_streamed_answer_says_what_its_raw_chunks_say_however_it_is_cut() 
             random.cut(bytes),
             random.cut(crlf.as_bytes()),
         ] {
-            let again = replay(&pieces, Completion::new(MODEL), "openai").await;
+            let again = replay(&pieces, Completion::new(Dialect::openai(), MODEL), "openai").await;
             assert!(again.1.is_none() && again.0 == events, "{}", exchange.id);
         }
         let answer = fold(events).unwrap_or_else(|error| panic!("{}: {error}", exchange.id));
@@ -564,9 +569,9 @@ fn recorded_requests_said_in_our_words_are_the_recorded_requests() {
             continue;
         };
         let info = ModelInfo::new("openai", exchange.request["model"].as_str().expect("a model"));
-        let encoded =
-            encode::chat(&info, &request).unwrap_or_else(|error| panic!("{}: {error}", exchange.id));
-        let again = encode::chat(&info, &request.clone()).expect("encodes");
+        let encoded = encode::chat(&Dialect::openai(), &info, &request)
+            .unwrap_or_else(|error| panic!("{}: {error}", exchange.id));
+        let again = encode::chat(&Dialect::openai(), &info, &request.clone()).expect("encodes");
         assert_eq!(encoded.body, again.body, "the same request gives the same bytes");
         let sent: Value = serde_json::from_slice(&encoded.body).expect("JSON");
         assert_eq!(plain(&sent), plain(&exchange.request), "{}", exchange.id);

@@ -1,12 +1,23 @@
 //! Chunks of Chat Completions → [`StreamEvent`]s. Pure.
+//!
+//! What compatible servers do otherwise is taken in whatever form it comes, without asking who sends it.
 
-use super::wire;
+use super::{
+    thought::{Thought, words_of_details},
+    wire,
+};
 use crate::{
     answer::{Decoder, Out, unreadable},
-    openai::{VENDOR, failure},
+    openai::{Dialect, failure},
 };
-use serde_json::value::RawValue;
-use stepwell_core::{Error, FinishReason, Refusal, Result, StreamEvent, Usage, VendorFailure, Warning};
+use serde_json::{Value, value::RawValue};
+use stepwell_core::{
+    Citation, Cost, Error, FinishReason, Opaque, Origin, Part, Refusal, Result, StreamEvent, Usage,
+    VendorFailure, Warning,
+};
+
+/// Most citations, annotations and executed tools that are kept of an answer.
+const MOST_EXTRAS: usize = 512;
 
 /// A call that has begun.
 #[derive(Debug)]
@@ -19,19 +30,35 @@ struct Call {
     index: Option<u32>,
     /// Arguments that came before the name.
     waiting: String,
+    /// The vendor's token on it.
+    token: Option<Value>,
+}
+
+/// What belongs to the answer as a whole and may come in any chunk.
+#[derive(Debug, Default)]
+struct Extras {
+    /// Replaced by a later chunk.
+    citations: Vec<Citation>,
+    /// Added to by later chunks.
+    annotations: Vec<Citation>,
+    /// Tools that the vendor ran: a later one of the same index replaces it.
+    executed: Vec<Value>,
 }
 
 /// The decoder of one answer.
 #[derive(Debug)]
 #[allow(clippy::struct_excessive_bools)] // four facts that come in any order and combination
 pub(crate) struct Completion {
+    dialect: Dialect,
     model: String,
     id: Option<String>,
     has_started: bool,
     next: u32,
     /// The text part that is open.
     text: Option<u32>,
+    thought: Thought,
     calls: Vec<Call>,
+    extras: Extras,
     refusal: Option<String>,
     finish: Option<String>,
     has_usage: bool,
@@ -41,14 +68,17 @@ pub(crate) struct Completion {
 
 impl Completion {
     /// For an answer of this model.
-    pub(crate) fn new(model: impl Into<String>) -> Self {
+    pub(crate) fn new(dialect: Dialect, model: impl Into<String>) -> Self {
         Self {
+            dialect,
             model: model.into(),
             id: None,
             has_started: false,
             next: 0,
             text: None,
+            thought: Thought::default(),
             calls: Vec::new(),
+            extras: Extras::default(),
             refusal: None,
             finish: None,
             has_usage: false,
@@ -62,11 +92,16 @@ impl Completion {
         self.next - 1
     }
 
-    /// A chunk, or a whole body.
-    pub(crate) fn chunk(&mut self, chunk: wire::Chunk<'_>, out: &mut Out) -> Result<()> {
-        if let Some(error) = chunk.error {
-            return Err(self.failure(error.get()));
+    fn opaque(&self, value: Value) -> Opaque {
+        Opaque {
+            provider: self.dialect.name().to_owned(),
+            model: self.model.clone(),
+            value,
         }
+    }
+
+    /// A chunk, or a whole body; neither is a failure as a whole.
+    pub(crate) fn chunk(&mut self, chunk: wire::Chunk<'_>, is_whole: bool, out: &mut Out) -> Result<()> {
         if !self.has_started {
             self.has_started = true;
             let word = |raw: Option<&RawValue>| {
@@ -91,36 +126,78 @@ impl Completion {
                 }
                 continue;
             }
-            if let Some(delta) = choice.delta.or(choice.message) {
+            if let Some(error) = choice.error {
+                return Err(self.failure(error.get()));
+            }
+            // Perplexity sends both: in a stream `message` is the text so far, in a whole answer `delta` is empty.
+            let delta = if is_whole {
+                choice.message.or(choice.delta)
+            } else {
+                choice.delta.or(choice.message)
+            };
+            if let Some(delta) = delta {
                 self.delta(delta, out);
             }
-            if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
+            match choice.finish_reason.filter(|reason| !reason.is_empty()) {
+                // The vendor gave up, and says no more about it.
+                Some(reason) if matches!(reason.as_str(), "error" | "insufficient_system_resource") => {
+                    let mut failed = VendorFailure::new(self.dialect.name());
+                    failed.kind = Some(reason);
+                    return Err(Error::Overloaded(Box::new(failed)));
+                }
                 // Some gateways say it twice; the first is the vendor's.
-                self.finish.get_or_insert(reason);
+                Some(reason) => {
+                    self.finish.get_or_insert(reason);
+                }
+                None => {}
             }
         }
-        if let Some(usage) = chunk.usage {
+        self.extras.read(chunk.citations, chunk.search_results);
+        if let Some(usage) = chunk
+            .usage
+            .or_else(|| chunk.x_groq.and_then(|corner| corner.usage))
+        {
             self.has_usage = true;
-            out.push_back(StreamEvent::Usage(usage_of(&usage)));
+            out.push_back(StreamEvent::Usage(usage_of(
+                &usage,
+                self.dialect.quirks.hidden_reasoning,
+            )));
+            out.extend(cost_of(&usage).map(StreamEvent::Cost));
+        }
+        if let Some(usd) = chunk.cost.and_then(wire::Money::usd) {
+            out.extend(Cost::from_usd(usd).map(StreamEvent::Cost));
         }
         Ok(())
     }
 
-    fn delta(&mut self, delta: wire::Delta, out: &mut Out) {
-        let words = delta
-            .content
+    fn delta(&mut self, delta: wire::Delta<'_>, out: &mut Out) {
+        if let Some(raw) = delta.reasoning_details {
+            self.thought.details(raw);
+        }
+        if let Some(raw) = delta.extra_content {
+            self.thought.token(raw);
+        }
+        let thoughts = delta
+            .reasoning_content
             .filter(|text| !text.is_empty())
-            .or_else(|| delta.audio.and_then(|audio| audio.transcript));
+            .or(delta.reasoning)
+            .filter(|text| !text.is_empty())
+            .or_else(|| words_of_details(delta.reasoning_details));
+        if let Some(text) = thoughts {
+            self.think(text, out);
+        }
+        let words = match delta.content {
+            Some(wire::Said::Text(text)) if !text.is_empty() => Some(text),
+            Some(wire::Said::Pieces(pieces)) => {
+                for piece in pieces {
+                    self.piece(piece, out);
+                }
+                None
+            }
+            _ => delta.audio.and_then(|audio| audio.transcript),
+        };
         if let Some(text) = words.filter(|text| !text.is_empty()) {
-            let index = if let Some(index) = self.text {
-                index
-            } else {
-                let index = self.index();
-                self.text = Some(index);
-                out.push_back(StreamEvent::TextStart { index });
-                index
-            };
-            out.push_back(StreamEvent::TextDelta { index, text });
+            self.say(text, out);
         }
         if let Some(refusal) = delta.refusal {
             self.refusal.get_or_insert_default().push_str(&refusal);
@@ -128,12 +205,96 @@ impl Completion {
         for piece in delta.tool_calls.into_iter().flatten() {
             self.call(piece, out);
         }
+        if let Some(raw) = delta.annotations {
+            self.extras.annotate(raw);
+        }
+        if let Some(raw) = delta.executed_tools {
+            self.extras.execute(raw);
+        }
     }
 
-    fn call(&mut self, piece: wire::CallPiece, out: &mut Out) {
+    fn say(&mut self, text: String, out: &mut Out) {
+        let index = if let Some(index) = self.text {
+            index
+        } else {
+            self.end_thought(false, out);
+            let index = self.index();
+            self.text = Some(index);
+            out.push_back(StreamEvent::TextStart { index });
+            index
+        };
+        out.push_back(StreamEvent::TextDelta { index, text });
+    }
+
+    fn think(&mut self, text: String, out: &mut Out) {
+        let index = if let Some(index) = self.thought.open {
+            index
+        } else {
+            let index = self.index();
+            self.thought.open = Some(index);
+            out.push_back(StreamEvent::ReasoningStart { index });
+            index
+        };
+        out.push_back(StreamEvent::ReasoningDelta { index, text });
+    }
+
+    /// Closes the thought; one whose token may still come stays open until the end.
+    fn end_thought(&mut self, is_end: bool, out: &mut Out) {
+        if !is_end && self.thought.has_token() {
+            return;
+        }
+        let token = self.thought.take_token();
+        let index = match (self.thought.open.take(), &token) {
+            (Some(index), _) => index,
+            // A token without words is kept.
+            (None, Some(_)) => {
+                let index = self.index();
+                out.push_back(StreamEvent::ReasoningStart { index });
+                index
+            }
+            (None, None) => return,
+        };
+        out.push_back(StreamEvent::ReasoningEnd {
+            index,
+            opaque: token.map(|value| self.opaque(value)),
+            is_redacted: false,
+        });
+    }
+
+    /// One piece of a content that is a list.
+    fn piece(&mut self, raw: &RawValue, out: &mut Out) {
+        let piece: Option<wire::SaidPiece<'_>> = serde_json::from_str(raw.get()).ok();
+        match piece {
+            Some(piece) if piece.kind.as_deref() == Some("thinking") => match piece.thinking {
+                Some(wire::Said::Text(text)) if !text.is_empty() => self.think(text, out),
+                Some(wire::Said::Pieces(pieces)) => {
+                    for raw in pieces {
+                        let inner: Option<wire::SaidPiece<'_>> = serde_json::from_str(raw.get()).ok();
+                        let text = inner.and_then(|inner| inner.text).filter(|text| !text.is_empty());
+                        if let Some(text) = text {
+                            self.think(text, out);
+                        }
+                    }
+                }
+                _ => {}
+            },
+            Some(wire::SaidPiece { text: Some(text), .. }) if text.is_empty() => {}
+            Some(wire::SaidPiece { text: Some(text), .. }) => self.say(text, out),
+            // Such as `reference` (Mistral).
+            _ => {
+                if let Ok(value) = serde_json::from_str(raw.get()) {
+                    let index = self.index();
+                    let part = Part::unknown(self.dialect.name(), value, Origin::Model);
+                    out.push_back(StreamEvent::Part { index, part });
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, piece: wire::CallPiece<'_>, out: &mut Out) {
         let id = piece.id.filter(|id| !id.is_empty());
         let (name, arguments) = match (piece.function, piece.custom) {
-            (Some(function), _) => (function.name, function.arguments),
+            (Some(function), _) => (function.name, function.arguments.map(|text| text.0)),
             // Free text is no JSON: the call keeps it as it came.
             (None, Some(custom)) => (custom.name, custom.input),
             (None, None) => (None, None),
@@ -146,12 +307,16 @@ impl Completion {
                 name: None,
                 index: None,
                 waiting: String::new(),
+                token: None,
             });
             self.calls.len() - 1
         });
         let call = &mut self.calls[position];
         call.id = call.id.take().or(id);
         call.name = call.name.take().or(name.filter(|name| !name.is_empty()));
+        if let Some(raw) = piece.extra_content {
+            call.token = serde_json::from_str(raw.get()).ok();
+        }
         let arguments = arguments.unwrap_or_default();
         match call.index {
             Some(index) if !arguments.is_empty() => {
@@ -188,9 +353,8 @@ impl Completion {
 
     /// The name is known: the call can be shown.
     fn open(&mut self, position: usize, out: &mut Out) {
-        if let Some(index) = self.text.take() {
-            out.push_back(StreamEvent::TextEnd { index, opaque: None });
-        }
+        self.end_thought(false, out);
+        self.end_text(out);
         let index = self.index();
         let call = &mut self.calls[position];
         // Some servers give no ids; ours are the same whenever the same answer is read.
@@ -216,6 +380,15 @@ impl Completion {
         }
     }
 
+    /// Closes the text, with what it rests on where that is known by now.
+    fn end_text(&mut self, out: &mut Out) {
+        let Some(index) = self.text.take() else { return };
+        for citation in self.extras.take_citations() {
+            out.push_back(StreamEvent::Citation { index, citation });
+        }
+        out.push_back(StreamEvent::TextEnd { index, opaque: None });
+    }
+
     /// The end mark.
     pub(crate) fn finish(&mut self, out: &mut Out) {
         if self.is_finished {
@@ -227,21 +400,28 @@ impl Completion {
                 self.open(position, out);
             }
         }
-        if let Some(index) = self.text.take() {
-            out.push_back(StreamEvent::TextEnd { index, opaque: None });
-        }
+        self.end_thought(true, out);
+        self.end_text(out);
         let mut has_calls = false;
-        for index in self.calls.iter().filter_map(|call| call.index) {
+        for call in std::mem::take(&mut self.calls) {
+            let Some(index) = call.index else { continue };
             has_calls = true;
-            out.push_back(StreamEvent::ToolCallEnd { index, opaque: None });
+            let opaque = call.token.map(|value| self.opaque(value));
+            out.push_back(StreamEvent::ToolCallEnd { index, opaque });
+        }
+        for value in std::mem::take(&mut self.extras.executed) {
+            let index = self.index();
+            let part = Part::unknown(self.dialect.name(), value, Origin::Model);
+            out.push_back(StreamEvent::Part { index, part });
         }
         let refusal = self.refusal.take().filter(|refusal| !refusal.is_empty());
         let reason = match self.finish.as_deref() {
             _ if refusal.is_some() => FinishReason::ContentFilter,
             // A call of a tool that was asked for by name ends with `stop`.
-            Some("stop") if has_calls => FinishReason::ToolCalls,
-            Some("stop") => FinishReason::Stop,
-            Some("length") => FinishReason::Length,
+            Some("stop" | "eos") if has_calls => FinishReason::ToolCalls,
+            // Together, text-generation servers, and such.
+            Some("stop" | "eos" | "eos_token" | "stop_sequence") => FinishReason::Stop,
+            Some("length" | "model_length" | "max_tokens") => FinishReason::Length,
             Some("tool_calls" | "function_call") => FinishReason::ToolCalls,
             Some("content_filter") => FinishReason::ContentFilter,
             _ => FinishReason::Other,
@@ -255,8 +435,69 @@ impl Completion {
     }
 
     fn failure(&self, object: &str) -> Error {
-        failure::of_object(VendorFailure::new(VENDOR.name()), object, &VENDOR, &self.model)
+        failure::of_object(
+            VendorFailure::new(self.dialect.name()),
+            object,
+            &self.dialect.vendor,
+            &self.model,
+        )
     }
+}
+
+impl Extras {
+    /// What the answer rests on, as Perplexity tells it with every chunk.
+    fn read(&mut self, citations: Option<&RawValue>, results: Option<&RawValue>) {
+        let results: Option<Vec<wire::SearchResult>> =
+            results.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        if let Some(results) = results.filter(|results| !results.is_empty()) {
+            self.citations = results
+                .into_iter()
+                .take(MOST_EXTRAS)
+                .map(|result| web_place(result.url, result.title, result.snippet))
+                .collect();
+        } else if self.citations.is_empty() {
+            let addresses: Option<Vec<String>> =
+                citations.and_then(|raw| serde_json::from_str(raw.get()).ok());
+            let places = addresses.into_iter().flatten().take(MOST_EXTRAS);
+            self.citations = places.map(|url| web_place(Some(url), None, None)).collect();
+        }
+    }
+
+    fn annotate(&mut self, raw: &RawValue) {
+        let annotations: Option<Vec<wire::Annotation>> = serde_json::from_str(raw.get()).ok();
+        for annotation in annotations.into_iter().flatten() {
+            if let Some(place) = annotation.url_citation
+                && self.annotations.len() < MOST_EXTRAS
+            {
+                self.annotations
+                    .push(web_place(place.url, place.title, place.content));
+            }
+        }
+    }
+
+    fn execute(&mut self, raw: &RawValue) {
+        let tools: Option<Vec<Value>> = serde_json::from_str(raw.get()).ok();
+        for tool in tools.into_iter().flatten() {
+            let is_same = |known: &Value| known["index"].is_number() && known["index"] == tool["index"];
+            match self.executed.iter().position(is_same) {
+                Some(at) => self.executed[at] = tool,
+                None if self.executed.len() < MOST_EXTRAS => self.executed.push(tool),
+                None => {}
+            }
+        }
+    }
+
+    fn take_citations(&mut self) -> impl Iterator<Item = Citation> + use<> {
+        let annotations = std::mem::take(&mut self.annotations).into_iter();
+        annotations.chain(std::mem::take(&mut self.citations))
+    }
+}
+
+fn web_place(url: Option<String>, title: Option<String>, words: Option<String>) -> Citation {
+    let mut citation = Citation::new(url.clone().unwrap_or_default(), 0..0, words.unwrap_or_default());
+    citation.uri = url;
+    citation.title = title;
+    citation
 }
 
 impl Decoder for Completion {
@@ -273,10 +514,10 @@ impl Decoder for Completion {
             return Ok(());
         }
         match serde_json::from_str::<wire::Chunk<'_>>(data) {
-            Ok(chunk) if name == "error" && chunk.error.is_none() => Err(self.failure(data)),
-            Ok(chunk) => self.chunk(chunk, out),
+            Ok(chunk) if name == "error" || chunk.is_failure() => Err(self.failure(data)),
+            Ok(chunk) => self.chunk(chunk, false, out),
             Err(_) if name == "error" => Err(self.failure(data)),
-            Err(error) => Err(unreadable(VENDOR.name(), "a chunk", &error)),
+            Err(error) => Err(unreadable(self.dialect.name(), "a chunk", &error)),
         }
     }
 
@@ -295,34 +536,65 @@ impl Decoder for Completion {
 }
 
 /// The vendor's totals in disjoint parts.
-fn usage_of(wire: &wire::Usage) -> Usage {
+fn usage_of(wire: &wire::Usage, hides_reasoning: bool) -> Usage {
     let prompt = wire.prompt_tokens_details.unwrap_or_default();
     let mut usage = Usage::default();
-    usage.cache_read_tokens = prompt.cached_tokens;
+    usage.cache_read_tokens = prompt
+        .cached_tokens
+        .or(wire.prompt_cache_hit_tokens)
+        .or(wire.cache_read_input_tokens);
     usage.cache_write_tokens = prompt.cache_write_tokens;
     usage.input_tokens = wire.prompt_tokens.map(|total| {
         total
-            .saturating_sub(prompt.cached_tokens.unwrap_or(0))
+            .saturating_sub(usage.cache_read_tokens.unwrap_or(0))
             .saturating_sub(prompt.cache_write_tokens.unwrap_or(0))
     });
-    usage.reasoning_tokens = wire
+    let sum = wire
+        .prompt_tokens
+        .zip(wire.completion_tokens)
+        .map(|(a, b)| a.saturating_add(b));
+    let beside = wire
+        .total_tokens
+        .zip(sum)
+        .map(|(total, sum)| total.saturating_sub(sum))
+        .filter(|beside| *beside > 0);
+    let told = wire
         .completion_tokens_details
-        .and_then(|details| details.reasoning_tokens);
-    usage.output_tokens = wire
-        .completion_tokens
-        .map(|total| total.saturating_sub(usage.reasoning_tokens.unwrap_or(0)));
+        .and_then(|details| details.reasoning_tokens)
+        .or(wire.reasoning_tokens);
+    usage.reasoning_tokens = told.or(beside.filter(|_| hides_reasoning));
+    // Most count reasoning into the output; where the total says so, it stands beside it.
+    let is_beside = beside.is_some() && beside == usage.reasoning_tokens;
+    usage.output_tokens = wire.completion_tokens.map(|total| {
+        let within = usage.reasoning_tokens.filter(|_| !is_beside);
+        total.saturating_sub(within.unwrap_or(0))
+    });
     usage
+}
+
+/// What the vendor says the call cost.
+fn cost_of(wire: &wire::Usage) -> Option<Cost> {
+    let ticks = wire.cost_in_usd_ticks.filter(|ticks| *ticks > 0);
+    match (wire.cost.and_then(wire::Money::usd), ticks) {
+        (Some(usd), _) => Cost::from_usd(usd),
+        // A tick is 10^-10 dollar.
+        (None, Some(ticks)) => Cost::from_pico_usd(u128::from(ticks) * 100),
+        (None, None) => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Completion;
-    use crate::answer::{Decoder, Out};
+    use crate::{
+        answer::{Decoder, Out},
+        openai::Dialect,
+    };
     use serde_json::{Value, json};
     use stepwell_core::{ChatResponse, FinishReason, Fold, Result};
 
     fn decode(chunks: &[Value]) -> Result<ChatResponse> {
-        let (mut decoder, mut out) = (Completion::new("m"), Out::new());
+        let (mut decoder, mut out) = (Completion::new(Dialect::openai(), "m"), Out::new());
         for chunk in chunks {
             decoder.event("message", &chunk.to_string(), &mut out)?;
         }

@@ -4,19 +4,29 @@ use super::{
     super::wire::{Call, Content, File, Function, ImageUrl, InputAudio, Piece, Turn},
     Encoder,
 };
-use crate::openai::VENDOR;
+use crate::openai::compatible::quirks::{Documents, ReasoningBack, ReasoningField};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::borrow::Cow;
-use stepwell_core::{Media, MediaSource, Message, Part, Result, Role, ToolCall, ToolResult, Warning};
+use stepwell_core::{
+    Media, MediaSource, Message, Opaque, Part, Reasoning, Result, Role, ToolCall, ToolResult, Warning,
+};
 
-impl Encoder {
+impl Encoder<'_> {
     /// The turns, in which all results of a call stand together.
     pub(super) fn history<'a>(&mut self, messages: &'a [Message]) -> Result<Vec<Turn<'a>>> {
         let mut turns: Vec<Turn<'a>> = Vec::new();
         // Media of tool results: this wire takes words only there, so they follow in a turn of the user,
         // after the last result, for all results have to stand together.
         let mut held: Vec<Piece<'a>> = Vec::new();
-        for message in messages {
+        let is_persons = |message: &Message| {
+            message.role == Role::User
+                && message
+                    .parts
+                    .iter()
+                    .any(|part| !matches!(part, Part::ToolResult(_)))
+        };
+        let last_asked = messages.iter().rposition(is_persons);
+        for (at, message) in messages.iter().enumerate() {
             let has_results = message
                 .parts
                 .iter()
@@ -30,7 +40,9 @@ impl Encoder {
                     let text = words(&message.parts);
                     if !text.is_empty() {
                         turns.push(Turn {
-                            role: if message.role == Role::Developer || self.reasons {
+                            role: if self.quirks().developer_role
+                                && (message.role == Role::Developer || self.reasons)
+                            {
                                 "developer"
                             } else {
                                 "system"
@@ -41,17 +53,20 @@ impl Encoder {
                         });
                     }
                 }
-                Role::Assistant => turns.extend(self.assistant(message, name)),
+                Role::Assistant => {
+                    let is_in_loop = last_asked.is_none_or(|asked| at > asked);
+                    turns.extend(self.assistant(message, name, is_in_loop));
+                }
                 _ => {
                     let mut pieces = Vec::new();
                     for part in &message.parts {
                         match part {
-                            Part::ToolResult(result) => turns.push(tool_result(result, &mut held)?),
+                            Part::ToolResult(result) => turns.push(self.tool_result(result, &mut held)?),
                             Part::Text(part) if part.text.is_empty() => {}
                             Part::Text(part) => pieces.push(Piece::Text {
                                 text: Cow::Borrowed(&part.text),
                             }),
-                            Part::Media(media) => pieces.push(piece(media)?),
+                            Part::Media(media) => pieces.push(self.piece(media)?),
                             Part::Data(_) => {} // for the program, not for the model
                             _ => self.warnings.left_out(part),
                         }
@@ -69,19 +84,34 @@ impl Encoder {
         Ok(turns)
     }
 
-    fn assistant<'a>(&mut self, message: &'a Message, name: Option<&'a str>) -> Option<Turn<'a>> {
-        let mut tool_calls = Vec::new();
+    fn assistant<'a>(
+        &mut self,
+        message: &'a Message,
+        name: Option<&'a str>,
+        is_in_loop: bool,
+    ) -> Option<Turn<'a>> {
+        let mut turn = Turn {
+            role: "assistant",
+            name,
+            ..Turn::default()
+        };
+        let field = self.reasoning_field(is_in_loop);
+        let mut thoughts: Vec<&'a Reasoning> = Vec::new();
         for part in &message.parts {
             match part {
                 Part::Text(_) | Part::Data(_) => {}
-                Part::ToolCall(call) if !call.is_provider_executed => tool_calls.push(Call {
+                Part::ToolCall(call) if !call.is_provider_executed => turn.tool_calls.push(Call {
                     id: &call.id,
                     kind: "function",
                     function: Function {
                         name: &call.name,
                         arguments: arguments(call),
                     },
+                    extra_content: self.own(call.opaque.as_ref()),
                 }),
+                Part::Reasoning(part) if field.is_some() => thoughts.push(part),
+                // Nobody misses what the server forgets itself.
+                Part::Reasoning(_) if !matches!(self.quirks().reasoning_back, ReasoningBack::Never) => {}
                 Part::Reasoning(_) => self.warnings.warn(Warning::new(
                     "reasoning_left_out",
                     "Chat Completions takes no reasoning back; it was left out of the history",
@@ -90,16 +120,182 @@ impl Encoder {
             }
         }
         let text = words(&message.parts);
-        if text.is_empty() && tool_calls.is_empty() {
+        let mut thinking = None;
+        if let Some(field) = field {
+            thinking = self.think(&mut turn, field, &thoughts);
+        }
+        if text.is_empty() && turn.tool_calls.is_empty() {
             return None;
         }
-        Some(Turn {
-            role: "assistant",
-            content: (!text.is_empty()).then_some(Content::Text(text)),
-            name,
-            tool_calls,
-            tool_call_id: None,
+        turn.content = match thinking {
+            Some(thinking) => {
+                let mut pieces = vec![thinking];
+                if !text.is_empty() {
+                    pieces.push(Piece::Text { text });
+                }
+                Some(Content::Parts(pieces))
+            }
+            None => (!text.is_empty()).then_some(Content::Text(text)),
+        };
+        Some(turn)
+    }
+
+    /// Puts reasoning back where the server wants it; what belongs into the content is returned.
+    fn think<'a>(
+        &self,
+        turn: &mut Turn<'a>,
+        field: ReasoningField,
+        thoughts: &[&'a Reasoning],
+    ) -> Option<Piece<'a>> {
+        // Another model's signed thought is not this one's.
+        let own: Vec<&'a Reasoning> = thoughts
+            .iter()
+            .copied()
+            .filter(|part| part.opaque.is_none() || self.own(part.opaque.as_ref()).is_some())
+            .collect();
+        let token = own.iter().find_map(|part| part.opaque.as_ref());
+        let mut texts = own
+            .iter()
+            .map(|part| part.text.as_str())
+            .filter(|text| !text.is_empty());
+        let words = match (texts.next(), texts.next()) {
+            (None, _) => None,
+            (Some(only), None) => Some(Cow::Borrowed(only)),
+            (Some(first), Some(second)) => {
+                let mut all = format!("{first}{second}");
+                all.extend(texts);
+                Some(Cow::Owned(all))
+            }
+        };
+        match field {
+            ReasoningField::Content => turn.reasoning_content = words,
+            ReasoningField::Details if token.is_some() => {
+                turn.reasoning_details = token.map(|token| &token.value);
+            }
+            ReasoningField::Plain | ReasoningField::Details => turn.reasoning = words,
+            ReasoningField::ExtraContent => turn.extra_content = token.map(|token| &token.value),
+            ReasoningField::Pieces => {
+                return words.map(|text| Piece::Thinking {
+                    thinking: vec![Piece::Text { text }],
+                });
+            }
+        }
+        None
+    }
+
+    /// The token, where this very model made it.
+    fn own<'a>(&self, token: Option<&'a Opaque>) -> Option<&'a serde_json::Value> {
+        token
+            .filter(|token| token.provider == self.dialect.name() && token.model == self.model)
+            .map(|token| &token.value)
+    }
+
+    fn tool_result<'a>(&self, result: &'a ToolResult, held: &mut Vec<Piece<'a>>) -> Result<Turn<'a>> {
+        let mut has_media = false;
+        for part in &result.parts {
+            if let Part::Media(media) = part {
+                if !has_media {
+                    has_media = true;
+                    held.push(Piece::Text {
+                        text: Cow::Owned(format!("Media of the tool result {}:", result.call_id)),
+                    });
+                }
+                held.push(self.piece(media)?);
+            }
+        }
+        Ok(Turn {
+            role: "tool",
+            content: Some(Content::Text(Cow::Owned(result.text()))),
+            tool_call_id: Some(&result.call_id),
+            ..Turn::default()
         })
+    }
+
+    fn piece<'a>(&self, media: &'a Media) -> Result<Piece<'a>> {
+        let (kind, quirks) = (media.media_type.as_str(), self.quirks());
+        let audio = match kind {
+            "audio/wav" | "audio/x-wav" | "audio/wave" => Some("wav"),
+            "audio/mpeg" | "audio/mp3" => Some("mp3"),
+            _ => None,
+        }
+        .filter(|_| quirks.audio);
+        let is_image = kind.starts_with("image/");
+        let is_document = kind == "application/pdf";
+        if (is_image && !quirks.images) || (is_document && quirks.documents == Documents::Refused) {
+            return Err(self.dialect.vendor.unsupported(kind, "send its words as text"));
+        }
+        let data_url = |bytes: &[u8]| format!("data:{kind};base64,{}", STANDARD.encode(bytes));
+        match &media.source {
+            MediaSource::FileId(file_id) if quirks.documents == Documents::File => Ok(Piece::File {
+                file: File {
+                    file_id: Some(file_id),
+                    ..File::default()
+                },
+            }),
+            MediaSource::Url(url) if is_image => Ok(Piece::ImageUrl {
+                image_url: ImageUrl {
+                    url: Cow::Borrowed(url),
+                },
+            }),
+            MediaSource::Bytes(bytes) if is_image => Ok(Piece::ImageUrl {
+                image_url: ImageUrl {
+                    url: Cow::Owned(data_url(bytes)),
+                },
+            }),
+            MediaSource::Url(url) if is_document && quirks.documents == Documents::DocumentUrl => {
+                Ok(Piece::DocumentUrl {
+                    document_url: Cow::Borrowed(url),
+                })
+            }
+            MediaSource::Bytes(bytes) if is_document && quirks.documents == Documents::DocumentUrl => {
+                Ok(Piece::DocumentUrl {
+                    document_url: Cow::Owned(data_url(bytes)),
+                })
+            }
+            MediaSource::Bytes(bytes) if is_document => Ok(Piece::File {
+                file: File {
+                    filename: Some(media.name.as_deref().unwrap_or("document.pdf")),
+                    file_data: Some(data_url(bytes)),
+                    file_id: None,
+                },
+            }),
+            MediaSource::Bytes(bytes) if kind.starts_with("text/") => Ok(Piece::Text {
+                text: String::from_utf8_lossy(bytes),
+            }),
+            MediaSource::Bytes(bytes) => match audio {
+                Some(format) => Ok(Piece::InputAudio {
+                    input_audio: InputAudio {
+                        data: STANDARD.encode(bytes),
+                        format,
+                    },
+                }),
+                None => Err(self.dialect.vendor.unsupported(kind, self.taken())),
+            },
+            MediaSource::FileId(_) => Err(self
+                .dialect
+                .vendor
+                .unsupported("a file by its id", "send its bytes")),
+            _ => Err(self
+                .dialect
+                .vendor
+                .unsupported(&format!("{kind} by its address"), "send its bytes")),
+        }
+    }
+
+    /// What media it takes, said to a person.
+    fn taken(&self) -> &'static str {
+        let quirks = self.quirks();
+        match (
+            quirks.images,
+            quirks.documents != Documents::Refused,
+            quirks.audio,
+        ) {
+            (true, true, true) => "send an image, a PDF, text, or WAV or MP3 audio",
+            (true, true, false) => "send an image, a PDF or text",
+            (true, false, true) => "send an image, text, or WAV or MP3 audio",
+            (true, false, false) => "send an image or text",
+            (false, ..) => "send text",
+        }
     }
 }
 
@@ -135,80 +331,11 @@ fn user<'a>(mut pieces: Vec<Piece<'a>>, name: Option<&'a str>) -> Turn<'a> {
     }
 }
 
-fn tool_result<'a>(result: &'a ToolResult, held: &mut Vec<Piece<'a>>) -> Result<Turn<'a>> {
-    let mut has_media = false;
-    for part in &result.parts {
-        if let Part::Media(media) = part {
-            if !has_media {
-                has_media = true;
-                held.push(Piece::Text {
-                    text: Cow::Owned(format!("Media of the tool result {}:", result.call_id)),
-                });
-            }
-            held.push(piece(media)?);
-        }
-    }
-    Ok(Turn {
-        role: "tool",
-        content: Some(Content::Text(Cow::Owned(result.text()))),
-        tool_call_id: Some(&result.call_id),
-        ..Turn::default()
-    })
-}
-
 fn arguments(call: &ToolCall) -> Cow<'_, str> {
     match &call.malformed {
         // As it came: the next message tells the model what was wrong with it.
         Some(text) => Cow::Borrowed(text),
         None => Cow::Owned(call.arguments.to_string()),
-    }
-}
-
-fn piece(media: &Media) -> Result<Piece<'_>> {
-    let kind = media.media_type.as_str();
-    let audio = match kind {
-        "audio/wav" | "audio/x-wav" | "audio/wave" => Some("wav"),
-        "audio/mpeg" | "audio/mp3" => Some("mp3"),
-        _ => None,
-    };
-    let data_url = |bytes: &[u8]| format!("data:{kind};base64,{}", STANDARD.encode(bytes));
-    match &media.source {
-        MediaSource::FileId(file_id) => Ok(Piece::File {
-            file: File {
-                file_id: Some(file_id),
-                ..File::default()
-            },
-        }),
-        MediaSource::Url(url) if kind.starts_with("image/") => Ok(Piece::ImageUrl {
-            image_url: ImageUrl {
-                url: Cow::Borrowed(url),
-            },
-        }),
-        MediaSource::Bytes(bytes) if kind.starts_with("image/") => Ok(Piece::ImageUrl {
-            image_url: ImageUrl {
-                url: Cow::Owned(data_url(bytes)),
-            },
-        }),
-        MediaSource::Bytes(bytes) if kind == "application/pdf" => Ok(Piece::File {
-            file: File {
-                filename: Some(media.name.as_deref().unwrap_or("document.pdf")),
-                file_data: Some(data_url(bytes)),
-                file_id: None,
-            },
-        }),
-        MediaSource::Bytes(bytes) if kind.starts_with("text/") => Ok(Piece::Text {
-            text: String::from_utf8_lossy(bytes),
-        }),
-        MediaSource::Bytes(bytes) => match audio {
-            Some(format) => Ok(Piece::InputAudio {
-                input_audio: InputAudio {
-                    data: STANDARD.encode(bytes),
-                    format,
-                },
-            }),
-            None => Err(VENDOR.unsupported(kind, "send an image, a PDF, text, or WAV or MP3 audio")),
-        },
-        _ => Err(VENDOR.unsupported(&format!("{kind} by its address"), "send its bytes")),
     }
 }
 
@@ -222,6 +349,7 @@ fn is_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::chat;
+    use crate::openai::Dialect;
     use serde_json::{Value, json};
     use stepwell_core::{ChatRequest, MediaSource, Message, ModelInfo, Origin, Part, Role, ToolCall};
 
@@ -246,7 +374,8 @@ mod tests {
                 Origin::Tool,
             )]),
         ]);
-        let encoded = chat(&ModelInfo::new("openai", "gpt-4o"), &request).expect("encodes");
+        let encoded =
+            chat(&Dialect::openai(), &ModelInfo::new("openai", "gpt-4o"), &request).expect("encodes");
         let sent: Value = serde_json::from_slice(&encoded.body).expect("JSON");
         let roles: Vec<_> = sent["messages"]
             .as_array()

@@ -1,0 +1,228 @@
+//! [`Quirks`]: how a server of the Chat Completions wire differs from OpenAI's own, as data.
+//!
+//! Only what has to be known before a request is sent, or cannot be seen in an answer, stands here. The decoder
+//! takes every form of answer that any of the vendors sends: reasoning in four places, calls without an index,
+//! usage in three places, errors in six forms.
+
+/// The field that bounds the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenLimit {
+    /// `max_tokens`
+    MaxTokens,
+    /// `max_completion_tokens`
+    MaxCompletionTokens,
+}
+
+/// What of `stream_options` a server takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamOptions {
+    /// `include_usage` and `include_obfuscation`.
+    Full,
+    /// `include_usage`.
+    Usage,
+    /// Nothing: it tells its usage unasked, and refuses the field.
+    Refused,
+}
+
+/// The tightest form of answer that a server keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Formats {
+    /// `json_schema`, and `json_object`.
+    JsonSchema,
+    /// `json_object` alone: a schema is asked for as any object, with a warning.
+    JsonObject,
+    /// Words: anything else is left out with a warning.
+    Words,
+}
+
+/// How a call is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ForcedCall {
+    /// At least one as `required`, a certain one by name.
+    Required,
+    /// At least one as `any`, a certain one by name.
+    Any,
+    /// At least one as `required`; a name would be ignored in silence, so it is refused here.
+    Unnamed,
+    /// As `Required`, but never while the model thinks.
+    NotWhileThinking,
+}
+
+/// How a model is told to think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EffortField {
+    /// `reasoning_effort`: `none`, `minimal` … `xhigh`.
+    Effort,
+    /// `reasoning_effort`: `none`, `low`, `medium`, `high`.
+    PlainEffort,
+    /// `reasoning: { effort, max_tokens }`
+    Object,
+    /// `thinking: { type }` beside `reasoning_effort`.
+    Thinking,
+    /// It cannot be told.
+    Ignored,
+}
+
+/// Where reasoning of earlier turns goes when it is sent back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReasoningField {
+    /// `reasoning_content`
+    Content,
+    /// `reasoning`
+    Plain,
+    /// `reasoning_details`, as it came: it carries signatures. Without any, `reasoning`.
+    Details,
+    /// Pieces of type `thinking` inside `content`.
+    Pieces,
+    /// `extra_content`, as it came: it carries the signature of the thought.
+    ExtraContent,
+}
+
+/// Which reasoning of earlier turns is sent back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReasoningBack {
+    /// None.
+    Never,
+    /// That since the person last spoke: between a call and the answer to its result.
+    InToolLoop(ReasoningField),
+    /// All.
+    Always(ReasoningField),
+}
+
+/// How PDFs are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Documents {
+    /// `file: { file_data }`
+    File,
+    /// `document_url`
+    DocumentUrl,
+    /// Not at all.
+    Refused,
+}
+
+/// The field for answers that repeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SeedField {
+    /// `seed`
+    Seed,
+    /// `random_seed`
+    RandomSeed,
+    /// There is none.
+    Ignored,
+}
+
+/// The form of call ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CallIds {
+    /// Any, up to 64 bytes.
+    Any,
+    /// Nine letters and digits.
+    NineAlphanumerics,
+}
+
+macro_rules! quirks {
+    ($($(#[doc = $doc:literal])+ $name:ident: $type:ty = $usual:expr;)+) => {
+        /// How a server of the Chat Completions wire differs from OpenAI's own. Start from
+        /// [`Quirks::default`], which suits most servers, and say what is different.
+        ///
+        /// ```
+        /// use stepwell_providers::quirks::{Quirks, TokenLimit};
+        /// let quirks = Quirks::default().token_limit(TokenLimit::MaxCompletionTokens).images(false);
+        /// assert!(!quirks.images);
+        /// ```
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        #[allow(clippy::struct_excessive_bools)] // each is a fact about a server, and none excludes another
+        pub struct Quirks {
+            $($(#[doc = $doc])+ pub $name: $type,)+
+        }
+
+        impl Quirks {
+            /// What suits most servers.
+            pub(crate) const USUAL: Self = Self { $($name: $usual,)+ };
+
+            $($(#[doc = $doc])+
+            pub const fn $name(mut self, $name: $type) -> Self {
+                self.$name = $name;
+                self
+            })+
+        }
+    };
+}
+
+quirks! {
+    /// The field that bounds the answer.
+    token_limit: TokenLimit = TokenLimit::MaxTokens;
+    /// What of `stream_options` is taken.
+    stream_options: StreamOptions = StreamOptions::Usage;
+    /// Whether there is a role `developer`; where not, its words are sent as `system`.
+    developer_role: bool = false;
+    /// Whether a schema may be sent as `strict`; where not, it is sent as it is.
+    strict_schemas: bool = true;
+    /// The tightest form of answer.
+    formats: Formats = Formats::JsonSchema;
+    /// Whether there are tools at all; where not, a request with tools is refused.
+    tools: bool = true;
+    /// How a call is asked for.
+    forced_call: ForcedCall = ForcedCall::Required;
+    /// Whether `parallel_tool_calls` is taken.
+    parallel_tool_calls: bool = true;
+    /// The form of call ids.
+    call_ids: CallIds = CallIds::Any;
+    /// Whether a person may speak directly after a tool result.
+    user_after_results: bool = true;
+    /// How a model is told to think.
+    effort: EffortField = EffortField::PlainEffort;
+    /// Whether names such as `gpt-4o` and `o3` tell who reasons, and a model that does takes no sampling options.
+    openai_names: bool = false;
+    /// Which reasoning of earlier turns is sent back, and where.
+    reasoning_back: ReasoningBack = ReasoningBack::Never;
+    /// Whether images are taken.
+    images: bool = true;
+    /// How PDFs are sent.
+    documents: Documents = Documents::Refused;
+    /// Whether sound is taken.
+    audio: bool = false;
+    /// The field for answers that repeat.
+    seed: SeedField = SeedField::Seed;
+    /// Whether `top_k` is taken.
+    top_k: bool = false;
+    /// Whether `metadata` is taken (together with `store`).
+    metadata: bool = false;
+    /// Whether status 500 with a JSON error is a fault of the request: such servers mean it so, and to repeat the
+    /// request would not help.
+    final_500: bool = false;
+    /// Whether the part of `total_tokens` that is neither input nor output is reasoning.
+    hidden_reasoning: bool = false;
+}
+
+impl Quirks {
+    /// OpenAI's own.
+    pub(crate) const OPENAI: Self = Self {
+        token_limit: TokenLimit::MaxCompletionTokens,
+        stream_options: StreamOptions::Full,
+        developer_role: true,
+        effort: EffortField::Effort,
+        openai_names: true,
+        documents: Documents::File,
+        audio: true,
+        metadata: true,
+        ..Self::USUAL
+    };
+}
+
+impl Default for Quirks {
+    fn default() -> Self {
+        Self::USUAL
+    }
+}
