@@ -34,6 +34,8 @@ pub enum Piece {
         media_type: String,
         bytes: usize,
     },
+    /// Beside the answer, under a name.
+    Data(String, Value),
     /// The whole part.
     Other(Value),
 }
@@ -71,6 +73,7 @@ impl Piece {
                 json!({ "call": name, "id": id, "arguments": arguments, "token": token, "by_vendor": is_by_vendor })
             }
             Self::Media { media_type, bytes } => json!({ "media": media_type, "bytes": bytes }),
+            Self::Data(name, value) => json!({ "data": name, "value": value }),
             Self::Other(value) => json!({ "other": value }),
         }
     }
@@ -189,6 +192,7 @@ impl Gist {
                     _ => 0,
                 },
             },
+            Part::Data(part) => Piece::Data(part.name.clone(), part.value.clone()),
             Part::Unknown(part) => Piece::Other(part.value.clone()),
             part => Piece::Other(serde_json::to_value(part).unwrap_or_default()),
         });

@@ -417,6 +417,9 @@ fn usage(told: &Map<String, Value>) -> Usage {
     usage.reasoning_tokens = told
         .get("output_tokens_details")
         .and_then(|details| details["thinking_tokens"].as_u64());
+    usage.searches = told
+        .get("server_tool_use")
+        .and_then(|used| used["web_search_requests"].as_u64());
     usage.output_tokens = number("output_tokens").map(|total| total - usage.reasoning_tokens.unwrap_or(0));
     usage
 }
@@ -482,6 +485,14 @@ fn finish(gist: &mut Gist, stop: &Value, details: &Value) {
     }
 }
 
+/// Where the vendor ran code is told beside the answer, as data of that name.
+fn container(gist: &mut Gist, container: &Value) {
+    if !container.is_null() {
+        gist.parts
+            .push(Piece::Data("container".to_owned(), container.clone()));
+    }
+}
+
 fn whole(exchange: &Exchange) -> Result<Outcome, String> {
     let body = exchange.json()?;
     let mut gist = Gist::start(exchange);
@@ -489,6 +500,7 @@ fn whole(exchange: &Exchange) -> Result<Outcome, String> {
     gist.usage = usage(body["usage"].as_object().ok_or("no usage")?);
     gist.id = body["id"].as_str().map(str::to_owned);
     gist.model = body["model"].as_str().map(str::to_owned);
+    container(&mut gist, &body["container"]);
     finish(&mut gist, &body["stop_reason"], &body["stop_details"]);
     Ok(Outcome::Answer(Box::new(gist)))
 }
@@ -500,6 +512,7 @@ fn stream(exchange: &Exchange) -> Outcome {
     // The vendor's index → ours; blocks that came with the start have none.
     let mut places: Map<String, Value> = Map::new();
     let (mut told, mut stop, mut details) = (Map::new(), Value::Null, Value::Null);
+    let mut place = Value::Null;
     let (mut has_started, mut has_stopped) = (false, false);
     for event in exchange.data() {
         let at = places.get(&event["index"].to_string()).and_then(Value::as_u64);
@@ -552,6 +565,9 @@ fn stream(exchange: &Exchange) -> Outcome {
                 if event["delta"]["stop_reason"].is_string() {
                     stop = event["delta"]["stop_reason"].clone();
                 }
+                if event["delta"]["container"].is_object() {
+                    place = event["delta"]["container"].clone();
+                }
                 if event["delta"]["stop_details"].is_object() {
                     details = event["delta"]["stop_details"].clone();
                 }
@@ -579,6 +595,7 @@ fn stream(exchange: &Exchange) -> Outcome {
         }
     }
     gist.parts = blocks.iter().map(piece).collect();
+    container(&mut gist, &place);
     gist.usage = usage(&told);
     finish(&mut gist, &stop, &details);
     if has_stopped {

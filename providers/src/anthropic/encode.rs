@@ -4,6 +4,7 @@ mod history;
 
 use super::{
     VENDOR,
+    stream::CONTAINER,
     wire::{
         Block, CacheControl, Format, Metadata, OutputConfig, Request, Thinking, Tool, ToolChoice as Choice,
     },
@@ -16,8 +17,8 @@ use crate::{
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use stepwell_core::{
-    CacheMode, CachePoint, ChatRequest, Error, ModelInfo, ReasoningEffort, ResponseFormat, Result,
-    ToolChoice, ToolSpec, Warning,
+    CacheMode, CachePoint, ChatRequest, Error, Message, ModelInfo, Part, ReasoningEffort, ResponseFormat,
+    Result, Role, ToolCall, ToolChoice, ToolSpec, Warning,
 };
 
 /// Most places at which the vendor caches.
@@ -101,7 +102,8 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         ));
     }
     let tools = encoder.tools(request)?;
-    let tool_choice = tool_choice(request, !tools.is_empty())?;
+    let vendor_tools = options.and_then(|options| options.get("tools")?.as_array());
+    let tool_choice = tool_choice(request, vendor_tools.map_or(&[], Vec::as_slice))?;
     let max_tokens = request
         .max_output_tokens
         .or(info.max_output_tokens)
@@ -130,6 +132,7 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
             .metadata
             .get("user_id")
             .map(|user_id| Metadata { user_id }),
+        container: container(&mended.messages),
         stream: true,
     };
     cache_points(&mut wire, request.cache);
@@ -171,6 +174,15 @@ impl Encoder<'_> {
         let display = asked
             .show_summary
             .map(|show| if show { "summarized" } else { "omitted" });
+        let is_always_on = ["fable", "mythos"]
+            .iter()
+            .any(|name| self.info.model.contains(name));
+        if asked.effort == Some(ReasoningEffort::None) && is_always_on {
+            let _ = self
+                .warnings
+                .unless(true, "reasoning.effort none (the model always thinks)", Some(()));
+            return (None, None);
+        }
         if asked.effort == Some(ReasoningEffort::None) {
             let off = Thinking {
                 kind: "disabled",
@@ -283,9 +295,10 @@ fn input_schema(tool: &ToolSpec) -> Result<Cow<'_, Value>> {
     }
 }
 
-fn tool_choice(request: &ChatRequest, has_tools: bool) -> Result<Option<Choice<'_>>> {
+/// `more` are the vendor's own tools, which come with its options.
+fn tool_choice<'a>(request: &'a ChatRequest, more: &[Value]) -> Result<Option<Choice<'a>>> {
     let choice = &request.tool_choice;
-    if !has_tools {
+    if request.tools.is_empty() && more.is_empty() {
         return match choice {
             ToolChoice::Any | ToolChoice::Named(_) => Err(Error::invalid(
                 "tool_choice",
@@ -294,14 +307,15 @@ fn tool_choice(request: &ChatRequest, has_tools: bool) -> Result<Option<Choice<'
             _ => Ok(None),
         };
     }
+    let is_known = |name: &str| {
+        request.tools.iter().any(|tool| tool.name == name) || more.iter().any(|tool| tool["name"] == name)
+    };
     let disable = (request.parallel_tool_calls == Some(false) && *choice != ToolChoice::None).then_some(true);
     let (kind, name) = match choice {
         ToolChoice::Auto if disable.is_none() => return Ok(None),
         ToolChoice::None => ("none", None),
         ToolChoice::Any => ("any", None),
-        ToolChoice::Named(name) if request.tools.iter().any(|tool| tool.name == *name) => {
-            ("tool", Some(name.as_str()))
-        }
+        ToolChoice::Named(name) if is_known(name) => ("tool", Some(name.as_str())),
         ToolChoice::Named(_) => {
             return Err(Error::invalid(
                 "tool_choice",
@@ -315,6 +329,28 @@ fn tool_choice(request: &ChatRequest, has_tools: bool) -> Result<Option<Choice<'
         name,
         disable_parallel_tool_use: disable,
     }))
+}
+
+/// Where the vendor's code waits for results of calls that it made itself: they have to come back to that place.
+fn container(messages: &[Message]) -> Option<&str> {
+    let last = messages
+        .iter()
+        .rev()
+        .find(|message| message.role == Role::Assistant)?;
+    let called = |call: &ToolCall| {
+        let token = call
+            .opaque
+            .as_ref()
+            .filter(|token| token.provider == VENDOR.name());
+        token.is_some_and(|token| token.value.get("caller").is_some())
+    };
+    if !last.tool_calls().any(called) {
+        return None;
+    }
+    last.parts.iter().find_map(|part| match part {
+        Part::Data(data) if data.name == CONTAINER => data.value["id"].as_str(),
+        _ => None,
+    })
 }
 
 fn cache_control(point: CachePoint) -> CacheControl {

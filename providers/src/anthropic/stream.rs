@@ -3,7 +3,10 @@
 use super::{VENDOR, blocks::Blocks, failure, wire};
 use crate::answer::{Decoder, Out, unreadable};
 use serde_json::Value;
-use stepwell_core::{FinishReason, Refusal, Result, StreamEvent, Usage, VendorFailure};
+use stepwell_core::{FinishReason, Origin, Part, Refusal, Result, StreamEvent, Usage, VendorFailure};
+
+/// The name of the part that tells where the vendor ran code.
+pub(crate) const CONTAINER: &str = "container";
 
 /// The decoder of one answer.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ pub(crate) struct Messages {
     usage: wire::Usage,
     stop_reason: Option<String>,
     stop_details: Option<wire::StopDetails>,
+    /// Where the vendor ran code: a later request may name it to go on there.
+    container: Option<Value>,
 }
 
 impl Messages {
@@ -27,6 +32,7 @@ impl Messages {
             usage: wire::Usage::default(),
             stop_reason: None,
             stop_details: None,
+            container: None,
         }
     }
 
@@ -59,6 +65,7 @@ impl Messages {
         if let Some(usage) = message.usage {
             self.usage(usage, out);
         }
+        self.container = message.container.or(self.container.take());
         if message.stop_reason.is_some() {
             self.stop_reason = message.stop_reason;
             self.stop_details = message.stop_details;
@@ -76,6 +83,7 @@ impl Messages {
             .or(so_far.cache_creation_input_tokens);
         so_far.cache_creation = new.cache_creation.or(so_far.cache_creation);
         so_far.output_tokens_details = new.output_tokens_details.or(so_far.output_tokens_details);
+        so_far.server_tool_use = new.server_tool_use.or(so_far.server_tool_use);
         out.push_back(StreamEvent::Usage(usage(so_far)));
     }
 
@@ -83,6 +91,11 @@ impl Messages {
     pub(crate) fn finish(&mut self, out: &mut Out) {
         self.ensure_started(out);
         self.blocks.stop_all(out);
+        if let Some(container) = self.container.take()
+            && let Part::Data(data) = Part::data(CONTAINER, container, Origin::Model)
+        {
+            out.push_back(StreamEvent::Data(data));
+        }
         let raw = self.stop_reason.take();
         let reason = match raw.as_deref() {
             Some("end_turn" | "stop_sequence") => FinishReason::Stop,
@@ -141,6 +154,7 @@ impl Decoder for Messages {
                     if delta.stop_details.is_some() {
                         self.stop_details = delta.stop_details;
                     }
+                    self.container = delta.container.or(self.container.take());
                 }
                 if let Some(usage) = event.usage {
                     self.usage(usage, out);
@@ -226,6 +240,7 @@ fn usage(wire: &wire::Usage) -> Usage {
     usage.output_tokens = wire
         .output_tokens
         .map(|total| total.saturating_sub(usage.reasoning_tokens.unwrap_or(0)));
+    usage.searches = wire.server_tool_use.and_then(|used| used.web_search_requests);
     usage
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Request<'a> {
     pub(crate) stop_sequences: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) metadata: Option<Metadata<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) container: Option<&'a str>,
     pub(crate) stream: bool,
 }
 
@@ -220,6 +222,7 @@ pub(crate) struct Delta<'a> {
     pub(crate) citation: Option<Value>,
     pub(crate) stop_reason: Option<String>,
     pub(crate) stop_details: Option<StopDetails>,
+    pub(crate) container: Option<Value>,
 }
 
 /// The kind alone, for events whose other fields have a shape we do not know.
@@ -247,6 +250,7 @@ pub(crate) struct Message<'a> {
     pub(crate) content: Option<Vec<&'a RawValue>>,
     pub(crate) stop_reason: Option<String>,
     pub(crate) stop_details: Option<StopDetails>,
+    pub(crate) container: Option<Value>,
     pub(crate) usage: Option<Usage>,
 }
 
@@ -276,6 +280,12 @@ pub(crate) struct Usage {
     pub(crate) cache_creation_input_tokens: Option<u64>,
     pub(crate) cache_creation: Option<CacheCreation>,
     pub(crate) output_tokens_details: Option<OutputDetails>,
+    pub(crate) server_tool_use: Option<ServerToolUse>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct ServerToolUse {
+    pub(crate) web_search_requests: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

@@ -10,10 +10,11 @@ use crate::{
     answer::{Decoder, Out, unreadable},
     openai::{Dialect, failure},
 };
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, value::RawValue};
 use stepwell_core::{
-    Citation, Cost, Error, FinishReason, Opaque, Origin, Part, Refusal, Result, StreamEvent, Usage,
-    VendorFailure, Warning,
+    Citation, Cost, Error, FinishReason, MediaSource, Opaque, Origin, Part, Refusal, Result, StreamEvent,
+    Usage, VendorFailure, Warning,
 };
 
 /// Most citations, annotations and executed tools that are kept of an answer.
@@ -60,6 +61,7 @@ pub(crate) struct Completion {
     calls: Vec<Call>,
     extras: Extras,
     refusal: Option<String>,
+    sound: Vec<u8>,
     finish: Option<String>,
     has_usage: bool,
     has_other_choices: bool,
@@ -80,6 +82,7 @@ impl Completion {
             calls: Vec::new(),
             extras: Extras::default(),
             refusal: None,
+            sound: Vec::new(),
             finish: None,
             has_usage: false,
             has_other_choices: false,
@@ -171,6 +174,12 @@ impl Completion {
     }
 
     fn delta(&mut self, delta: wire::Delta<'_>, out: &mut Out) {
+        let (transcript, sound) = delta
+            .audio
+            .map_or((None, None), |audio| (audio.transcript, audio.data));
+        if let Some(sound) = sound.and_then(|sound| STANDARD.decode(sound).ok()) {
+            self.sound.extend_from_slice(&sound);
+        }
         if let Some(raw) = delta.reasoning_details {
             self.thought.details(raw);
         }
@@ -194,7 +203,7 @@ impl Completion {
                 }
                 None
             }
-            _ => delta.audio.and_then(|audio| audio.transcript),
+            _ => transcript,
         };
         if let Some(text) = words.filter(|text| !text.is_empty()) {
             self.say(text, out);
@@ -210,6 +219,16 @@ impl Completion {
         }
         if let Some(raw) = delta.executed_tools {
             self.extras.execute(raw);
+        }
+        if let Some(function) = delta.function_call {
+            let piece = wire::CallPiece {
+                index: Some(0),
+                id: None,
+                function: Some(function),
+                custom: None,
+                extra_content: None,
+            };
+            self.call(piece, out);
         }
     }
 
@@ -402,6 +421,15 @@ impl Completion {
         }
         self.end_thought(true, out);
         self.end_text(out);
+        if !self.sound.is_empty() {
+            let index = self.index();
+            let sound = std::mem::take(&mut self.sound);
+            let mut part = Part::media(sound_type(&sound), MediaSource::Bytes(sound.into()));
+            if let Part::Media(media) = &mut part {
+                media.origin = Origin::Model;
+            }
+            out.push_back(StreamEvent::Part { index, part });
+        }
         let mut has_calls = false;
         for call in std::mem::take(&mut self.calls) {
             let Some(index) = call.index else { continue };
@@ -535,6 +563,18 @@ impl Decoder for Completion {
     }
 }
 
+/// The kind of a sound by its first bytes; a stream sends bare samples.
+fn sound_type(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [b'R', b'I', b'F', b'F', ..] => "audio/wav",
+        [b'I', b'D', b'3', ..] => "audio/mpeg",
+        [0xFF, second, ..] if *second >= 0xE0 => "audio/mpeg",
+        [b'f', b'L', b'a', b'C', ..] => "audio/flac",
+        [b'O', b'g', b'g', b'S', ..] => "audio/ogg",
+        _ => "audio/pcm",
+    }
+}
+
 /// The vendor's totals in disjoint parts.
 fn usage_of(wire: &wire::Usage, hides_reasoning: bool) -> Usage {
     let prompt = wire.prompt_tokens_details.unwrap_or_default();
@@ -591,7 +631,7 @@ mod tests {
         openai::Dialect,
     };
     use serde_json::{Value, json};
-    use stepwell_core::{ChatResponse, FinishReason, Fold, Result};
+    use stepwell_core::{ChatResponse, FinishReason, Fold, Part, Result};
 
     fn decode(chunks: &[Value]) -> Result<ChatResponse> {
         let (mut decoder, mut out) = (Completion::new(Dialect::openai(), "m"), Out::new());
@@ -692,6 +732,41 @@ mod tests {
         );
         let whole = decode(&[text, end("stop")]).expect("`[DONE]` may be missing");
         assert_eq!((whole.text().as_str(), whole.warnings.len()), ("hi", 1));
+    }
+
+    #[test]
+    fn the_old_single_call_sound_and_pages_are_read() {
+        let delta = |delta: Value| json!({ "id": "a", "choices": [{ "index": 0, "delta": delta }] });
+        let answer = decode(&[
+            delta(json!({ "function_call": { "name": "f", "arguments": "{\"n\"" } })),
+            delta(json!({ "function_call": { "arguments": ":1}" } })),
+            end("function_call"),
+        ])
+        .expect("decodes");
+        assert_eq!(
+            seen(&answer),
+            [("call_a_0".into(), "f".into(), json!({ "n": 1 }))]
+        );
+        assert_eq!(answer.finish_reason, FinishReason::ToolCalls);
+        let page = json!({ "type": "url_citation", "url_citation": { "url": "https://x.example", "title": "X", "start_index": 0, "end_index": 2 } });
+        let answer = decode(&[
+            delta(json!({ "audio": { "id": "s", "transcript": "hi" } })),
+            delta(json!({ "audio": { "data": "AAEC" } })),
+            delta(json!({ "audio": { "data": "Aw==" }, "annotations": [page] })),
+            end("stop"),
+        ])
+        .expect("decodes");
+        assert_eq!(answer.text(), "hi");
+        let uris: Vec<_> = answer
+            .message
+            .citations()
+            .map(|citation| citation.uri.as_deref())
+            .collect();
+        assert_eq!(uris, [Some("https://x.example")]);
+        match &answer.message.parts[1] {
+            Part::Media(media) => assert_eq!(media.media_type, "audio/pcm"),
+            other => panic!("expected the sound, got {other:?}"),
+        }
     }
 
     #[test]

@@ -272,6 +272,8 @@ pub(crate) struct Delta<'a> {
     #[serde(borrow)]
     pub(crate) tool_calls: Option<Vec<CallPiece<'a>>>,
     pub(crate) audio: Option<Audio>,
+    /// A call as it was before there were several.
+    pub(crate) function_call: Option<FunctionPiece>,
     /// DeepSeek, xAI, llama.cpp, vLLM …
     pub(crate) reasoning_content: Option<String>,
     /// Groq, OpenRouter, Cerebras, Ollama …
@@ -333,10 +335,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Said<'a> {
     }
 }
 
-/// Speech of the audio models: its words are what we keep of it as text.
+/// Speech of the audio models: its words become text, its sound a medium behind them.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Audio {
     pub(crate) transcript: Option<String>,
+    /// Base64.
+    pub(crate) data: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
