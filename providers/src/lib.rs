@@ -46,6 +46,8 @@ pub mod minilm;
 mod narrow;
 #[cfg(feature = "http")]
 mod ndjson;
+#[cfg(feature = "ollama")]
+mod ollama;
 #[cfg(feature = "openai")]
 mod openai;
 #[cfg(feature = "http")]
@@ -74,6 +76,8 @@ pub use gemini::{Gemini, GeminiBuilder};
 pub use http::HttpOptions;
 #[cfg(feature = "minilm")]
 pub use minilm::MiniLm;
+#[cfg(feature = "ollama")]
+pub use ollama::{Ollama, OllamaBuilder};
 #[cfg(feature = "openai")]
 pub use openai::{
     OpenAi, OpenAiBuilder,

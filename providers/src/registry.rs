@@ -50,6 +50,8 @@ impl Registry {
                 Ok(Arc::new(crate::OpenAiCompatible::of_row(row, model).build()?))
             });
         }
+        #[cfg(feature = "ollama")]
+        registry.register("ollama", |model| Ok(Arc::new(crate::Ollama::new(model).build()?)));
         registry
     }
 
