@@ -8,6 +8,7 @@
 
 pub mod blob;
 pub mod chat;
+pub mod compatible;
 pub mod completions;
 pub mod difference;
 pub mod exchange;
@@ -59,10 +60,12 @@ pub trait Wire: Send + Sync {
 
 /// All wires.
 fn wires() -> Vec<Box<dyn Wire>> {
-    vec![
+    let mut wires: Vec<Box<dyn Wire>> = vec![
         Box::new(Chat(messages::Messages)),
         Box::new(Chat(completions::OPENAI)),
-    ]
+    ];
+    wires.extend(compatible::wires());
+    wires
 }
 
 /// Why an exchange that no wire takes is none of ours.

@@ -285,7 +285,8 @@ fn limits(exchange: &Exchange) -> Vec<Limit> {
         } else {
             continue;
         };
-        if kind.is_empty() {
+        // Others tell of penalties, costs and periods.
+        if kind.is_empty() || !matches!(field, "limit" | "remaining" | "reset") {
             continue;
         }
         let kind = kind.replace('-', "_");

@@ -32,7 +32,6 @@ pub(crate) fn rules(quirks: &Quirks) -> Rules {
     let takes_back = quirks.reasoning_back != ReasoningBack::Never;
     Rules {
         has_tools: quirks.tools,
-        user_after_results: quirks.user_after_results,
         ids: match quirks.call_ids {
             CallIds::Any => Rules::LENIENT.ids,
             CallIds::NineAlphanumerics => Ids::Form {

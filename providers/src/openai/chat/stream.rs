@@ -106,12 +106,17 @@ impl Completion {
     /// A chunk, or a whole body; neither is a failure as a whole.
     pub(crate) fn chunk(&mut self, chunk: wire::Chunk<'_>, is_whole: bool, out: &mut Out) -> Result<()> {
         if !self.has_started {
-            self.has_started = true;
             let word = |raw: Option<&RawValue>| {
                 raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok())
                     .filter(|word| !word.is_empty())
             };
             self.id = word(chunk.id);
+            // Azure speaks of the prompt before the answer begins, in a chunk without a name.
+            let says_nothing = chunk.choices.as_ref().is_none_or(Vec::is_empty) && chunk.usage.is_none();
+            if self.id.is_none() && says_nothing {
+                return Ok(());
+            }
+            self.has_started = true;
             out.push_back(StreamEvent::MessageStart {
                 id: self.id.clone(),
                 model: word(chunk.model),
@@ -186,6 +191,10 @@ impl Completion {
         if let Some(raw) = delta.extra_content {
             self.thought.token(raw);
         }
+        if self.thought.has_token() {
+            // It has its place even where no words come with it.
+            self.open_thought(out);
+        }
         let thoughts = delta
             .reasoning_content
             .filter(|text| !text.is_empty())
@@ -246,15 +255,18 @@ impl Completion {
     }
 
     fn think(&mut self, text: String, out: &mut Out) {
-        let index = if let Some(index) = self.thought.open {
-            index
-        } else {
-            let index = self.index();
-            self.thought.open = Some(index);
-            out.push_back(StreamEvent::ReasoningStart { index });
-            index
-        };
+        let index = self.open_thought(out);
         out.push_back(StreamEvent::ReasoningDelta { index, text });
+    }
+
+    fn open_thought(&mut self, out: &mut Out) -> u32 {
+        if let Some(index) = self.thought.open {
+            return index;
+        }
+        let index = self.index();
+        self.thought.open = Some(index);
+        out.push_back(StreamEvent::ReasoningStart { index });
+        index
     }
 
     /// Closes the thought; one whose token may still come stays open until the end.
@@ -262,17 +274,10 @@ impl Completion {
         if !is_end && self.thought.has_token() {
             return;
         }
-        let token = self.thought.take_token();
-        let index = match (self.thought.open.take(), &token) {
-            (Some(index), _) => index,
-            // A token without words is kept.
-            (None, Some(_)) => {
-                let index = self.index();
-                out.push_back(StreamEvent::ReasoningStart { index });
-                index
-            }
-            (None, None) => return,
+        let Some(index) = self.thought.open.take() else {
+            return;
         };
+        let token = self.thought.take_token();
         out.push_back(StreamEvent::ReasoningEnd {
             index,
             opaque: token.map(|value| self.opaque(value)),
@@ -578,26 +583,34 @@ fn sound_type(bytes: &[u8]) -> &'static str {
 /// The vendor's totals in disjoint parts.
 fn usage_of(wire: &wire::Usage, hides_reasoning: bool) -> Usage {
     let prompt = wire.prompt_tokens_details.unwrap_or_default();
-    let mut usage = Usage::default();
-    usage.cache_read_tokens = prompt
-        .cached_tokens
-        .or(wire.prompt_cache_hit_tokens)
-        .or(wire.cache_read_input_tokens);
-    usage.cache_write_tokens = prompt.cache_write_tokens;
-    usage.input_tokens = wire.prompt_tokens.map(|total| {
-        total
-            .saturating_sub(usage.cache_read_tokens.unwrap_or(0))
-            .saturating_sub(prompt.cache_write_tokens.unwrap_or(0))
-    });
     let sum = wire
         .prompt_tokens
         .zip(wire.completion_tokens)
-        .map(|(a, b)| a.saturating_add(b));
+        .map(|(input, output)| input.saturating_add(output));
+    // What the total counts beside input and output.
     let beside = wire
         .total_tokens
         .zip(sum)
         .map(|(total, sum)| total.saturating_sub(sum))
         .filter(|beside| *beside > 0);
+    let mut usage = Usage::default();
+    // Sound stands beside the input at Mistral, inside it elsewhere.
+    let sound = beside.filter(|beside| prompt.audio_tokens == Some(*beside));
+    let input = wire
+        .prompt_tokens
+        .map(|input| input.saturating_add(sound.unwrap_or(0)));
+    // Grok behind Azure counts a prompt of its own into what was cached.
+    let cached = prompt
+        .cached_tokens
+        .or(wire.prompt_cache_hit_tokens)
+        .or(wire.cache_read_input_tokens);
+    usage.cache_read_tokens = cached.map(|cached| cached.min(input.unwrap_or(cached)));
+    usage.cache_write_tokens = prompt.cache_write_tokens;
+    usage.input_tokens = input.map(|total| {
+        total
+            .saturating_sub(usage.cache_read_tokens.unwrap_or(0))
+            .saturating_sub(prompt.cache_write_tokens.unwrap_or(0))
+    });
     let told = wire
         .completion_tokens_details
         .and_then(|details| details.reasoning_tokens)

@@ -110,12 +110,26 @@ pub(crate) enum Content<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Piece<'a> {
-    Text { text: Cow<'a, str> },
-    ImageUrl { image_url: ImageUrl<'a> },
-    InputAudio { input_audio: InputAudio },
-    File { file: File<'a> },
-    DocumentUrl { document_url: Cow<'a, str> },
-    Thinking { thinking: Vec<Piece<'a>> },
+    Text {
+        text: Cow<'a, str>,
+    },
+    ImageUrl {
+        image_url: ImageUrl<'a>,
+    },
+    InputAudio {
+        input_audio: InputAudio,
+    },
+    File {
+        file: File<'a>,
+    },
+    DocumentUrl {
+        document_url: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        document_name: Option<&'a str>,
+    },
+    Thinking {
+        thinking: Vec<Piece<'a>>,
+    },
 }
 
 #[derive(Debug, Serialize)]
@@ -442,6 +456,7 @@ impl Money {
 pub(crate) struct PromptDetails {
     pub(crate) cached_tokens: Option<u64>,
     pub(crate) cache_write_tokens: Option<u64>,
+    pub(crate) audio_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]

@@ -179,8 +179,6 @@ quirks! {
     parallel_tool_calls: bool = true;
     /// The form of call ids.
     call_ids: CallIds = CallIds::Any;
-    /// Whether a person may speak directly after a tool result.
-    user_after_results: bool = true;
     /// How a model is told to think.
     effort: EffortField = EffortField::PlainEffort;
     /// Whether names such as `gpt-4o` and `o3` tell who reasons, and a model that does takes no sampling options.
@@ -193,6 +191,8 @@ quirks! {
     documents: Documents = Documents::Refused;
     /// Whether sound is taken.
     audio: bool = false;
+    /// Whether a tool result may carry media; where not, they follow in a turn of the user.
+    result_media: bool = false;
     /// The field for answers that repeat.
     seed: SeedField = SeedField::Seed;
     /// Whether `top_k` is taken.

@@ -215,7 +215,6 @@ pub(crate) static ROWS: [Row; 20] = [
             .stream_options(StreamOptions::Refused)
             .forced_call(ForcedCall::Any)
             .call_ids(CallIds::NineAlphanumerics) // °
-            .user_after_results(false) // °
             .reasoning_back(ReasoningBack::Always(ReasoningField::Pieces))
             .documents(Documents::DocumentUrl)
             .audio(true)
@@ -253,6 +252,7 @@ pub(crate) static ROWS: [Row; 20] = [
             .effort(EffortField::Object)
             .reasoning_back(ReasoningBack::Always(ReasoningField::Details))
             .documents(Documents::File)
+            .result_media(true)
             .audio(true) // °
             .top_k(true), // °
     ),

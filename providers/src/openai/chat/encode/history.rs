@@ -154,30 +154,29 @@ impl Encoder<'_> {
             .filter(|part| part.opaque.is_none() || self.own(part.opaque.as_ref()).is_some())
             .collect();
         let token = own.iter().find_map(|part| part.opaque.as_ref());
-        let mut texts = own
+        let texts: Vec<&str> = own
             .iter()
             .map(|part| part.text.as_str())
-            .filter(|text| !text.is_empty());
-        let words = match (texts.next(), texts.next()) {
-            (None, _) => None,
-            (Some(only), None) => Some(Cow::Borrowed(only)),
-            (Some(first), Some(second)) => {
-                let mut all = format!("{first}{second}");
-                all.extend(texts);
-                Some(Cow::Owned(all))
-            }
+            .filter(|text| !text.is_empty())
+            .collect();
+        let words = || match texts.as_slice() {
+            [] => None,
+            [only] => Some(Cow::Borrowed(*only)),
+            several => Some(Cow::Owned(several.concat())),
         };
         match field {
-            ReasoningField::Content => turn.reasoning_content = words,
+            ReasoningField::Content => turn.reasoning_content = words(),
             ReasoningField::Details if token.is_some() => {
                 turn.reasoning_details = token.map(|token| &token.value);
             }
-            ReasoningField::Plain | ReasoningField::Details => turn.reasoning = words,
+            ReasoningField::Plain | ReasoningField::Details => turn.reasoning = words(),
             ReasoningField::ExtraContent => turn.extra_content = token.map(|token| &token.value),
             ReasoningField::Pieces => {
-                return words.map(|text| Piece::Thinking {
-                    thinking: vec![Piece::Text { text }],
+                let pieces = texts.iter().map(|text| Piece::Text {
+                    text: Cow::Borrowed(*text),
                 });
+                let thinking: Vec<_> = pieces.collect();
+                return (!thinking.is_empty()).then_some(Piece::Thinking { thinking });
             }
         }
         None
@@ -191,6 +190,26 @@ impl Encoder<'_> {
     }
 
     fn tool_result<'a>(&self, result: &'a ToolResult, held: &mut Vec<Piece<'a>>) -> Result<Turn<'a>> {
+        let turn = |content: Content<'a>| Turn {
+            role: "tool",
+            content: Some(content),
+            tool_call_id: Some(&result.call_id),
+            ..Turn::default()
+        };
+        let has_media = result.parts.iter().any(|part| matches!(part, Part::Media(_)));
+        if has_media && self.quirks().result_media {
+            let mut pieces = Vec::new();
+            for part in &result.parts {
+                match part {
+                    Part::Text(part) if !part.text.is_empty() => pieces.push(Piece::Text {
+                        text: Cow::Borrowed(&part.text),
+                    }),
+                    Part::Media(media) => pieces.push(self.piece(media)?),
+                    _ => {}
+                }
+            }
+            return Ok(turn(Content::Parts(pieces)));
+        }
         let mut has_media = false;
         for part in &result.parts {
             if let Part::Media(media) = part {
@@ -203,12 +222,7 @@ impl Encoder<'_> {
                 held.push(self.piece(media)?);
             }
         }
-        Ok(Turn {
-            role: "tool",
-            content: Some(Content::Text(Cow::Owned(result.text()))),
-            tool_call_id: Some(&result.call_id),
-            ..Turn::default()
-        })
+        Ok(turn(Content::Text(Cow::Owned(result.text()))))
     }
 
     fn piece<'a>(&self, media: &'a Media) -> Result<Piece<'a>> {
@@ -245,11 +259,13 @@ impl Encoder<'_> {
             MediaSource::Url(url) if is_document && quirks.documents == Documents::DocumentUrl => {
                 Ok(Piece::DocumentUrl {
                     document_url: Cow::Borrowed(url),
+                    document_name: media.name.as_deref(),
                 })
             }
             MediaSource::Bytes(bytes) if is_document && quirks.documents == Documents::DocumentUrl => {
                 Ok(Piece::DocumentUrl {
                     document_url: Cow::Owned(data_url(bytes)),
+                    document_name: media.name.as_deref(),
                 })
             }
             MediaSource::Bytes(bytes) if is_document => Ok(Piece::File {
