@@ -25,6 +25,7 @@ mod embed;
 mod error;
 mod filter;
 mod message;
+mod partial_json;
 mod policy;
 mod pricing;
 mod retrieve;
@@ -52,6 +53,7 @@ pub use message::{
     CachePoint, Data, Media, MediaSource, Message, Opaque, Origin, Part, Reasoning, Role, Text, ToolCall,
     ToolResult, Unknown,
 };
+pub use partial_json::PartialJson;
 pub use policy::{AllowAll, AskBeforeEffects, Decision, Limits, Policy, PolicyRequest};
 pub use pricing::{Cost, Price, PriceTable, PriceTier};
 pub use retrieve::{Explanation, Hit, LegScore, Query, Reranker, Retriever, SearchMode};
