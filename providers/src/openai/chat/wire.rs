@@ -453,6 +453,7 @@ impl Money {
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[allow(clippy::struct_field_names)] // the vendor's names
 pub(crate) struct PromptDetails {
     pub(crate) cached_tokens: Option<u64>,
     pub(crate) cache_write_tokens: Option<u64>,
