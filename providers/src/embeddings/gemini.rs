@@ -1,0 +1,107 @@
+//! Gemini's `batchEmbedContents`: one request per text, vectors in their order.
+
+use super::{
+    numbers::{NumberFormat, Row},
+    wire::{Ask, Overlong, Read, Wire},
+};
+use serde::{Deserialize, Serialize};
+use stepwell_core::{Result, Usage};
+
+/// The wire.
+#[derive(Debug)]
+pub(crate) struct Gemini;
+
+#[derive(Serialize)]
+struct Request<'a> {
+    requests: Vec<One<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct One<'a> {
+    model: &'a str,
+    content: Content<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_dimensionality: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Content<'a> {
+    parts: [Part<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct Part<'a> {
+    text: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    embeddings: Vec<Vector>,
+    usage_metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    values: Row,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    prompt_token_count: Option<u64>,
+}
+
+/// Its newer models take the task as words before the text and have no field for it.
+pub(super) fn takes_task_type(model: &str) -> bool {
+    model.starts_with("gemini-embedding-001") || !model.starts_with("gemini-embedding")
+}
+
+impl Wire for Gemini {
+    fn path(&self, model: &str) -> String {
+        format!("/v1beta/models/{model}:batchEmbedContents")
+    }
+
+    fn encode(&self, ask: &Ask<'_>) -> Result<Vec<u8>> {
+        let model = format!("models/{}", ask.model);
+        ask.body(&Request {
+            requests: ask
+                .texts
+                .iter()
+                .map(|text| One {
+                    model: &model,
+                    content: Content {
+                        parts: [Part { text }],
+                    },
+                    task_type: ask.word(),
+                    output_dimensionality: ask.options.dimension,
+                })
+                .collect(),
+        })
+    }
+
+    fn decode(&self, body: &[u8], _number: NumberFormat) -> std::result::Result<Read, serde_json::Error> {
+        let answer: Answer = serde_json::from_slice(body)?;
+        let mut usage = Usage::default();
+        usage.input_tokens = answer
+            .usage_metadata
+            .and_then(|metadata| metadata.prompt_token_count);
+        Ok(Read {
+            rows: answer
+                .embeddings
+                .into_iter()
+                .map(|vector| (None, vector.values))
+                .collect(),
+            usage,
+            cost: None,
+        })
+    }
+
+    fn overlong(&self) -> Overlong {
+        Overlong::Silent
+    }
+}
