@@ -2,7 +2,7 @@
 
 use crate::{
     cassette::Cassette,
-    header,
+    catalogue, header,
     http::{Auth, Http, HttpOptions, Reply, Vendor, secret_header},
     verdict::Verdict,
 };
@@ -44,11 +44,13 @@ impl Setup {
         self.info.model = named.model;
     }
 
-    /// The client; its key is the one that was set, else the one in the environment. `example` is a model's name.
+    /// The client; its key is the one that was set, else the one in the environment. What the host did not say of
+    /// the model is the catalogue's. `example` is a model's name.
     ///
     /// # Errors
     /// [`Error::MissingKey`] without a key where one is needed, [`Error::InvalidInput`] for a model without a
-    /// name, for an address that is none, and for a header or key that cannot be sent.
+    /// name, for an address that is none, for a header or key that cannot be sent, and for a file of models that
+    /// cannot be read.
     pub(crate) fn build(self, vendor: &Vendor, example: &str) -> Result<Client> {
         if self.info.model.trim().is_empty() {
             return Err(Error::invalid(
@@ -82,8 +84,10 @@ impl Setup {
             (Auth::Header(name), Some(key)) => headers.push((header(name)?, secret_header("", key)?)),
             _ => {}
         }
+        let mut info = self.info;
+        catalogue::describe(&mut info)?;
         Ok(Client {
-            info: self.info,
+            info,
             http: Http::new(vendor.clone(), self.base_url, self.http)?.query(self.query),
             headers,
         })

@@ -24,9 +24,18 @@ mod answer;
 mod anthropic;
 #[cfg(feature = "http")]
 mod cassette;
+mod catalogue;
 #[cfg(feature = "http")]
 mod client;
 pub mod doctor;
+#[cfg(any(
+    feature = "openai",
+    feature = "gemini",
+    feature = "ollama",
+    feature = "voyage",
+    feature = "cohere"
+))]
+mod embeddings;
 mod extractive;
 #[cfg(all(test, feature = "http"))]
 mod fixtures;
@@ -60,6 +69,14 @@ mod sse;
 mod tape;
 #[cfg(feature = "http")]
 mod tls;
+#[cfg(any(
+    feature = "openai",
+    feature = "gemini",
+    feature = "ollama",
+    feature = "voyage",
+    feature = "cohere"
+))]
+mod vendor_failure;
 #[cfg(feature = "http")]
 mod verdict;
 #[cfg(feature = "http")]
@@ -69,6 +86,15 @@ mod warnings;
 pub use anthropic::{Anthropic, AnthropicBuilder};
 #[cfg(feature = "http")]
 pub use cassette::{Cassette, Chunks, Fault};
+pub use catalogue::{Catalogue, CatalogueEntry, ModelKind};
+#[cfg(any(
+    feature = "openai",
+    feature = "gemini",
+    feature = "ollama",
+    feature = "voyage",
+    feature = "cohere"
+))]
+pub use embeddings::{NumberFormat, VendorEmbedder, VendorEmbedderBuilder};
 pub use extractive::{Extractive, NOT_FOUND, cite_marks};
 #[cfg(feature = "gemini")]
 pub use gemini::{Gemini, GeminiBuilder};

@@ -34,7 +34,11 @@ pub(crate) fn error(mut failure: VendorFailure, body: &[u8], vendor: &Vendor, mo
             .flatten()
             .any(|word| words.contains(&word.as_str()))
     };
-    let verdict = if says(&["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"]) {
+    let verdict = if says(&[
+        "insufficient_quota",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+    ]) {
         Verdict::Quota
     } else if says(&["model_not_found", "invalid_model"]) || (status == Some(404) && says(&["not_found"])) {
         Verdict::NoModel
@@ -81,12 +85,7 @@ mod tests {
         let vendor = Vendor::named("acme".to_owned(), String::new(), Auth::Bearer);
         for (status, body, code, message) in [
             (400, r#"{"detail":"canary"}"#, "rejected", Some("canary")),
-            (
-                404,
-                r#"{"error":"canary"}"#,
-                "rejected",
-                Some("canary"),
-            ),
+            (404, r#"{"error":"canary"}"#, "rejected", Some("canary")),
             (
                 404,
                 r#"{"error":{"code":404,"message":"canary","status":"NOT_FOUND"}}"#,

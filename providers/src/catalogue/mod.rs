@@ -192,7 +192,10 @@ impl Catalogue {
             return Some(entry.clone());
         }
         let (homes, name): (&[&str], &str) = match vendor {
-            "azure" => (&["openai", "anthropic", "deepseek", "xai", "mistral", "cohere"], &name),
+            "azure" => (
+                &["openai", "anthropic", "deepseek", "xai", "mistral", "cohere"],
+                &name,
+            ),
             "openrouter" => {
                 let (home, rest) = name.split_once('/')?;
                 let rest = rest.split(':').next().unwrap_or(rest);

@@ -19,9 +19,10 @@ pub(crate) fn is_match(pattern: &str, name: &str) -> bool {
 }
 
 /// What a name is without the day or stage at its end: `gpt-5-2026-03-01`, `claude-x-20260301`, `m@20260301`,
-/// `m-latest`, `gemini-x-001`, `gemini-x-preview-09-2026`, `m-2603`.
+/// `m-latest`, `m:latest`, `gemini-x-001`, `gemini-x-preview-09-2026`, `m-2603`.
 pub(super) fn undated(name: &str) -> impl Iterator<Item = &str> {
-    const ENDS: [&str; 8] = [
+    const ENDS: [&str; 9] = [
+        ":latest",
         "-dddd-dd-dd",
         "-dddddddd",
         "@dddddddd",

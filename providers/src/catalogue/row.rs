@@ -76,7 +76,12 @@ pub(super) struct Source {
 
 impl Source {
     /// The sources that a row's letters name, in words, and the day of the first.
-    pub(super) fn of(known: &BTreeMap<String, Self>, letters: &str, page: &str, label: &str) -> (String, String) {
+    pub(super) fn of(
+        known: &BTreeMap<String, Self>,
+        letters: &str,
+        page: &str,
+        label: &str,
+    ) -> (String, String) {
         let found: Vec<&Self> = letters
             .chars()
             .filter_map(|letter| known.get(letter.encode_utf8(&mut [0; 4]) as &str))
@@ -190,7 +195,10 @@ impl Figures {
         self.lay_over(&mut price)?;
         if let Some(from) = &self.from {
             if !date::is_day(from) {
-                return Err(Error::invalid("models", "write the first day of a price as YYYY-MM-DD"));
+                return Err(Error::invalid(
+                    "models",
+                    "write the first day of a price as YYYY-MM-DD",
+                ));
             }
             price.from = Some(from.clone());
         }

@@ -20,14 +20,26 @@ fn micro_usd(vendor: &str, model: &str, day: &str, usage: &Usage) -> Option<u64>
 #[test]
 fn the_built_in_catalogue_is_whole_and_knows_where_each_price_is_from() {
     let known = Catalogue::built_in();
-    for vendor in ["anthropic", "openai", "gemini", "xai", "mistral", "voyage", "cohere"] {
+    for vendor in [
+        "anthropic",
+        "openai",
+        "gemini",
+        "xai",
+        "mistral",
+        "voyage",
+        "cohere",
+    ] {
         let models = known.models(vendor);
         assert!(models.len() > 5, "{vendor}");
         for entry in models {
             let found = known.entry(vendor, &entry.info.model).expect("found by its id");
             assert_eq!(found, *entry, "an id means itself");
             for price in &entry.prices {
-                assert!(!price.source.is_empty() && !price.date.is_empty(), "{}", entry.info.name());
+                assert!(
+                    !price.source.is_empty() && !price.date.is_empty(),
+                    "{}",
+                    entry.info.name()
+                );
             }
         }
     }
@@ -63,10 +75,28 @@ fn bills_made_by_hand_agree_at_every_vendors_convention() {
             45_001 + 500 + 2_500,
         ),
         // $2.50 in, $1.25 read, $10 out: 700 fresh of 1,700 in all, 200 out of which 50 reasoning
-        ("openai", "gpt-4o", "2026-11-21", [700, 1_000, 0, 0, 150, 50], 1_750 + 1_250 + 2_000),
+        (
+            "openai",
+            "gpt-4o",
+            "2026-11-21",
+            [700, 1_000, 0, 0, 150, 50],
+            1_750 + 1_250 + 2_000,
+        ),
         // The price fell on 2026-08-21: $5 / $30 before, $4 / $20 since.
-        ("openai", "gpt-5.6-sol", "2026-08-20", [1_000, 0, 0, 0, 100, 0], 5_000 + 3_000),
-        ("openai", "gpt-5.6-sol", "2026-08-21", [1_000, 0, 0, 0, 100, 0], 4_000 + 2_000),
+        (
+            "openai",
+            "gpt-5.6-sol",
+            "2026-08-20",
+            [1_000, 0, 0, 0, 100, 0],
+            5_000 + 3_000,
+        ),
+        (
+            "openai",
+            "gpt-5.6-sol",
+            "2026-08-21",
+            [1_000, 0, 0, 0, 100, 0],
+            4_000 + 2_000,
+        ),
         // Above 272,000 tokens: $8 / $30
         (
             "openai",
@@ -91,7 +121,13 @@ fn bills_made_by_hand_agree_at_every_vendors_convention() {
             // 500,000 + 0.25 + 15,000
             515_001,
         ),
-        ("openai", "text-embedding-3-small", "2026-11-21", [1_000, 0, 0, 0, 0, 0], 20),
+        (
+            "openai",
+            "text-embedding-3-small",
+            "2026-11-21",
+            [1_000, 0, 0, 0, 0, 0],
+            20,
+        ),
         ("voyage", "voyage-3-lite", "2026-11-21", [18, 0, 0, 0, 0, 0], 1),
     ] {
         assert_eq!(
@@ -102,7 +138,10 @@ fn bills_made_by_hand_agree_at_every_vendors_convention() {
     }
     let mut searches = Usage::default();
     searches.searches = Some(3);
-    assert_eq!(micro_usd("cohere", "rerank-v3.5", "2026-11-21", &searches), Some(6_000));
+    assert_eq!(
+        micro_usd("cohere", "rerank-v3.5", "2026-11-21", &searches),
+        Some(6_000)
+    );
     let mut with_search = usage([1_000, 0, 0, 0, 0, 0]);
     with_search.searches = Some(2);
     assert_eq!(

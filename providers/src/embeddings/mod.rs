@@ -26,8 +26,8 @@ mod vendors;
 mod voyage;
 mod wire;
 
+pub(crate) use batch::Limits;
 pub use numbers::NumberFormat;
-pub(crate) use batch::{Limits, plan};
 
 use crate::{
     catalogue::{self, Catalogue},
@@ -415,10 +415,14 @@ impl Embedder for VendorEmbedder {
                 format!("text {} of {} is empty; leave it out", at + 1, texts.len()),
             ));
         }
-        let prefix = inner.options.prefixes.as_ref().map(|(query, document)| match kind {
-            EmbedKind::Query => query.as_str(),
-            EmbedKind::Document => document.as_str(),
-        });
+        let prefix = inner
+            .options
+            .prefixes
+            .as_ref()
+            .map(|(query, document)| match kind {
+                EmbedKind::Query => query.as_str(),
+                EmbedKind::Document => document.as_str(),
+            });
         let mut warnings = Vec::new();
         let mut tokens: Vec<usize> = texts.iter().map(|text| inner.counter.count(text)).collect();
         let is_overlong = inner

@@ -45,9 +45,12 @@ impl NumberFormat {
                 rest.is_empty()
                     .then(|| words.iter().map(|word| f32::from_le_bytes(*word)).collect())
             }
-            (Self::Int8, Row::Bytes(bytes)) => {
-                Some(bytes.into_iter().map(|byte| f32::from(byte.cast_signed())).collect())
-            }
+            (Self::Int8, Row::Bytes(bytes)) => Some(
+                bytes
+                    .into_iter()
+                    .map(|byte| f32::from(byte.cast_signed()))
+                    .collect(),
+            ),
             (Self::Uint8, Row::Bytes(bytes)) => {
                 Some(bytes.into_iter().map(|byte| f32::from(byte) - 128.0).collect())
             }
@@ -84,7 +87,11 @@ fn whole(values: &[f32], from: i16) -> Option<Vec<u8>> {
 fn bits(bytes: impl ExactSizeIterator<Item = u8>) -> Vec<f32> {
     let mut values = Vec::with_capacity(bytes.len() * 8);
     for byte in bytes {
-        values.extend((0..8).rev().map(|at| if byte >> at & 1 == 1 { 1.0 } else { -1.0 }));
+        values.extend(
+            (0..8)
+                .rev()
+                .map(|at| if byte >> at & 1 == 1 { 1.0 } else { -1.0 }),
+        );
     }
     values
 }
@@ -173,7 +180,11 @@ mod tests {
             ),
         ] {
             assert_eq!(format.unpack(row(list)).expect("a list"), expected, "{format:?}");
-            assert_eq!(format.unpack(row(json!(base64))).expect("bytes"), expected, "{format:?}");
+            assert_eq!(
+                format.unpack(row(json!(base64))).expect("bytes"),
+                expected,
+                "{format:?}"
+            );
         }
         // -128 is the byte 0: no bit is set.
         assert_eq!(

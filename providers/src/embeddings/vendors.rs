@@ -23,7 +23,13 @@ impl VendorEmbedder {
             "https://api.openai.com/v1",
             Auth::Bearer,
         );
-        builder(vendor, model.into(), &super::openai::OpenAi, limits(2_048, 300_000)).base64(true)
+        builder(
+            vendor,
+            model.into(),
+            &super::openai::OpenAi,
+            limits(2_048, 300_000),
+        )
+        .base64(true)
     }
 
     /// A model behind OpenRouter, with its vendor (`openai/text-embedding-3-small`). It states the money itself.
@@ -50,7 +56,12 @@ impl VendorEmbedder {
             "",
             Auth::Header(Cow::Borrowed("api-key")),
         );
-        builder(vendor, model.into(), &super::openai::OpenAi, limits(2_048, 300_000))
+        builder(
+            vendor,
+            model.into(),
+            &super::openai::OpenAi,
+            limits(2_048, 300_000),
+        )
     }
 
     /// A model of Mistral; 256 texts and 16,000 tokens a call.
@@ -63,7 +74,12 @@ impl VendorEmbedder {
             "https://api.mistral.ai/v1",
             Auth::Bearer,
         );
-        builder(vendor, model.into(), &super::mistral::Mistral, limits(256, 16_000))
+        builder(
+            vendor,
+            model.into(),
+            &super::mistral::Mistral,
+            limits(256, 16_000),
+        )
     }
 
     /// A model of any server that speaks OpenAI's `/embeddings`, at this address (with its `/v1`): llama.cpp, vLLM,
@@ -112,9 +128,14 @@ impl VendorEmbedder {
             "https://api.voyageai.com/v1",
             Auth::Bearer,
         );
-        builder(vendor, model.into(), &super::voyage::Voyage, limits(1_000, 120_000))
-            .input_types("query", "document")
-            .base64(true)
+        builder(
+            vendor,
+            model.into(),
+            &super::voyage::Voyage,
+            limits(1_000, 120_000),
+        )
+        .input_types("query", "document")
+        .base64(true)
     }
 
     /// A model of Cohere; 96 texts a call.
