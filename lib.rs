@@ -50,6 +50,23 @@ pub fn model(name: &str) -> Result<std::sync::Arc<dyn ChatModel>> {
     providers::model(name)
 }
 
+/// An embedder by name: `vendor/model` with its key from the environment, or `minilm/all-MiniLM-L6-v2`, which is
+/// built in and needs none.
+///
+/// # Errors
+/// As [`model`], and `invalid_input` for a model whose width nobody knows.
+pub fn embedder(name: &str) -> Result<std::sync::Arc<dyn Embedder>> {
+    providers::embedder(name)
+}
+
+/// A reranker by name: `vendor/model` with its key from the environment.
+///
+/// # Errors
+/// As [`model`].
+pub fn reranker(name: &str) -> Result<std::sync::Arc<dyn Reranker>> {
+    providers::reranker(name)
+}
+
 /// The README's Rust runs as a test.
 #[cfg(doctest)]
 #[doc = include_str!("README.md")]

@@ -62,6 +62,8 @@ mod openai;
 #[cfg(feature = "http")]
 mod options;
 mod registry;
+#[cfg(any(feature = "openai", feature = "voyage", feature = "cohere"))]
+mod rerank;
 mod scripted;
 #[cfg(feature = "http")]
 mod sse;
@@ -109,5 +111,7 @@ pub use openai::{
     OpenAi, OpenAiBuilder,
     compatible::{OpenAiCompatible, OpenAiCompatibleBuilder, quirks},
 };
-pub use registry::{ModelFactory, Registry, model};
+pub use registry::{EmbedderFactory, ModelFactory, Registry, RerankerFactory, embedder, model, reranker};
+#[cfg(any(feature = "openai", feature = "voyage", feature = "cohere"))]
+pub use rerank::{Ranked, Ranking, VendorReranker, VendorRerankerBuilder};
 pub use scripted::{IntoAnswer, Scripted};

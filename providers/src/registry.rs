@@ -1,5 +1,10 @@
 //! [`Registry`]: `vendor/model` → a model, and the place where a host adds vendors of its own.
 
+mod outside;
+mod vectors;
+
+pub use vectors::{EmbedderFactory, RerankerFactory, embedder, reranker};
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -23,6 +28,23 @@ pub type ModelFactory = Arc<dyn Fn(&str) -> Result<Arc<dyn ChatModel>> + Send + 
 #[derive(Clone, Default)]
 pub struct Registry {
     vendors: Arc<RwLock<BTreeMap<String, ModelFactory>>>,
+    embedders: Arc<RwLock<BTreeMap<String, EmbedderFactory>>>,
+    rerankers: Arc<RwLock<BTreeMap<String, RerankerFactory>>>,
+    /// Patterns for names from outside.
+    allowed: Arc<RwLock<Vec<String>>>,
+}
+
+/// Vendor and model of a name. The vendor ends at the first `/` or `:`.
+fn split(name: &str) -> Result<(&str, &str)> {
+    name.trim()
+        .split_once(['/', ':'])
+        .filter(|(vendor, model)| !vendor.is_empty() && !model.is_empty())
+        .ok_or_else(|| {
+            Error::invalid(
+                "model name",
+                "write it as vendor/model, for example anthropic/claude-sonnet-5",
+            )
+        })
 }
 
 impl Registry {
@@ -52,6 +74,7 @@ impl Registry {
         }
         #[cfg(feature = "ollama")]
         registry.register("ollama", |model| Ok(Arc::new(crate::Ollama::new(model).build()?)));
+        registry.add_vectors();
         registry
     }
 
@@ -106,16 +129,7 @@ impl Registry {
     /// [`Error::InvalidInput`] for a name of another form, [`Error::NotFound`] for an unknown vendor,
     /// [`Error::MissingKey`] where its key is not set.
     pub fn model(&self, name: &str) -> Result<Arc<dyn ChatModel>> {
-        let name = name.trim();
-        let parts = name
-            .split_once(['/', ':'])
-            .filter(|(vendor, model)| !vendor.is_empty() && !model.is_empty());
-        let Some((vendor, model)) = parts else {
-            return Err(Error::invalid(
-                "model name",
-                "write it as vendor/model, for example anthropic/claude-sonnet-5",
-            ));
-        };
+        let (vendor, model) = split(name)?;
         let factory = self
             .vendors
             .read()

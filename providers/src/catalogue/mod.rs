@@ -8,6 +8,7 @@ mod date;
 mod name;
 mod row;
 
+pub(crate) use name::is_match;
 pub use row::{CatalogueEntry, ModelKind};
 
 use row::{File, Row, Source};
@@ -270,8 +271,7 @@ pub(crate) fn describe(info: &mut ModelInfo) -> Result<()> {
     Ok(())
 }
 
-/// The day, for prices of vendors that are no chat models.
-#[cfg(feature = "http")]
+/// The day, for prices.
 pub(crate) fn today() -> String {
     date::today()
 }

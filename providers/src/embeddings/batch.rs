@@ -65,15 +65,15 @@ impl fmt::Debug for Kept {
 
 /// What the calls took.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Spent {
-    pub(super) usage: Usage,
+pub(crate) struct Spent {
+    pub(crate) usage: Usage,
     /// Millionths of millionths of a dollar: the price of a short text is far below a millionth.
     pico_usd: u128,
     is_cost_unknown: bool,
 }
 
 impl Spent {
-    fn add_call(&mut self, usage: &Usage, stated: Option<Cost>, price: Option<&Price>) {
+    pub(crate) fn add_call(&mut self, usage: &Usage, stated: Option<Cost>, price: Option<&Price>) {
         self.usage.add(usage);
         let pico_usd = stated
             .map(|cost| u128::from(cost.micro_usd) * 1_000_000)
@@ -90,7 +90,7 @@ impl Spent {
         self.is_cost_unknown |= other.is_cost_unknown;
     }
 
-    pub(super) fn cost(&self) -> Option<Cost> {
+    pub(crate) fn cost(&self) -> Option<Cost> {
         (!self.is_cost_unknown)
             .then(|| Cost::from_pico_usd(self.pico_usd))
             .flatten()
@@ -100,6 +100,7 @@ impl Spent {
 /// What all calls of an embedder have in common.
 pub(super) struct Caller<'a> {
     pub(super) client: &'a Client,
+    pub(super) path: &'a str,
     pub(super) wire: &'static dyn Wire,
     pub(super) options: &'a Options,
     pub(super) limits: Limits,
@@ -218,18 +219,6 @@ impl Caller<'_> {
         }
     }
 
-    /// A wire's path may begin with a version that a host's own address has already.
-    fn path(&self, model: &str) -> String {
-        let path = self.wire.path(model);
-        let base = self.client.http.base().path().trim_end_matches('/');
-        let version = base.rsplit('/').next().unwrap_or_default();
-        let is_version = version.starts_with('v') && version[1..].starts_with(|c: char| c.is_ascii_digit());
-        match path.strip_prefix("/v1beta") {
-            Some(rest) if is_version => rest.to_owned(),
-            _ => path,
-        }
-    }
-
     async fn call(
         &self,
         texts: &[&str],
@@ -246,7 +235,7 @@ impl Caller<'_> {
         let body = self.wire.encode(&ask)?;
         let reply = self
             .client
-            .post(&self.path(model), vec![], body, vendor_failure::error)
+            .post(self.path, vec![], body, vendor_failure::error)
             .await?;
         if reply
             .headers

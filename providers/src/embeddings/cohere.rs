@@ -4,6 +4,7 @@ use super::{
     numbers::{NumberFormat, Row},
     wire::{Ask, Overlong, Read, Wire},
 };
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use stepwell_core::{Result, Usage};
 
@@ -50,7 +51,7 @@ struct Billed {
 }
 
 impl Wire for Cohere {
-    fn path(&self, _model: &str) -> String {
+    fn path(&self, _base: &Url, _model: &str) -> String {
         "/v2/embed".to_owned()
     }
 

@@ -4,7 +4,9 @@ use super::{
     numbers::{NumberFormat, Row},
     wire::{Ask, Overlong, Read, Wire},
 };
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
+use std::fmt::Write;
 use stepwell_core::{Result, Usage};
 
 /// The wire.
@@ -62,8 +64,28 @@ pub(super) fn takes_task_type(model: &str) -> bool {
 }
 
 impl Wire for Gemini {
-    fn path(&self, model: &str) -> String {
-        format!("/v1beta/models/{model}:batchEmbedContents")
+    /// The address may have its version already. A model's name is one segment whatever is in it.
+    fn path(&self, base: &Url, model: &str) -> String {
+        let last = base
+            .path()
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default();
+        let is_version = last
+            .strip_prefix('v')
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        let mut path = if is_version { "/models/" } else { "/v1beta/models/" }.to_owned();
+        for byte in model.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+                path.push(char::from(byte));
+            } else {
+                // Writing to a string does not fail.
+                let _ = write!(path, "%{byte:02X}");
+            }
+        }
+        path.push_str(":batchEmbedContents");
+        path
     }
 
     fn encode(&self, ask: &Ask<'_>) -> Result<Vec<u8>> {

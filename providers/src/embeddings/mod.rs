@@ -26,8 +26,14 @@ mod vendors;
 mod voyage;
 mod wire;
 
-pub(crate) use batch::Limits;
+pub(crate) use batch::{Limits, Spent, plan};
 pub use numbers::NumberFormat;
+#[cfg(feature = "openai")]
+pub(crate) use vendors::COMPATIBLE;
+#[cfg(feature = "cohere")]
+pub(crate) use vendors::cohere_vendor;
+#[cfg(feature = "voyage")]
+pub(crate) use vendors::voyage_vendor;
 
 use crate::{
     catalogue::{self, Catalogue},
@@ -74,6 +80,7 @@ pub struct VendorEmbedder {
 
 struct Inner {
     client: Client,
+    path: String,
     wire: &'static dyn Wire,
     options: Options,
     limits: Limits,
@@ -106,6 +113,8 @@ pub struct VendorEmbedderBuilder {
     revision: String,
     price: Option<Price>,
     counter: Arc<dyn TokenCounter>,
+    is_azure: bool,
+    api_version: Option<String>,
 }
 
 impl VendorEmbedderBuilder {
@@ -133,9 +142,16 @@ impl VendorEmbedderBuilder {
         self
     }
 
-    /// A query parameter of every call, such as Azure's `api-version`.
+    /// A query parameter of every call.
     pub fn query(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.setup.query.push((name.into(), value.into()));
+        self
+    }
+
+    /// Azure's version, such as `2024-10-21`: the model's name is that of a deployment then, and part of the path.
+    /// Without, it is read from `AZURE_OPENAI_API_VERSION`; without that too, the path is `/openai/v1`.
+    pub fn api_version(mut self, version: impl Into<String>) -> Self {
+        self.api_version = Some(version.into());
         self
     }
 
@@ -312,9 +328,31 @@ impl VendorEmbedderBuilder {
             normalize,
         )
         .settings(settings(&self.options));
+        #[cfg(feature = "openai")]
+        if self.is_azure && self.api_version.is_none() {
+            self.api_version = crate::openai::compatible::azure::version();
+        }
+        if let Some(version) = &self.api_version {
+            self.setup.query.push(("api-version".to_owned(), version.clone()));
+        }
+        let client = self.setup.build(&self.vendor, "text-embedding-3-small")?;
+        let path = self.wire.path(client.http.base(), &client.info.model);
+        #[cfg(feature = "openai")]
+        let path = if self.is_azure {
+            let has_version = self.api_version.is_some();
+            crate::openai::compatible::azure::path_of(
+                &path,
+                client.http.base(),
+                &client.info.model,
+                has_version,
+            )
+        } else {
+            path
+        };
         Ok(VendorEmbedder {
             inner: Arc::new(Inner {
-                client: self.setup.build(&self.vendor, "text-embedding-3-small")?,
+                client,
+                path,
                 wire: self.wire,
                 options: self.options,
                 limits: self.limits,
@@ -349,6 +387,7 @@ impl VendorEmbedder {
         let inner = &*self.inner;
         Caller {
             client: &inner.client,
+            path: &inner.path,
             wire: inner.wire,
             options: &inner.options,
             limits: inner.limits,
@@ -475,6 +514,8 @@ fn builder(vendor: Vendor, model: String, wire: &'static dyn Wire, limits: Limit
         revision: String::new(),
         price: None,
         counter: Arc::new(HeuristicTokens),
+        is_azure: false,
+        api_version: None,
     }
 }
 

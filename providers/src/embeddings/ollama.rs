@@ -4,6 +4,7 @@ use super::{
     numbers::{NumberFormat, Row},
     wire::{Ask, Overlong, Read, Wire},
 };
+use reqwest::Url;
 use serde::{Deserialize, Serialize};
 use stepwell_core::{Result, Usage};
 
@@ -34,7 +35,7 @@ struct Answer {
 }
 
 impl Wire for Ollama {
-    fn path(&self, _model: &str) -> String {
+    fn path(&self, _base: &Url, _model: &str) -> String {
         "/api/embed".to_owned()
     }
 

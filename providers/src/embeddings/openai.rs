@@ -5,6 +5,7 @@ use super::{
     numbers::NumberFormat,
     wire::{Ask, Read, Wire},
 };
+use reqwest::Url;
 use serde::Serialize;
 use stepwell_core::Result;
 
@@ -23,7 +24,7 @@ struct Request<'a> {
 }
 
 impl Wire for OpenAi {
-    fn path(&self, _model: &str) -> String {
+    fn path(&self, _base: &Url, _model: &str) -> String {
         "/embeddings".to_owned()
     }
 

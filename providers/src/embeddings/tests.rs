@@ -511,3 +511,37 @@ async fn geminis_older_models_take_a_task_and_its_newer_ones_words_before_the_te
         assert_eq!(seen.json()["requests"], json!([asked]));
     }
 }
+
+#[test]
+fn the_vendors_that_are_called_by_name_are_in_the_table() {
+    for vendor in super::COMPATIBLE {
+        assert!(VendorEmbedder::of_vendor(vendor, "m").is_ok(), "{vendor}");
+    }
+    let error = VendorEmbedder::of_vendor("groq", "m").expect_err("makes no vectors");
+    assert_eq!(error.code(), "not_found");
+}
+
+#[tokio::test]
+async fn azure_is_asked_by_deployment_with_a_version_and_by_version_one_without() {
+    let body = json!({ "data": [{ "index": 0, "embedding": unit(0) }] });
+    let server = Server::start(vec![answer(200, &body), answer(200, &body)]).await;
+    let azure = || {
+        VendorEmbedder::azure("my embedder")
+            .api_key("k")
+            .base_url(&server.url)
+            .width(4)
+    };
+    for builder in [azure().api_version("2024-10-21"), azure()] {
+        let embedder = builder.build().expect("builds");
+        embedder.embed(&["x"], EmbedKind::Query).await.expect("one");
+    }
+    let paths: Vec<String> = server.requests().iter().map(|seen| seen.path.clone()).collect();
+    assert_eq!(
+        paths[0],
+        "/openai/deployments/my%20embedder/embeddings?api-version=2024-10-21"
+    );
+    if std::env::var_os("AZURE_OPENAI_API_VERSION").is_none() {
+        assert_eq!(paths[1], "/openai/v1/embeddings");
+    }
+    assert_eq!(server.requests()[0].header("api-key"), Some("k"));
+}

@@ -5,6 +5,7 @@ use super::{
     numbers::NumberFormat,
     wire::{Ask, Overlong, Read, Wire},
 };
+use reqwest::Url;
 use serde::Serialize;
 use stepwell_core::Result;
 
@@ -28,7 +29,7 @@ struct Request<'a> {
 }
 
 impl Wire for Voyage {
-    fn path(&self, _model: &str) -> String {
+    fn path(&self, _base: &Url, _model: &str) -> String {
         "/embeddings".to_owned()
     }
 

@@ -1,6 +1,7 @@
 //! [`Wire`]: how one vendor is asked for vectors and how its answer reads. Pure: no clock, no network.
 
 use super::numbers::{NumberFormat, Row};
+use reqwest::Url;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::fmt::Debug;
@@ -76,7 +77,7 @@ pub(crate) enum Overlong {
 /// A vendor's wire.
 pub(crate) trait Wire: Debug + Send + Sync {
     /// Behind the base URL.
-    fn path(&self, model: &str) -> String;
+    fn path(&self, base: &Url, model: &str) -> String;
 
     /// The request.
     fn encode(&self, ask: &Ask<'_>) -> Result<Vec<u8>>;

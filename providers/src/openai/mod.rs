@@ -32,7 +32,7 @@ pub(crate) fn rules(vendor: &str) -> Option<Rules> {
     Some(chat::encode::rules(quirks))
 }
 
-static VENDOR: Vendor = Vendor::new(
+pub(crate) static VENDOR: Vendor = Vendor::new(
     "openai",
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",

@@ -250,6 +250,8 @@ async fn over_a_socket_the_client_gives_what_was_recorded_and_sends_what_is_docu
         let request_id = exchange.headers.iter().find(|(name, _)| name == "x-request-id");
         assert_eq!(answer.request_id.as_ref(), request_id.map(|(_, id)| id));
         (answer.rate_limits, answer.request_id) = (Vec::new(), None);
+        let price = model.info().price.as_ref().expect("the catalogue knows it");
+        assert_eq!(answer.cost.take(), price.cost(&answer.usage), "{}", exchange.id);
         assert_eq!(answer, expected, "{}", exchange.id);
     }
     let requests = server.requests();

@@ -12,13 +12,18 @@ pub(crate) fn version() -> Option<String> {
 /// The path below an endpoint. An endpoint that has a path of its own (`…/openai/v1`, `…/models`) is asked as it
 /// is; else a version means the deployment's path, and none the path that needs none.
 pub(crate) fn path(base: &Url, deployment: &str, has_version: bool) -> String {
+    path_of("/chat/completions", base, deployment, has_version)
+}
+
+/// The same for another of OpenAI's calls, such as `/embeddings`.
+pub(crate) fn path_of(call: &str, base: &Url, deployment: &str, has_version: bool) -> String {
     if !base.path().trim_end_matches('/').is_empty() {
-        return "/chat/completions".to_owned();
+        return call.to_owned();
     }
     if has_version {
-        format!("/openai/deployments/{}/chat/completions", escaped(deployment))
+        format!("/openai/deployments/{}{call}", escaped(deployment))
     } else {
-        "/openai/v1/chat/completions".to_owned()
+        format!("/openai/v1{call}")
     }
 }
 
