@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod gist;
 pub mod messages;
 pub mod random;
+pub mod responses;
 pub mod server;
 
 pub use chat::{Chat, ChatWire, KEY};
@@ -63,6 +64,8 @@ fn wires() -> Vec<Box<dyn Wire>> {
     let mut wires: Vec<Box<dyn Wire>> = vec![
         Box::new(Chat(messages::Messages)),
         Box::new(Chat(completions::OPENAI)),
+        Box::new(Chat(responses::BEARER)),
+        Box::new(Chat(responses::AZURE)),
     ];
     wires.extend(compatible::wires());
     wires

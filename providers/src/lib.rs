@@ -108,7 +108,7 @@ pub use minilm::MiniLm;
 pub use ollama::{Ollama, OllamaBuilder};
 #[cfg(feature = "openai")]
 pub use openai::{
-    OpenAi, OpenAiBuilder,
+    OpenAi, OpenAiBuilder, OpenAiWire,
     compatible::{OpenAiCompatible, OpenAiCompatibleBuilder, quirks},
 };
 pub use registry::{EmbedderFactory, ModelFactory, Registry, RerankerFactory, embedder, model, reranker};

@@ -9,7 +9,7 @@ pub fn rules_of(info: &ModelInfo) -> Option<Rules> {
         #[cfg(feature = "anthropic")]
         "anthropic" => Some(crate::anthropic::rules(info)),
         #[cfg(feature = "openai")]
-        name => crate::openai::rules(name),
+        _ => crate::openai::rules(info),
         #[cfg(not(feature = "openai"))]
         _ => None,
     }

@@ -100,12 +100,17 @@ fn of_detail(mut failure: VendorFailure, detail: Option<Detail>, vendor: &Vendor
     let status = failure.status.or(detail.status);
     let words = [detail.code, detail.kind].map(|word| word.map(|word| word.to_ascii_lowercase()));
     let said = words.iter().flatten().find_map(|word| of_word(word));
+    // xAI knows no word for it.
+    let is_unknown = failure.message.as_deref().is_some_and(|text| text.starts_with("Model not found"));
+    let said = said.or(is_unknown.then_some(Verdict::NoModel));
     let kind = words[1].as_deref();
     let verdict = said.unwrap_or_else(|| match (status, kind) {
         (Some(status), _) => Verdict::of_status(status),
+        (None, _) if words[0].as_deref().is_some_and(is_of_the_request) => Verdict::Rejected,
         (None, Some("invalid_request_error")) => Verdict::Rejected,
         (None, Some("authentication_error" | "permission_error")) => Verdict::Unauthorized,
         (None, Some("rate_limit_error" | "tokens" | "requests")) => Verdict::RateLimited,
+        (None, _) if words[0].as_deref() == Some("resource-exhausted") => Verdict::RateLimited,
         // `server_error`, and whatever else stops a stream that had begun.
         (None, _) => Verdict::Overloaded,
     });
@@ -133,9 +138,16 @@ fn of_word(word: &str) -> Option<Verdict> {
     })
 }
 
+/// Whether a code that comes inside a stream blames what was asked (API reference, the error of a response).
+fn is_of_the_request(code: &str) -> bool {
+    let heads = ["invalid_", "invalid-", "image_", "unsupported_", "empty_image", "failed_to_download_image"];
+    heads.iter().any(|head| code.starts_with(head))
+        || matches!(code, "context_length_exceeded" | "content_policy_violation" | "string_above_max_length")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{error, is_one};
+    use super::{error, is_one, of_object};
     use crate::openai::VENDOR;
     use stepwell_core::VendorFailure;
 
@@ -176,7 +188,7 @@ mod tests {
             (
                 Some(404),
                 r#"{"code":"invalid-argument","error":"Model not found: x"}"#,
-                "rejected",
+                "not_found",
             ),
             (Some(401), r#"{"detail":"Invalid API Key"}"#, "unauthorized"),
             (
@@ -229,6 +241,36 @@ mod tests {
                 code,
                 "{status:?} {body}"
             );
+        }
+    }
+
+    #[test]
+    fn an_error_event_of_responses_is_read_nested_flat_and_as_a_sentence() {
+        for (data, code) in [
+            (
+                r#"{"type":"error","error":{"type":"insufficient_quota","code":"insufficient_quota","message":"x"}}"#,
+                "quota_exceeded",
+            ),
+            (
+                r#"{"type":"error","sequence_number":2,"error":{"type":"server_error","code":null,"message":"x"}}"#,
+                "overloaded",
+            ),
+            (
+                r#"{"type":"error","code":"rate_limit_exceeded","message":"x","param":null}"#,
+                "rate_limited",
+            ),
+            (r#"{"type":"error","code":null,"message":"x"}"#, "overloaded"),
+            (r#"{"type":"error","code":"invalid_prompt","message":"x"}"#, "rejected"),
+            (
+                r#"{"type":"error","error":{"type":"x","code":"context_length_exceeded"}}"#,
+                "rejected",
+            ),
+            (r#"{"code":"invalid-argument","error":"x"}"#, "rejected"),
+            (r#"{"error":"slow down","code":"resource-exhausted"}"#, "rate_limited"),
+            ("no JSON", "overloaded"),
+        ] {
+            let failure = VendorFailure::new("openai");
+            assert_eq!(of_object(failure, data, &VENDOR, "m").code(), code, "{data}");
         }
     }
 

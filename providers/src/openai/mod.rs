@@ -1,4 +1,4 @@
-//! OpenAI. One client, one folder per wire: `chat/` is Chat Completions.
+//! OpenAI. One client, one folder per wire: `chat/` is Chat Completions, `responses/` is Responses.
 //!
 //! In a wire's folder `encode`, `decode` and `stream` are pure; this file holds the client.
 
@@ -7,6 +7,7 @@ pub(crate) mod compatible;
 mod dialect;
 mod failure;
 mod family;
+mod responses;
 mod schema;
 
 use crate::{
@@ -17,19 +18,23 @@ use crate::{
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
+use serde_json::Value;
 use std::fmt;
-use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
+use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret, Usage};
 
 use compatible::Quirks;
 use dialect::Dialect;
 
-/// What a vendor that is asked over Chat Completions wants of a history.
-pub(crate) fn rules(vendor: &str) -> Option<Rules> {
-    let quirks = match vendor {
+/// What the wire of a model of this vendor wants of a history.
+pub(crate) fn rules(info: &ModelInfo) -> Option<Rules> {
+    let quirks = match info.provider.as_str() {
         "openai" => &Quirks::OPENAI,
         name => &compatible::table::row(name)?.quirks,
     };
-    Some(chat::encode::rules(quirks))
+    Some(match family::wire(&info.provider, &info.model) {
+        OpenAiWire::Chat => chat::encode::rules(quirks),
+        OpenAiWire::Responses => responses::rules(),
+    })
 }
 
 pub(crate) static VENDOR: Vendor = Vendor::new(
@@ -40,7 +45,33 @@ pub(crate) static VENDOR: Vendor = Vendor::new(
     Auth::Bearer,
 );
 
-/// A model of OpenAI, over Chat Completions.
+/// The wire a model of OpenAI, or of a vendor that speaks like it, is asked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OpenAiWire {
+    /// Chat Completions.
+    Chat,
+    /// Responses.
+    Responses,
+}
+
+impl OpenAiWire {
+    /// The wire that a request asks for itself: `wire` among the vendor's options, `chat` or `responses`.
+    fn of(request: &ChatRequest, vendor: &str) -> Result<Option<Self>> {
+        let options = request.provider_options.get(vendor);
+        match options.and_then(|options| options.get("wire")) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(word)) if word == "chat" => Ok(Some(Self::Chat)),
+            Some(Value::String(word)) if word == "responses" => Ok(Some(Self::Responses)),
+            Some(_) => Err(Error::invalid(
+                "provider_options",
+                "`wire` is `chat` or `responses`",
+            )),
+        }
+    }
+}
+
+/// A model of OpenAI, over Responses where its family is of that wire, else over Chat Completions.
 ///
 /// ```no_run
 /// # async fn example() -> stepwell_core::Result<()> {
@@ -52,10 +83,14 @@ pub(crate) static VENDOR: Vendor = Vendor::new(
 /// # }
 /// ```
 ///
-/// Own options of the vendor go into [`ChatRequest::provider_options`] under `openai`: any field of the body.
+/// Own options of the vendor go into [`ChatRequest::provider_options`] under `openai`: any field of the body, and
+/// `wire` (`chat` or `responses`) for this request alone. Over Responses nothing is stored: reasoning comes back
+/// sealed with the history. With `store: true` the vendor keeps the answers, and with `previous_response_id` (an
+/// answer's [`stepwell_core::ChatResponse::id`]) only the new messages are sent.
 #[derive(Clone)]
 pub struct OpenAi {
     client: Client,
+    wire: OpenAiWire,
     organization: Option<String>,
     project: Option<String>,
 }
@@ -64,6 +99,7 @@ pub struct OpenAi {
 #[derive(Clone, Debug)]
 pub struct OpenAiBuilder {
     setup: Setup,
+    wire: Option<OpenAiWire>,
     organization: Option<String>,
     project: Option<String>,
 }
@@ -74,6 +110,7 @@ impl OpenAi {
     pub fn new(model: impl Into<String>) -> OpenAiBuilder {
         OpenAiBuilder {
             setup: Setup::new(&VENDOR, model),
+            wire: None,
             organization: None,
             project: None,
         }
@@ -105,6 +142,13 @@ impl OpenAiBuilder {
         self
     }
 
+    /// The wire; without, it goes by the model's family, and an address that is not OpenAI's own is asked over
+    /// Chat Completions, which nearly every server speaks.
+    pub fn wire(mut self, wire: OpenAiWire) -> Self {
+        self.wire = Some(wire);
+        self
+    }
+
     /// Timers, limits, proxy.
     pub fn http(mut self, options: HttpOptions) -> Self {
         self.setup.http = options;
@@ -122,8 +166,20 @@ impl OpenAiBuilder {
     /// # Errors
     /// [`Error::MissingKey`] without a key, [`Error::InvalidInput`] for an address that is none.
     pub fn build(self) -> Result<OpenAi> {
+        let client = self.setup.build(&VENDOR, "gpt-6-sol")?;
+        let host = client.http.base().host_str().unwrap_or_default();
+        let is_openai = host == "openai.com" || host.ends_with(".openai.com");
+        let of_family = || {
+            if is_openai {
+                family::wire(VENDOR.name(), &client.info.model)
+            } else {
+                OpenAiWire::Chat
+            }
+        };
+        let wire = self.wire.unwrap_or_else(of_family);
         Ok(OpenAi {
-            client: self.setup.build(&VENDOR, "gpt-6-sol")?,
+            client,
+            wire,
             organization: self.organization,
             project: self.project,
         })
@@ -146,6 +202,10 @@ impl ChatModel for OpenAi {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
+        let headers = self.headers()?;
+        if self.wire_of(&request)? == OpenAiWire::Responses {
+            return responses::stream(&self.client, RESPONSES, headers, request).await;
+        }
         let include_raw = request.include_raw;
         let dialect = Dialect {
             vendor: self.client.http.vendor.clone(),
@@ -153,17 +213,6 @@ impl ChatModel for OpenAi {
         };
         let encoded = chat::encode::chat(&dialect, &self.client.info, &request)?;
         drop(request); // its media are in the body now
-        let mut headers = Vec::new();
-        for (name, value) in [
-            ("openai-organization", &self.organization),
-            ("openai-project", &self.project),
-        ] {
-            if let Some(value) = value {
-                let value = HeaderValue::from_str(value)
-                    .map_err(|_| Error::invalid(name, "it has characters that no header can carry"))?;
-                headers.push((HeaderName::from_static(name), value));
-            }
-        }
         let reply = self
             .client
             .post("/chat/completions", headers, encoded.body, failure::error)
@@ -176,6 +225,46 @@ impl ChatModel for OpenAi {
             chat::decode::body(&dialect, model, body)
         })
         .await
+    }
+
+    async fn count_tokens(&self, request: &ChatRequest) -> Result<Usage> {
+        if self.wire_of(request)? == OpenAiWire::Responses {
+            return responses::count(&self.client, RESPONSES, self.headers()?, request).await;
+        }
+        Ok(estimate(request))
+    }
+}
+
+/// What a request has where no vendor counts.
+fn estimate(request: &ChatRequest) -> Usage {
+    let mut usage = Usage::default();
+    usage.input_tokens = Some(request.estimated_tokens());
+    usage.is_estimated = true;
+    usage
+}
+
+/// Where Responses are asked.
+const RESPONSES: &str = "/responses";
+
+impl OpenAi {
+    fn wire_of(&self, request: &ChatRequest) -> Result<OpenAiWire> {
+        Ok(OpenAiWire::of(request, VENDOR.name())?.unwrap_or(self.wire))
+    }
+
+    /// Who is billed.
+    fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>> {
+        let mut headers = Vec::new();
+        for (name, value) in [
+            ("openai-organization", &self.organization),
+            ("openai-project", &self.project),
+        ] {
+            if let Some(value) = value {
+                let value = HeaderValue::from_str(value)
+                    .map_err(|_| Error::invalid(name, "it has characters that no header can carry"))?;
+                headers.push((HeaderName::from_static(name), value));
+            }
+        }
+        Ok(headers)
     }
 }
 

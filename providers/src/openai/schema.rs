@@ -5,19 +5,28 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use stepwell_core::{Result, ToolSpec};
 
+/// Keywords the vendor's grammars refuse, the first of them only for answers.
+const REFUSED: &[&str] = &[
+    "default",
+    "uniqueItems",
+    "minProperties",
+    "maxProperties",
+    "patternProperties",
+    "propertyNames",
+    "unevaluatedProperties",
+    "contains",
+];
+
 /// What the vendor's grammar of answers needs.
 pub(crate) const GRAMMAR: narrow::Grammar = narrow::Grammar {
     requires_all: true,
-    refuses: &[
-        "default",
-        "uniqueItems",
-        "minProperties",
-        "maxProperties",
-        "patternProperties",
-        "propertyNames",
-        "unevaluatedProperties",
-        "contains",
-    ],
+    refuses: REFUSED,
+};
+
+/// What its grammar of arguments needs: recorded calls show that a default is taken there.
+pub(crate) const TOOL_GRAMMAR: narrow::Grammar = narrow::Grammar {
+    requires_all: true,
+    refuses: REFUSED.split_at(1).1,
 };
 
 /// The schema of a tool's arguments.

@@ -132,7 +132,7 @@ pub(crate) fn chat(dialect: &Dialect, info: &ModelInfo, request: &ChatRequest) -
     };
     let _ = warnings.unless(true, "reasoning.show_summary", request.reasoning.show_summary);
     Ok(Encoded {
-        body: options::body(&wire, options, &[])?,
+        body: options::body(&wire, options, &["wire"])?,
         warnings: encoder.warnings.into(),
     })
 }

@@ -27,6 +27,17 @@ pub(crate) fn path_of(call: &str, base: &Url, deployment: &str, has_version: boo
     }
 }
 
+/// The same for Responses, where the deployment stands in the body.
+pub(crate) fn responses(base: &Url, has_version: bool) -> &'static str {
+    if !base.path().trim_end_matches('/').is_empty() {
+        "/responses"
+    } else if has_version {
+        "/openai/responses"
+    } else {
+        "/openai/v1/responses"
+    }
+}
+
 /// One segment of a path, whatever is in the name.
 fn escaped(name: &str) -> String {
     use std::fmt::Write;
@@ -44,7 +55,7 @@ fn escaped(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::path;
+    use super::{path, responses};
     use reqwest::Url;
 
     #[test]
@@ -64,6 +75,10 @@ mod tests {
         assert_eq!(asked(plain, "gpt-5", false), "/openai/v1/chat/completions");
         for base in ["https://x.example/openai/v1/", "https://x.example/models"] {
             assert_eq!(asked(base, "gpt-5", true), "/chat/completions");
+            assert_eq!(responses(&Url::parse(base).expect("an address"), true), "/responses");
         }
+        let plain = Url::parse(plain).expect("an address");
+        assert_eq!(responses(&plain, true), "/openai/responses");
+        assert_eq!(responses(&plain, false), "/openai/v1/responses");
     }
 }

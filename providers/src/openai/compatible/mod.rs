@@ -6,7 +6,7 @@ pub(crate) mod table;
 
 pub(crate) use quirks::Quirks;
 
-use super::{chat, dialect::Dialect, failure};
+use super::{OpenAiWire, chat, dialect::Dialect, estimate, failure, family, responses};
 use crate::{
     answer::{self, Facts},
     client::{Client, Setup},
@@ -14,7 +14,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{borrow::Cow, fmt};
-use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret, VendorFailure};
+use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret, Usage, VendorFailure};
 use table::{Route, Row};
 
 /// A model behind any server that speaks Chat Completions.
@@ -40,6 +40,9 @@ pub struct OpenAiCompatible {
     client: Client,
     quirks: Quirks,
     path: String,
+    wire: OpenAiWire,
+    /// Where Responses are asked.
+    responses_path: &'static str,
 }
 
 /// Sets up an [`OpenAiCompatible`] model.
@@ -48,6 +51,7 @@ pub struct OpenAiCompatibleBuilder {
     setup: Setup,
     vendor: Vendor,
     quirks: Quirks,
+    wire: Option<OpenAiWire>,
     route: Route,
     example: &'static str,
     api_version: Option<String>,
@@ -69,6 +73,7 @@ impl OpenAiCompatible {
             setup,
             vendor,
             quirks: Quirks::default(),
+            wire: None,
             route: Route::Plain,
             example: "my-model",
             api_version: None,
@@ -105,10 +110,15 @@ impl OpenAiCompatible {
             setup,
             vendor: row.vendor.clone(),
             quirks: row.quirks,
+            wire: None,
             route: row.route,
             example: row.example,
             api_version: None,
         }
+    }
+
+    fn wire_of(&self, request: &ChatRequest) -> Result<OpenAiWire> {
+        Ok(OpenAiWire::of(request, self.client.http.vendor.name())?.unwrap_or(self.wire))
     }
 
     fn dialect(&self) -> Dialect {
@@ -138,7 +148,13 @@ impl OpenAiCompatibleBuilder {
         self
     }
 
-    /// How the server differs from OpenAI's own.
+    /// The wire; without, Chat Completions, but Responses at xAI.
+    pub fn wire(mut self, wire: OpenAiWire) -> Self {
+        self.wire = Some(wire);
+        self
+    }
+
+    /// How the server differs from OpenAI's own, over Chat Completions.
     pub fn quirks(mut self, quirks: Quirks) -> Self {
         self.quirks = quirks;
         self
@@ -197,10 +213,19 @@ impl OpenAiCompatibleBuilder {
             Route::Plain => "/chat/completions".to_owned(),
             Route::Azure => azure::path(client.http.base(), &model, version.is_some()),
         };
+        let responses_path = match self.route {
+            Route::Plain => "/responses",
+            Route::Azure => azure::responses(client.http.base(), version.is_some()),
+        };
+        let wire = self
+            .wire
+            .unwrap_or_else(|| family::wire(self.vendor.name(), &model));
         Ok(OpenAiCompatible {
             client,
             quirks: self.quirks,
             path,
+            wire,
+            responses_path,
         })
     }
 }
@@ -221,6 +246,9 @@ impl ChatModel for OpenAiCompatible {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
+        if self.wire_of(&request)? == OpenAiWire::Responses {
+            return responses::stream(&self.client, self.responses_path, Vec::new(), request).await;
+        }
         let include_raw = request.include_raw;
         let dialect = self.dialect();
         let Client { info, http, .. } = &self.client;
@@ -245,5 +273,13 @@ impl ChatModel for OpenAiCompatible {
             chat::decode::body(&dialect, model, body)
         })
         .await
+    }
+
+    async fn count_tokens(&self, request: &ChatRequest) -> Result<Usage> {
+        // Of these vendors only Azure counts on this wire.
+        if self.wire_of(request)? == OpenAiWire::Responses && self.client.http.vendor.name() == "azure" {
+            return responses::count(&self.client, self.responses_path, Vec::new(), request).await;
+        }
+        Ok(estimate(request))
     }
 }
