@@ -305,3 +305,156 @@ impl ChatModel for Broken {
         self.inner.count_tokens(request).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Breaker, BreakerOptions, CIRCUIT_OPEN, Circuit};
+    use crate::layers::{
+        ModelExt, RetryOptions, VirtualClock,
+        played::{Played, failure, overloaded},
+    };
+    use futures::executor::block_on;
+    use std::{sync::Arc, time::Duration};
+    use stepwell_core::{ChatModel, Error, Timer};
+
+    fn breaker(clock: &VirtualClock) -> Breaker {
+        Breaker::new(
+            BreakerOptions::default()
+                .failures(3)
+                .clock(Arc::new(clock.clone())),
+        )
+    }
+
+    #[test]
+    fn the_circuit_opens_after_its_failures_lets_one_probe_through_and_closes_after_it() {
+        let clock = VirtualClock::new();
+        let breaker = breaker(&clock);
+        let inner = Played::new("m", &clock)
+            .fail(overloaded())
+            .break_off("x", overloaded())
+            .fail(Error::Transport {
+                provider: "acme".into(),
+                source: "reset".into(),
+            })
+            .fail(overloaded())
+            .say("well again");
+        let model = inner.clone().with_breaker(breaker.clone());
+        let ask = || block_on(clock.run(model.chat("x".into())));
+        for _ in 0..3 {
+            assert_eq!(breaker.circuit("acme/m"), Circuit::Closed);
+            ask().expect_err("fails");
+        }
+        clock.advance(Duration::from_secs(10));
+        let error = ask().expect_err("open");
+        let told = error.vendor_failure().expect("of the vendor");
+        assert_eq!(
+            (error.code(), told.kind.as_deref()),
+            ("overloaded", Some(CIRCUIT_OPEN))
+        );
+        assert_eq!(error.retry_after(), Some(Duration::from_secs(20)));
+        assert_eq!(inner.calls(), 3);
+        clock.advance(Duration::from_secs(20));
+        ask().expect_err("the probe fails");
+        assert_eq!(breaker.circuit("acme/m"), Circuit::Open(Duration::from_secs(30)));
+        clock.advance(Duration::from_secs(30));
+        assert_eq!(ask().expect("the probe").text(), "well again");
+        assert_eq!(breaker.circuit("acme/m"), Circuit::Closed);
+    }
+
+    #[test]
+    fn while_one_probes_the_others_are_told_to_wait_and_other_models_are_not_concerned() {
+        let clock = VirtualClock::new();
+        let breaker = Breaker::new(
+            BreakerOptions::default()
+                .failures(1)
+                .clock(Arc::new(clock.clone())),
+        );
+        let model = Played::new("m", &clock)
+            .fail(overloaded())
+            .say("a")
+            .with_breaker(breaker.clone());
+        let other = Played::new("n", &clock).say("b").with_breaker(breaker.clone());
+        block_on(clock.run(async {
+            model.chat("x".into()).await.expect_err("fails");
+            other.chat("x".into()).await.expect("its own circuit");
+            clock.advance(Duration::from_secs(30));
+            let probe = model.stream("x".into()).await.expect("the probe");
+            assert_eq!(breaker.circuit("acme/m"), Circuit::HalfOpen);
+            assert!(model.chat("x".into()).await.is_err());
+            drop(probe);
+        }));
+        assert_eq!(breaker.circuit("acme/m"), Circuit::HalfOpen);
+    }
+
+    #[test]
+    fn mistakes_of_the_caller_rates_and_old_failures_do_not_count() {
+        let clock = VirtualClock::new();
+        let breaker = breaker(&clock);
+        let queue = Error::Timeout {
+            what: "x".into(),
+            after: Duration::ZERO,
+            timer: Timer::Queue,
+            partial: None,
+        };
+        let mut inner = Played::new("m", &clock);
+        for error in [
+            Error::Rejected(failure(None)),
+            Error::RateLimited(failure(None)),
+            Error::QuotaExceeded(failure(None)),
+            Error::Unauthorized {
+                env_var: "K".into(),
+                failure: failure(None),
+            },
+            Error::invalid("x", "y"),
+            Error::Cancelled,
+            queue,
+        ] {
+            inner = inner.fail(error);
+        }
+        for _ in 0..6 {
+            inner = inner.fail(overloaded());
+        }
+        let model = inner.with_breaker(breaker.clone());
+        for _ in 0..7 {
+            block_on(clock.run(model.chat("x".into()))).expect_err("fails");
+        }
+        for _ in 0..6 {
+            // Two within the window at a time.
+            clock.advance(Duration::from_secs(31));
+            block_on(clock.run(model.chat("x".into()))).expect_err("fails");
+            assert_eq!(breaker.circuit("acme/m"), Circuit::Closed);
+        }
+    }
+
+    #[test]
+    fn few_failures_among_many_good_calls_do_not_open_it_and_an_open_one_is_not_retried() {
+        let clock = VirtualClock::new();
+        let breaker = breaker(&clock);
+        let mut inner = Played::new("m", &clock);
+        for _ in 0..4 {
+            inner = inner.say("a").say("b").fail(overloaded());
+        }
+        let model = inner.with_breaker(breaker.clone());
+        for _ in 0..12 {
+            let _ = block_on(clock.run(model.chat("x".into())));
+        }
+        assert_eq!(breaker.circuit("acme/m"), Circuit::Closed);
+
+        let once = Breaker::new(
+            BreakerOptions::default()
+                .failures(1)
+                .clock(Arc::new(clock.clone())),
+        );
+        let inner = Played::new("m", &clock).fail(overloaded());
+        let model = inner
+            .clone()
+            .with_breaker(once)
+            .with_retry(RetryOptions::default().clock(Arc::new(clock.clone())));
+        let error = block_on(clock.run(model.chat("x".into()))).expect_err("open at the second try");
+        let failure = error.vendor_failure().expect("of the vendor");
+        assert_eq!(
+            (failure.kind.as_deref(), failure.attempts.len(), inner.calls()),
+            (Some(CIRCUIT_OPEN), 1, 1)
+        );
+    }
+}

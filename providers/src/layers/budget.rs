@@ -166,11 +166,11 @@ impl Account {
         {
             self.earlier(attempt);
         }
+        self.meter.failure(error);
         // Who stalled had read the request; who refused it, or was not reached, bills nothing.
-        let is_read = error.partial().is_some()
+        let is_read = self.meter.has_begun()
             || matches!(error, Error::Timeout { timer, .. } if !matches!(timer, Timer::Connect | Timer::Queue));
         if is_read {
-            self.meter.failure(error);
             self.settle_metered();
         } else {
             self.settle(0, 0);
@@ -226,5 +226,126 @@ impl Watcher for Account {
 impl Drop for Account {
     fn drop(&mut self) {
         self.settle_metered();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::layers::{
+        ModelExt, RetryOptions, VirtualClock,
+        played::{Played, Step, delta, overloaded, said, start, usage},
+    };
+    use futures::executor::block_on;
+    use std::sync::Arc;
+    use stepwell_core::{Budget, BudgetLimits, ChatModel, ChatRequest, Error, StreamEvent};
+
+    /// Deltas of 40 bytes, ten tokens each by estimate.
+    fn long(deltas: usize) -> Vec<Step> {
+        let mut events = vec![start(), usage(10, 0), StreamEvent::TextStart { index: 0 }];
+        events.extend((0..deltas).map(|_| delta(&"word ".repeat(8))));
+        let tail = said("x").split_off(3);
+        events.extend(tail);
+        events.into_iter().map(Step::Event).collect()
+    }
+
+    #[test]
+    fn an_answer_is_stopped_at_the_limit_with_what_had_come() {
+        let clock = VirtualClock::new();
+        let budget = Budget::tokens(500);
+        let model = Played::new("m", &clock)
+            .play(long(200))
+            .with_budget(budget.clone());
+        match block_on(clock.run(model.chat("hi".into()))) {
+            Err(Error::BudgetExceeded {
+                what,
+                partial: Some(partial),
+                ..
+            }) => {
+                assert_eq!(what, "tokens");
+                assert!(partial.usage.is_estimated);
+                let said = partial.text().len() as u64 / 4;
+                assert!((400..=520).contains(&said), "{said}");
+                // At most one delta over the limit.
+                assert!(
+                    (480..=520).contains(&budget.spent().tokens),
+                    "{:?}",
+                    budget.spent()
+                );
+            }
+            other => panic!("expected a stop, got {other:?}"),
+        }
+        // Not one token is left for another call.
+        let error = block_on(clock.run(model.chat("hi".into()))).expect_err("nothing left");
+        assert_eq!(error.code(), "budget_exceeded");
+    }
+
+    #[test]
+    fn the_true_figures_are_booked_and_the_rest_is_given_back() {
+        let clock = VirtualClock::new();
+        let budget = Budget::tokens(10_000);
+        let model = Played::new("m", &clock)
+            .say("a")
+            .say("b")
+            .with_budget(budget.clone());
+        block_on(clock.run(async {
+            let stream = model.stream("hi".into()).await.expect("begins");
+            assert!(budget.available().tokens.expect("bounded") < 10_000 - 4_000);
+            drop(stream);
+            let begun = budget.spent();
+            assert!(
+                begun.tokens > 0 && begun.tokens < 20 && begun.calls == 1,
+                "{begun:?}"
+            );
+            model.chat("hi".into()).await.expect("fits");
+            assert_eq!(budget.spent().tokens, begun.tokens + 15);
+        }));
+        assert_eq!(budget.available().tokens, Some(10_000 - budget.spent().tokens));
+    }
+
+    #[test]
+    fn money_is_bounded_too_and_needs_a_price() {
+        let clock = VirtualClock::new();
+        let mut limits = BudgetLimits::default();
+        limits.micro_usd = Some(300);
+        let budget = Budget::new(limits);
+        let model = Played::new("m", &clock)
+            .play(long(100))
+            .with_budget(budget.clone());
+        let error = block_on(clock.run(model.chat("hi".into()))).expect_err("stopped");
+        assert_eq!(
+            (error.code(), error.partial().is_some()),
+            ("budget_exceeded", true)
+        );
+        assert!(
+            (280..=320).contains(&budget.spent().micro_usd),
+            "{:?}",
+            budget.spent()
+        );
+
+        let unpriced = crate::Scripted::new().say("x").with_budget(budget);
+        let error = block_on(unpriced.chat("hi".into())).expect_err("no price");
+        assert_eq!(error.code(), "unsupported");
+    }
+
+    #[test]
+    fn a_refused_try_costs_a_call_and_no_tokens_and_is_never_repeated_for_money() {
+        let clock = VirtualClock::new();
+        let budget = Budget::tokens(10_000);
+        let inner = Played::new("m", &clock).fail(overloaded()).say("a");
+        let retry = || RetryOptions::default().seed(1).clock(Arc::new(clock.clone()));
+        let model = inner.with_retry(retry()).with_budget(budget.clone());
+        block_on(clock.run(model.chat("hi".into()))).expect("the second try");
+        assert_eq!((budget.spent().calls, budget.spent().tokens), (2, 15));
+
+        let inner = Played::new("m", &clock);
+        let model = inner.clone().with_budget(Budget::tokens(1)).with_retry(retry());
+        let request = ChatRequest::from("a question that does not fit");
+        assert_eq!(
+            block_on(clock.run(model.chat(request)))
+                .expect_err("too small")
+                .code(),
+            "budget_exceeded"
+        );
+        assert_eq!(inner.calls(), 0);
     }
 }

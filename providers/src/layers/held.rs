@@ -2,7 +2,9 @@
 
 use crate::tape::is_output;
 use futures::{StreamExt, stream};
-use stepwell_core::{Attempt, ChatStream, Error, FinishReason, ModelInfo, StreamEvent, Warning};
+use stepwell_core::{
+    Attempt, ChatStream, Error, FinishReason, ModelInfo, Result, StreamEvent, VendorFailure, Warning,
+};
 
 /// Most events kept back; a vendor that sends more before its first word is handed out as it comes.
 const MOST: usize = 256;
@@ -17,8 +19,8 @@ pub(super) struct Held {
 /// The events up to the first that shows something of the answer, that one included; pings are left out.
 ///
 /// # Errors
-/// What the stream failed with before, and what of it was told by then.
-pub(super) async fn hold(mut stream: ChatStream) -> Result<Held, (Error, Vec<StreamEvent>)> {
+/// What the stream failed with before; a vendor's failure takes along what was told by then.
+pub(super) async fn hold(mut stream: ChatStream) -> Result<Held> {
     let mut events = Vec::with_capacity(4);
     while let Some(event) = stream.next().await {
         match event {
@@ -30,7 +32,12 @@ pub(super) async fn hold(mut stream: ChatStream) -> Result<Held, (Error, Vec<Str
                     break;
                 }
             }
-            Err(error) => return Err((error, events)),
+            Err(mut error) => {
+                if let Some(failure) = error.vendor_failure_mut() {
+                    tell(failure, &events);
+                }
+                return Err(error);
+            }
         }
     }
     Ok(Held { events, rest: stream })
@@ -61,6 +68,15 @@ impl Held {
         matches!(self.empty_finish(), Some((FinishReason::ContentFilter, _)))
     }
 
+    /// The failed try that an answer without a word is, under this code.
+    pub(super) fn as_attempt(&self, info: &ModelInfo, code: &str) -> Attempt {
+        let mut failure = VendorFailure::new(&info.provider);
+        tell(&mut failure, &self.events);
+        let mut attempt = Attempt::failed(info, &Error::Rejected(Box::new(failure)));
+        code.clone_into(&mut attempt.code);
+        attempt
+    }
+
     /// The answer, with what had failed before it told behind its start.
     pub(super) fn with(self, attempts: Vec<Attempt>, warnings: Vec<Warning>) -> ChatStream {
         let Self { mut events, rest } = self;
@@ -79,21 +95,20 @@ impl Held {
     }
 }
 
-/// Adds to a failed try of this model what its events had told before it failed.
-pub(super) fn note(attempt: &mut Attempt, events: &[StreamEvent], info: &ModelInfo) {
+/// Adds to a failure what had been told before it.
+fn tell(failure: &mut VendorFailure, events: &[StreamEvent]) {
     for event in events {
         match event {
             StreamEvent::MessageStart {
                 request_id: Some(id), ..
-            } if attempt.request_id.is_none() => attempt.request_id = Some(id.clone()),
+            } if failure.request_id.is_none() => failure.request_id = Some(id.clone()),
             StreamEvent::Usage(usage) if usage.total() > 0 => {
                 let mut usage = usage.clone();
                 // What a vendor counts before its end is not what it will bill.
                 usage.is_estimated = true;
-                attempt.cost = info.price.as_ref().and_then(|price| price.cost(&usage));
-                attempt.usage = Some(usage);
+                failure.usage = Some(usage);
             }
-            StreamEvent::Cost(cost) => attempt.cost = Some(*cost),
+            StreamEvent::Attempt(attempt) => failure.attempts.push((**attempt).clone()),
             _ => {}
         }
     }

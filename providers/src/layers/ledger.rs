@@ -294,7 +294,7 @@ impl Entry {
         }
         self.meter.failure(error);
         // Who stalled had read the request; who refused it, or was not reached, bills nothing.
-        let is_used = error.partial().is_some()
+        let is_used = self.meter.has_begun()
             || matches!(error, Error::Timeout { timer, .. } if !matches!(timer, Timer::Connect | Timer::Queue));
         self.tell(Outcome::Failed(error.code().to_owned()), is_used);
     }
@@ -331,5 +331,154 @@ impl Drop for Entry {
         if let Some(book) = &self.book {
             book.flush_soon();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CallRecord, Outcome};
+    use crate::layers::{
+        FallbackOptions, ModelExt, RetryOptions, VirtualClock,
+        played::{Played, Step, overloaded, start, usage},
+    };
+    use async_trait::async_trait;
+    use futures::{StreamExt, executor::block_on};
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    };
+    use stepwell_core::{
+        ChatModel, Error, Result, Scope,
+        store::{Page, PageRequest, UsageGroup, UsageLedger, UsageRow, UsageTotal},
+    };
+
+    #[derive(Debug, Default)]
+    struct Paper {
+        rows: Mutex<Vec<UsageRow>>,
+        is_broken: AtomicBool,
+    }
+
+    #[async_trait]
+    impl UsageLedger for Paper {
+        async fn record(&self, _scope: &Scope, row: UsageRow) -> Result<()> {
+            if self.is_broken.load(Ordering::SeqCst) {
+                return Err(Error::internal("no ink"));
+            }
+            let mut rows = self.rows.lock().expect("no panic inside");
+            if !rows.iter().any(|known| known.id == row.id) {
+                rows.push(row);
+            }
+            Ok(())
+        }
+
+        async fn totals(&self, _: &Scope, _: u64, _: u64, _: UsageGroup) -> Result<Vec<UsageTotal>> {
+            Ok(Vec::new())
+        }
+
+        async fn rows(&self, _: &Scope, _: u64, _: u64, _: PageRequest) -> Result<Page<UsageRow>> {
+            Ok(Page::new(Vec::new(), None))
+        }
+
+        async fn prune(&self, _: &Scope, _: u64) -> Result<u64> {
+            Ok(0)
+        }
+    }
+
+    impl Paper {
+        fn rows(&self) -> Vec<UsageRow> {
+            self.rows.lock().expect("no panic inside").clone()
+        }
+    }
+
+    #[test]
+    fn each_try_is_told_once_also_those_of_a_retry_and_a_fallback_inside() {
+        let clock = VirtualClock::new();
+        let retry = RetryOptions::default()
+            .max_retries(1)
+            .seed(1)
+            .clock(Arc::new(clock.clone()));
+        let seen: Arc<Mutex<Vec<CallRecord>>> = Arc::default();
+        let log = seen.clone();
+        let second: Arc<dyn ChatModel> = Arc::new(Played::new("two", &clock).say("hello"));
+        let model = Played::new("one", &clock)
+            .fail(overloaded())
+            .play(vec![
+                Step::Event(start()),
+                Step::Event(usage(7, 0)),
+                Step::Fail(overloaded()),
+            ])
+            .with_retry(retry)
+            .with_fallback([second], FallbackOptions::default())
+            .with_usage_hook(move |record| log.lock().expect("no panic inside").push(record));
+        block_on(clock.run(model.chat("x".into()))).expect("the second model");
+        let seen = seen.lock().expect("no panic inside");
+        let told: Vec<(&str, &Outcome, u64)> = seen
+            .iter()
+            .map(|record| (record.model.as_str(), &record.outcome, record.usage.total()))
+            .collect();
+        let failed = Outcome::Failed("overloaded".into());
+        assert_eq!(
+            told,
+            [
+                ("one", &failed, 0),
+                ("one", &failed, 7),
+                ("two", &Outcome::Finished, 15)
+            ]
+        );
+        assert!(seen[1].usage.is_estimated && !seen[2].usage.is_estimated);
+        assert_eq!(seen[1].request_id.as_deref(), Some("req_1"));
+    }
+
+    #[tokio::test]
+    async fn a_ledger_has_a_row_for_what_was_used_however_the_call_ended() {
+        let clock = VirtualClock::new();
+        let paper = Arc::new(Paper::default());
+        let scope = Scope::new("tenant").expect("a name").with_actor("ada");
+        let model = Played::new("m", &clock)
+            .say("whole")
+            .break_off("half of it", overloaded())
+            .say("left early")
+            .fail(overloaded())
+            .with_ledger(paper.clone(), scope, "chat");
+        model.chat("x".into()).await.expect("whole");
+        assert_eq!(paper.rows().len(), 1, "written before the end was handed out");
+        model.chat("x".into()).await.expect_err("breaks off");
+        let mut stream = model.stream("x".into()).await.expect("begins");
+        for _ in 0..3 {
+            stream.next().await;
+        }
+        drop(stream);
+        while paper.rows().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        model.chat("x".into()).await.expect_err("used nothing");
+        let rows = paper.rows();
+        assert_eq!(rows.len(), 3);
+        assert_eq!(
+            rows.iter().map(|row| row.usage.is_estimated).collect::<Vec<_>>(),
+            [false, true, true]
+        );
+        assert!(
+            rows.iter().all(|row| row.purpose == "chat"
+                && row.actor.as_deref() == Some("ada")
+                && row.cost.is_some())
+        );
+    }
+
+    #[tokio::test]
+    async fn rows_wait_for_a_ledger_that_fails_and_are_written_once() {
+        let clock = VirtualClock::new();
+        let paper = Arc::new(Paper::default());
+        paper.is_broken.store(true, Ordering::SeqCst);
+        let model =
+            Played::new("m", &clock)
+                .say("a")
+                .say("b")
+                .with_ledger(paper.clone(), Scope::local(), "chat");
+        model.chat("x".into()).await.expect("an answer all the same");
+        assert!(paper.rows().is_empty());
+        paper.is_broken.store(false, Ordering::SeqCst);
+        model.chat("x".into()).await.expect("an answer");
+        assert_eq!(paper.rows().len(), 2);
     }
 }

@@ -57,6 +57,9 @@ impl Meter {
                 self.told = partial.usage.clone();
             }
             self.cost = self.cost.or(partial.cost);
+        } else if let Some(usage) = error.vendor_failure().and_then(|failure| failure.usage.as_ref()) {
+            self.has_begun = true;
+            self.told = usage.clone();
         }
     }
 

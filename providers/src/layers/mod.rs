@@ -34,6 +34,8 @@ mod breaker;
 mod budget;
 mod cache;
 mod clock;
+#[cfg(test)]
+mod dropped;
 mod fallback;
 mod held;
 mod ledger;

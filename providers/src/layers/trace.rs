@@ -161,3 +161,147 @@ impl Drop for Life {
         self.end(Some("cancelled"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::layers::{
+        ModelExt, RetryOptions, VirtualClock,
+        played::{Played, overloaded},
+    };
+    use futures::{StreamExt, executor::block_on};
+    use std::{
+        collections::BTreeMap,
+        fmt::{Debug, Write as _},
+        sync::{Arc, Mutex},
+    };
+    use stepwell_core::ChatModel;
+    use tracing::{
+        Event, Metadata, Subscriber,
+        field::{Field, Visit},
+        span::{Attributes, Id, Record},
+    };
+
+    #[derive(Default)]
+    struct Seen {
+        fields: BTreeMap<String, String>,
+        entered: usize,
+        closed: usize,
+        open: usize,
+    }
+
+    #[derive(Clone, Default)]
+    struct Watch(Arc<Mutex<Seen>>);
+
+    impl Visit for Seen {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            let mut text = String::new();
+            write!(text, "{value:?}").expect("a String takes all");
+            self.fields
+                .insert(field.name().to_owned(), text.trim_matches('"').to_owned());
+        }
+    }
+
+    impl Subscriber for Watch {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.is_span() && metadata.name() == "chat"
+        }
+
+        fn new_span(&self, span: &Attributes<'_>) -> Id {
+            let mut seen = self.0.lock().expect("no panic inside");
+            span.record(&mut *seen);
+            seen.open = 1;
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, values: &Record<'_>) {
+            values.record(&mut *self.0.lock().expect("no panic inside"));
+        }
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &Event<'_>) {}
+
+        fn enter(&self, _: &Id) {
+            self.0.lock().expect("no panic inside").entered += 1;
+        }
+
+        fn exit(&self, _: &Id) {}
+
+        fn clone_span(&self, id: &Id) -> Id {
+            self.0.lock().expect("no panic inside").open += 1;
+            id.clone()
+        }
+
+        fn try_close(&self, _: Id) -> bool {
+            let mut seen = self.0.lock().expect("no panic inside");
+            seen.open -= 1;
+            if seen.open == 0 {
+                seen.closed += 1;
+            }
+            seen.open == 0
+        }
+    }
+
+    fn watched(work: impl FnOnce()) -> Seen {
+        let watch = Watch::default();
+        tracing::subscriber::with_default(watch.clone(), work);
+        std::mem::take(&mut *watch.0.lock().expect("no panic inside"))
+    }
+
+    #[test]
+    fn a_span_tells_what_the_conventions_name_and_no_words() {
+        let seen = watched(|| {
+            let clock = VirtualClock::new();
+            let model = Played::new("m", &clock)
+                .fail(overloaded())
+                .say("canary-answer")
+                .with_retry(RetryOptions::default().seed(1).clock(Arc::new(clock.clone())))
+                .with_trace();
+            block_on(clock.run(model.chat("canary-question".into()))).expect("an answer");
+        });
+        for (name, value) in [
+            ("otel.name", "chat m"),
+            ("gen_ai.operation.name", "chat"),
+            ("gen_ai.provider.name", "acme"),
+            ("gen_ai.request.model", "m"),
+            ("gen_ai.response.id", "a1"),
+            ("gen_ai.response.finish_reasons", "stop"),
+            ("gen_ai.usage.input_tokens", "10"),
+            ("gen_ai.usage.output_tokens", "5"),
+            ("stepwell.attempts", "2"),
+        ] {
+            assert_eq!(seen.fields.get(name).map(String::as_str), Some(value), "{name}");
+        }
+        assert!(seen.fields.contains_key("stepwell.time_to_first_event_ms"));
+        assert!(!seen.fields.contains_key("error.type"));
+        assert!(!format!("{:?}", seen.fields).contains("canary"));
+        assert_eq!((seen.closed, seen.open), (1, 0));
+    }
+
+    #[test]
+    fn a_span_lives_until_the_stream_is_dropped_or_has_failed() {
+        let dropped = watched(|| {
+            let clock = VirtualClock::new();
+            let model = Played::new("m", &clock).say("x").with_trace();
+            let mut stream = block_on(clock.run(model.stream("x".into()))).expect("begins");
+            block_on(clock.run(stream.next()));
+            drop(stream);
+        });
+        assert_eq!(
+            dropped.fields.get("error.type").map(String::as_str),
+            Some("cancelled")
+        );
+        assert_eq!(dropped.closed, 1);
+        assert!(dropped.entered >= 2, "each step of the stream runs inside");
+        let failed = watched(|| {
+            let clock = VirtualClock::new();
+            let model = Played::new("m", &clock).fail(overloaded()).with_trace();
+            block_on(clock.run(model.chat("x".into()))).expect_err("fails");
+        });
+        assert_eq!(
+            failed.fields.get("error.type").map(String::as_str),
+            Some("overloaded")
+        );
+        assert_eq!(failed.closed, 1);
+    }
+}

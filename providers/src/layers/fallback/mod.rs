@@ -7,7 +7,7 @@ mod verdict;
 
 use super::{
     around::Around,
-    held::{self, Held, hold},
+    held::{Held, hold},
 };
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
@@ -158,21 +158,14 @@ impl Fallback {
                     ..around
                 }
             };
-            let begun = async {
-                let stream = model.stream(request.clone()).await;
-                hold(stream.map_err(|error| (error, Vec::new()))?).await
-            };
-            let (mut error, events) = match inside.call(begun).await {
+            let begun = async { hold(model.stream(request.clone()).await?).await };
+            let mut error = match inside.call(begun).await {
                 Ok(held) if !is_last && self.options.has(FallbackReason::Refusal) && held.is_refused() => {
-                    let mut attempt = Attempt::default();
-                    (attempt.provider, attempt.model) = (info.provider.clone(), info.model.clone());
-                    "refused".clone_into(&mut attempt.code);
-                    held::note(&mut attempt, &held.events, info);
-                    attempts.push(attempt);
+                    attempts.push(held.as_attempt(info, "refused"));
                     continue;
                 }
                 Ok(held) => return Ok(Begun { at, held, attempts }),
-                Err(failed) => failed,
+                Err(error) => error,
             };
             let verdict = Verdict::of(&error, &self.options);
             if verdict == Verdict::Stay || is_last {
@@ -182,8 +175,7 @@ impl Fallback {
             if verdict == Verdict::LargerWindow {
                 too_small = info.context_window.or(too_small);
             }
-            let mut attempt = Attempt::failed(info, &error);
-            held::note(&mut attempt, &events, info);
+            let attempt = Attempt::failed(info, &error);
             // The tries of a retry layer inside come first.
             if let Some(failure) = error.vendor_failure_mut() {
                 attempts.append(&mut failure.attempts);

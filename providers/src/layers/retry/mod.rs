@@ -9,7 +9,7 @@ mod tests;
 use super::{
     around::Around,
     clock::{Clock, Dice, system_clock},
-    held::{self, hold},
+    held::hold,
 };
 use async_trait::async_trait;
 use plan::{Plan, Verdict};
@@ -200,11 +200,8 @@ impl ChatModel for Retry {
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut model = Arc::clone(&self.inner);
         loop {
-            let begun = async {
-                let stream = model.stream(request.clone()).await;
-                hold(stream.map_err(|error| (error, Vec::new()))?).await
-            };
-            let (mut error, events) = match inside.call(begun).await {
+            let begun = async { hold(model.stream(request.clone()).await?).await };
+            let mut error = match inside.call(begun).await {
                 Ok(held) if held.is_malformed_call() => {
                     let (verdict, now) = (Verdict::Malformed, clock.now());
                     if plan
@@ -213,20 +210,16 @@ impl ChatModel for Retry {
                     {
                         return Ok(held.with(attempts, Vec::new()));
                     }
-                    let mut attempt = Attempt::default();
                     let info = model.info();
-                    (attempt.provider, attempt.model) = (info.provider.clone(), info.model.clone());
-                    "malformed_call".clone_into(&mut attempt.code);
-                    held::note(&mut attempt, &held.events, info);
                     tracing::debug!(model = %info.model, "a tool call could not be read; asking again");
-                    attempts.push(attempt);
+                    attempts.push(held.as_attempt(info, "malformed_call"));
                     continue;
                 }
                 Ok(held) => {
                     let warning = told(&attempts);
                     return Ok(held.with(attempts, warning.into_iter().collect()));
                 }
-                Err(failed) => failed,
+                Err(error) => error,
             };
             let replacement = self.replacement(&error);
             let verdict = if replacement.is_some() {
@@ -234,8 +227,7 @@ impl ChatModel for Retry {
             } else {
                 Verdict::of(&error)
             };
-            let mut attempt = Attempt::failed(model.info(), &error);
-            held::note(&mut attempt, &events, model.info());
+            let attempt = Attempt::failed(model.info(), &error);
             let Some(wait) = plan.next(
                 verdict,
                 error.retry_after(),
