@@ -2,15 +2,15 @@
 //! recorded answers into a [`Gist`].
 
 use super::{
-    Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, ReplayServer, Verdict, Wire, blob,
-    chat, difference,
+    Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, ReplayServer, Verdict,
+    Wire, blob, chat, difference,
 };
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use stepwell::{
-    ChatModel, ChatRequest, FinishReason, MediaSource, Message, Opaque, Origin, Part, ReasoningEffort, Refusal, Role,
-    Schema, ToolCall, ToolChoice, ToolSpec, Usage, providers::Gemini,
+    ChatModel, ChatRequest, FinishReason, MediaSource, Message, Opaque, Origin, Part, ReasoningEffort,
+    Refusal, Role, Schema, ToolCall, ToolChoice, ToolSpec, Usage, providers::Gemini,
 };
 
 const SNAKE: Allowed = Allowed {
@@ -56,15 +56,28 @@ const COUNTED: Allowed = Allowed {
 pub struct GenerateContent;
 
 fn vendor(exchange: &Exchange) -> &'static str {
-    if exchange.provider == "gemini_vertex" { "vertex" } else { "gemini" }
+    if exchange.provider == "gemini_vertex" {
+        "vertex"
+    } else {
+        "gemini"
+    }
 }
 
 /// The model that the path names, else the one that answered.
 fn model_of(exchange: &Exchange) -> String {
     let path = exchange.request.as_ref().map_or("", |asked| asked.path.as_str());
-    let named = path.split_once("/models/").and_then(|(_, rest)| rest.split_once(':'));
-    let told = || chunks(exchange).iter().find_map(|chunk| chunk["modelVersion"].as_str().map(str::to_owned));
-    named.map(|(model, _)| model.to_owned()).or_else(told).unwrap_or_else(|| "gemini-2.5-flash".to_owned())
+    let named = path
+        .split_once("/models/")
+        .and_then(|(_, rest)| rest.split_once(':'));
+    let told = || {
+        chunks(exchange)
+            .iter()
+            .find_map(|chunk| chunk["modelVersion"].as_str().map(str::to_owned))
+    };
+    named
+        .map(|(model, _)| model.to_owned())
+        .or_else(told)
+        .unwrap_or_else(|| "gemini-2.5-flash".to_owned())
 }
 
 fn model(exchange: &Exchange, url: &str) -> stepwell::Result<Arc<dyn ChatModel>> {
@@ -85,7 +98,9 @@ fn path_of(recorded: &str) -> String {
             _ => {}
         }
     }
-    words.join("/").replace(":generateContent", ":streamGenerateContent")
+    words
+        .join("/")
+        .replace(":generateContent", ":streamGenerateContent")
 }
 
 impl ChatWire for GenerateContent {
@@ -169,8 +184,13 @@ async fn count(exchange: &Exchange, server: &ReplayServer, notes: &mut Notes) ->
     let asked = exchange.request.as_ref().ok_or("there is no request")?;
     let mut recorded = asked.body.clone();
     let unwrap = |body: &mut Value| {
-        if let Some(mut counted) = body.as_object_mut().and_then(|body| body.shift_remove("generateContentRequest")) {
-            counted.as_object_mut().and_then(|counted| counted.shift_remove("model"));
+        if let Some(mut counted) = body
+            .as_object_mut()
+            .and_then(|body| body.shift_remove("generateContentRequest"))
+        {
+            counted
+                .as_object_mut()
+                .and_then(|counted| counted.shift_remove("model"));
             *body = counted;
         }
     };
@@ -178,19 +198,29 @@ async fn count(exchange: &Exchange, server: &ReplayServer, notes: &mut Notes) ->
         notes.allow(&COUNTED);
     }
     unwrap(&mut recorded);
-    let plain = Asked { body: recorded.clone(), ..asked.clone() };
+    let plain = Asked {
+        body: recorded.clone(),
+        ..asked.clone()
+    };
     let request = request(&plain, vendor(exchange), &model_of(exchange))?;
     let model = model(exchange, &server.url).map_err(|error| error.to_string())?;
     server.take();
     server.expect(chat::answer(exchange, vec![exchange.body.as_bytes().to_vec()]));
-    let counted = model.count_tokens(&request).await.map_err(|error| format!("count: {error}"))?;
+    let counted = model
+        .count_tokens(&request)
+        .await
+        .map_err(|error| format!("count: {error}"))?;
     let seen = server.take();
     let [sent] = seen.as_slice() else {
         return Err(format!("request: sent {} times", seen.len()));
     };
     let mut faults = Vec::new();
     if sent.path != path_of(&asked.path) {
-        faults.push(format!("request: path {} expected, {} sent", path_of(&asked.path), sent.path));
+        faults.push(format!(
+            "request: path {} expected, {} sent",
+            path_of(&asked.path),
+            sent.path
+        ));
     }
     let mut body: Value = serde_json::from_slice(&sent.body).map_err(|error| error.to_string())?;
     unwrap(&mut body);
@@ -198,7 +228,11 @@ async fn count(exchange: &Exchange, server: &ReplayServer, notes: &mut Notes) ->
     canonical(&mut recorded, notes);
     canonical(&mut body, notes);
     difference::align_required(&recorded, &mut body, notes);
-    faults.extend(difference::between(&recorded, &body).into_iter().map(|fault| format!("request: {fault}")));
+    faults.extend(
+        difference::between(&recorded, &body)
+            .into_iter()
+            .map(|fault| format!("request: {fault}")),
+    );
     let mut expected = Usage::default();
     expected.input_tokens = exchange.json()?["totalTokens"].as_u64();
     if counted != expected {
@@ -210,7 +244,10 @@ async fn count(exchange: &Exchange, server: &ReplayServer, notes: &mut Notes) ->
 // ---- requests ----
 
 fn word(value: &Value) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| format!("no word where one should be: {value}"))
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("no word where one should be: {value}"))
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -229,7 +266,11 @@ fn in_camel(value: &mut Value, notes: &mut Notes) {
                     if sign == '_' {
                         is_after = true;
                     } else {
-                        camel.extend(if is_after { sign.to_uppercase().next() } else { Some(sign) });
+                        camel.extend(if is_after {
+                            sign.to_uppercase().next()
+                        } else {
+                            Some(sign)
+                        });
                         is_after = false;
                     }
                 }
@@ -238,7 +279,12 @@ fn in_camel(value: &mut Value, notes: &mut Notes) {
                 }
                 let is_theirs = matches!(
                     camel.as_str(),
-                    "args" | "response" | "parameters" | "parametersJsonSchema" | "responseSchema" | "responseJsonSchema"
+                    "args"
+                        | "response"
+                        | "parameters"
+                        | "parametersJsonSchema"
+                        | "responseSchema"
+                        | "responseJsonSchema"
                 );
                 if !is_theirs {
                     in_camel(&mut value, notes);
@@ -267,28 +313,52 @@ fn small_types(schema: &mut Value) {
 fn canonical(body: &mut Value, notes: &mut Notes) {
     in_camel(body, notes);
     let is_idle = |value: &Value| value.is_null() || *value == json!({});
-    for key in ["safetySettings", "systemInstruction", "toolConfig", "generationConfig", "tools"] {
+    for key in [
+        "safetySettings",
+        "systemInstruction",
+        "toolConfig",
+        "generationConfig",
+        "tools",
+    ] {
         notes.drop_if(body, key, is_idle, &NULLS);
     }
     if body["systemInstruction"].is_object() {
-        notes.drop_if(&mut body["systemInstruction"], "role", Value::is_string, &SYSTEM_ROLE);
+        notes.drop_if(
+            &mut body["systemInstruction"],
+            "role",
+            Value::is_string,
+            &SYSTEM_ROLE,
+        );
     }
     if body["tools"].is_object() {
         body["tools"] = json!([body["tools"]]);
         notes.allow(&ONE_TOOL);
     }
     if body["generationConfig"].is_object() {
-        newer_schema(&mut body["generationConfig"], "responseSchema", "responseJsonSchema", notes);
+        newer_schema(
+            &mut body["generationConfig"],
+            "responseSchema",
+            "responseJsonSchema",
+            notes,
+        );
     }
     for tool in body["tools"].as_array_mut().into_iter().flatten() {
         notes.drop_if(tool, "codeExecution", Value::is_null, &NULLS);
-        for function in tool.get_mut("functionDeclarations").and_then(Value::as_array_mut).into_iter().flatten() {
+        for function in tool
+            .get_mut("functionDeclarations")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             newer_schema(function, "parameters", "parametersJsonSchema", notes);
         }
     }
     let system = body.get_mut("systemInstruction").into_iter();
-    let mut parts: Vec<&mut Value> =
-        system.filter_map(|content| content.get_mut("parts")).flat_map(|parts| parts.as_array_mut()).flatten().collect();
+    let mut parts: Vec<&mut Value> = system
+        .filter_map(|content| content.get_mut("parts"))
+        .flat_map(|parts| parts.as_array_mut())
+        .flatten()
+        .collect();
     for part in &mut parts {
         notes.drop_if(part, "thought", |thought| *thought == json!(false), &NULLS);
     }
@@ -370,14 +440,20 @@ impl Ids {
             Some(id) => of == id,
             None => Some(known.as_str()) == name,
         });
-        found.map_or_else(|| id.unwrap_or("gemini-nowhere").to_owned(), |at| self.open.remove(at).1)
+        found.map_or_else(
+            || id.unwrap_or("gemini-nowhere").to_owned(),
+            |at| self.open.remove(at).1,
+        )
     }
 }
 
 fn media(part: &Value) -> Result<Option<Part>, String> {
     if let Some(data) = part.get("inlineData") {
         let bytes = blob::bytes(&word(&data["data"])?).into();
-        return Ok(Some(Part::media(word(&data["mimeType"])?, MediaSource::Bytes(bytes))));
+        return Ok(Some(Part::media(
+            word(&data["mimeType"])?,
+            MediaSource::Bytes(bytes),
+        )));
     }
     if let Some(file) = part.get("fileData") {
         let kind = file["mimeType"].as_str().unwrap_or_default();
@@ -413,7 +489,9 @@ fn turn(content: &Value, vendor: &str, model: &str, ids: &mut Ids) -> Result<Mes
         } else if let Some(result) = part.get("functionResponse") {
             let call = ToolCall::new(ids.of_result(result), word(&result["name"])?, json!({}));
             let response = &result["response"];
-            let inside = list(&result["parts"]).iter().filter_map(|part| media(part).transpose());
+            let inside = list(&result["parts"])
+                .iter()
+                .filter_map(|part| media(part).transpose());
             let inside = inside.collect::<Result<Vec<Part>, String>>()?;
             let mut said = if inside.is_empty() {
                 vec![Part::data("response", response.clone(), Origin::Tool)]
@@ -428,7 +506,10 @@ fn turn(content: &Value, vendor: &str, model: &str, ids: &mut Ids) -> Result<Mes
             parts.push(Part::unknown(vendor, part.clone(), origin));
         }
     }
-    Ok(Message::new(if is_model { Role::Assistant } else { Role::User }, parts))
+    Ok(Message::new(
+        if is_model { Role::Assistant } else { Role::User },
+        parts,
+    ))
 }
 
 fn request(asked: &Asked, vendor: &str, model: &str) -> Result<ChatRequest, String> {
@@ -453,13 +534,16 @@ fn request(asked: &Asked, vendor: &str, model: &str) -> Result<ChatRequest, Stri
     let mut more = Vec::new();
     for tool in list(&body["tools"]) {
         for function in list(&tool["functionDeclarations"]) {
-            let schema = ["parametersJsonSchema", "parameters"].iter().find_map(|key| function.get(*key));
+            let schema = ["parametersJsonSchema", "parameters"]
+                .iter()
+                .find_map(|key| function.get(*key));
             // No schema: a tool of no arguments.
             let mut schema = schema.cloned().unwrap_or_else(|| json!({ "type": "null" }));
             small_types(&mut schema);
             let schema = Schema::from_value(schema).map_err(|error| error.to_string())?;
             let description = function["description"].as_str().unwrap_or_default();
-            let spec = ToolSpec::new(word(&function["name"])?, description, &schema).map_err(|error| error.to_string())?;
+            let spec = ToolSpec::new(word(&function["name"])?, description, &schema)
+                .map_err(|error| error.to_string())?;
             request.tools.push(spec);
         }
         let own = tool.as_object().into_iter().flatten();
@@ -503,7 +587,11 @@ fn request(asked: &Asked, vendor: &str, model: &str) -> Result<ChatRequest, Stri
     Ok(request)
 }
 
-fn generation_config(config: &Value, request: &mut ChatRequest, extras: &mut Map<String, Value>) -> Result<(), String> {
+fn generation_config(
+    config: &Value,
+    request: &mut ChatRequest,
+    extras: &mut Map<String, Value>,
+) -> Result<(), String> {
     let mut rest = Map::new();
     for (key, value) in config.as_object().into_iter().flatten() {
         match key.as_str() {
@@ -513,7 +601,9 @@ fn generation_config(config: &Value, request: &mut ChatRequest, extras: &mut Map
             "topP" => request.top_p = value.as_f64(),
             "topK" => request.top_k = value.as_u64().and_then(|value| u32::try_from(value).ok()),
             "seed" => request.seed = value.as_u64(),
-            "stopSequences" => request.stop_sequences = list(value).iter().map(word).collect::<Result<_, _>>()?,
+            "stopSequences" => {
+                request.stop_sequences = list(value).iter().map(word).collect::<Result<_, _>>()?
+            }
             "responseMimeType" if value == "application/json" => {}
             "responseSchema" | "responseJsonSchema" => {
                 let mut schema = value.clone();
@@ -563,9 +653,15 @@ fn chunks(exchange: &Exchange) -> Vec<Value> {
 
 fn failure(exchange: &Exchange) -> Failure {
     let body = exchange.json().unwrap_or_default();
-    let error = if body.is_array() { &body[0]["error"] } else { &body["error"] };
+    let error = if body.is_array() {
+        &body[0]["error"]
+    } else {
+        &body["error"]
+    };
     let mut failure = Failure::of_status(exchange, error["message"].as_str().map(str::to_owned));
-    let reasons = list(&error["details"]).iter().filter_map(|detail| detail["reason"].as_str());
+    let reasons = list(&error["details"])
+        .iter()
+        .filter_map(|detail| detail["reason"].as_str());
     if reasons.into_iter().any(|reason| reason.starts_with("API_KEY")) {
         failure.code = "unauthorized";
     }
@@ -612,8 +708,8 @@ fn answer(exchange: &Exchange) -> Result<Outcome, String> {
         *count = cited.len();
     }
     if !sources.is_empty() {
-        let kept = json!({ "type": "data", "name": "gemini_sources", "value": sources, "origin": "tool" });
-        gist.parts.push(Piece::Other(kept));
+        gist.parts
+            .push(Piece::Data("gemini_sources".to_owned(), Value::Object(sources)));
     }
     gist.id = chunks[0]["responseId"].as_str().map(str::to_owned);
     gist.model = chunks[0]["modelVersion"].as_str().map(str::to_owned);
@@ -644,10 +740,22 @@ fn say(pieces: &mut Vec<Piece>, part: &Value) {
         let is_thought = part["thought"] == true;
         match pieces.last_mut() {
             _ if words.is_empty() && token.is_none() => {}
-            Some(Piece::Text { text, token: None, .. }) if !is_thought && token.is_none() => text.push_str(words),
-            Some(Piece::Reasoning { text, token: None, .. }) if is_thought && token.is_none() => text.push_str(words),
-            _ if is_thought => pieces.push(Piece::Reasoning { text: words.to_owned(), token, is_redacted: false }),
-            _ => pieces.push(Piece::Text { text: words.to_owned(), citations: 0, token }),
+            Some(Piece::Text {
+                text, token: None, ..
+            }) if !is_thought && token.is_none() => text.push_str(words),
+            Some(Piece::Reasoning {
+                text, token: None, ..
+            }) if is_thought && token.is_none() => text.push_str(words),
+            _ if is_thought => pieces.push(Piece::Reasoning {
+                text: words.to_owned(),
+                token,
+                is_redacted: false,
+            }),
+            _ => pieces.push(Piece::Text {
+                text: words.to_owned(),
+                citations: 0,
+                token,
+            }),
         }
     } else if let Some(call) = part.get("functionCall") {
         pieces.push(Piece::Call {
@@ -679,8 +787,9 @@ fn usage(told: &Value) -> Usage {
     let number = |key: &str| told[key].as_u64();
     let mut usage = Usage::default();
     usage.cache_read_tokens = number("cachedContentTokenCount");
-    usage.input_tokens = number("promptTokenCount")
-        .map(|prompt| prompt - usage.cache_read_tokens.unwrap_or(0) + number("toolUsePromptTokenCount").unwrap_or(0));
+    usage.input_tokens = number("promptTokenCount").map(|prompt| {
+        prompt - usage.cache_read_tokens.unwrap_or(0) + number("toolUsePromptTokenCount").unwrap_or(0)
+    });
     usage.output_tokens = number("candidatesTokenCount");
     usage.reasoning_tokens = number("thoughtsTokenCount");
     usage

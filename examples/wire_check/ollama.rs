@@ -4,8 +4,8 @@ use super::{Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outco
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use stepwell::{
-    ChatModel, ChatRequest, FinishReason, MediaSource, Message, Origin, Part, ReasoningEffort, Role, Schema, ToolCall,
-    ToolSpec, Usage, providers::Ollama,
+    ChatModel, ChatRequest, FinishReason, MediaSource, Message, Origin, Part, ReasoningEffort, Role, Schema,
+    ToolCall, ToolSpec, Usage, providers::Ollama,
 };
 
 const STREAM: Allowed = Allowed {
@@ -21,6 +21,15 @@ const IDLE: Allowed = Allowed {
     reason: "an empty format, an empty list and null say what their absence says",
 };
 
+const FUNCTION: Allowed = Allowed {
+    name: "function_calls",
+    reason: "`function` is the one type of calls",
+};
+const TOOL_NAME: Allowed = Allowed {
+    name: "tool_name",
+    reason: "a result without a name is that of the next call; ours name it",
+};
+
 /// The context the models are built with: the recordings tell none.
 const NUM_CTX: u64 = 65_536;
 
@@ -30,14 +39,31 @@ pub struct NativeChat;
 
 impl ChatWire for NativeChat {
     fn takes(&self, exchange: &Exchange) -> bool {
-        exchange.provider == "ollama" && exchange.api == "ollama_native"
+        let path = exchange
+            .request
+            .as_ref()
+            .map_or("/api/chat", |asked| asked.path.as_str());
+        exchange.provider == "ollama" && exchange.api == "ollama_native" && path == "/api/chat"
     }
 
     fn model(&self, exchange: &Exchange, url: &str) -> stepwell::Result<Arc<dyn ChatModel>> {
-        let told = || lines(exchange).iter().find_map(|line| line["model"].as_str().map(str::to_owned));
-        let asked = exchange.request.as_ref().and_then(|asked| asked.body["model"].as_str().map(str::to_owned));
+        let told = || {
+            lines(exchange)
+                .iter()
+                .find_map(|line| line["model"].as_str().map(str::to_owned))
+        };
+        let asked = exchange
+            .request
+            .as_ref()
+            .and_then(|asked| asked.body["model"].as_str().map(str::to_owned));
         let model = asked.or_else(told).unwrap_or_else(|| "some-model".to_owned());
-        Ok(Arc::new(Ollama::new(model).api_key(KEY).base_url(url).num_ctx(NUM_CTX).build()?))
+        Ok(Arc::new(
+            Ollama::new(model)
+                .api_key(KEY)
+                .base_url(url)
+                .num_ctx(NUM_CTX)
+                .build()?,
+        ))
     }
 
     fn read_request(&self, _exchange: &Exchange, asked: &Asked) -> Result<ChatRequest, String> {
@@ -48,7 +74,8 @@ impl ChatWire for NativeChat {
         if body["stream"] != true {
             notes.allow(&STREAM);
         }
-        let is_ours = body["options"]["num_ctx"] == NUM_CTX && body["truncate"] == false && body["shift"] == false;
+        let is_ours =
+            body["options"]["num_ctx"] == NUM_CTX && body["truncate"] == false && body["shift"] == false;
         if let (Some(fields), true) = (body.as_object_mut(), is_ours) {
             notes.allow(&CONTEXT);
             fields.shift_remove("truncate");
@@ -60,13 +87,27 @@ impl ChatWire for NativeChat {
         if let Some(fields) = body.as_object_mut() {
             fields.shift_remove("stream");
         }
-        let is_idle = |value: &Value| value.is_null() || *value == json!("") || *value == json!([]) || *value == json!({});
+        let is_idle = |value: &Value| {
+            value.is_null() || *value == json!("") || *value == json!([]) || *value == json!({})
+        };
         for key in ["format", "keep_alive", "tools", "options"] {
             notes.drop_if(body, key, is_idle, &IDLE);
         }
+        let mut called = Vec::new();
         for message in body["messages"].as_array_mut().into_iter().flatten() {
             for key in ["images", "tool_calls", "thinking"] {
                 notes.drop_if(message, key, is_idle, &IDLE);
+            }
+            for call in message["tool_calls"].as_array_mut().into_iter().flatten() {
+                notes.drop_if(call, "type", |kind| kind == "function", &FUNCTION);
+                called.push(call["function"]["name"].clone());
+            }
+            if message["role"] == "tool" && !called.is_empty() {
+                let name = called.remove(0);
+                if message.get("tool_name").is_none() {
+                    message["tool_name"] = name;
+                    notes.allow(&TOOL_NAME);
+                }
             }
         }
     }
@@ -87,7 +128,10 @@ impl ChatWire for NativeChat {
 // ---- requests ----
 
 fn word(value: &Value) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| format!("no word where one should be: {value}"))
+    value
+        .as_str()
+        .map(str::to_owned)
+        .ok_or_else(|| format!("no word where one should be: {value}"))
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -96,7 +140,14 @@ fn list(value: &Value) -> &[Value] {
 
 fn images(message: &Value) -> Result<Vec<Part>, String> {
     let images = list(&message["images"]).iter();
-    images.map(|image| Ok(Part::media("image/png", MediaSource::Bytes(blob::bytes(&word(image)?).into())))).collect()
+    images
+        .map(|image| {
+            Ok(Part::media(
+                "image/png",
+                MediaSource::Bytes(blob::bytes(&word(image)?).into()),
+            ))
+        })
+        .collect()
 }
 
 fn request(asked: &Asked) -> Result<ChatRequest, String> {
@@ -113,12 +164,21 @@ fn request(asked: &Asked) -> Result<ChatRequest, String> {
             Some("assistant") => (Role::Assistant, Origin::Model),
             Some("tool") => {
                 let name = message["tool_name"].as_str().unwrap_or_default();
-                let at = open.iter().position(|(known, _)| known == name || name.is_empty());
-                let (name, id) = at.map_or((name.to_owned(), "ollama-nowhere".to_owned()), |at| open.remove(at));
+                let at = open
+                    .iter()
+                    .position(|(known, _)| known == name || name.is_empty());
+                let (name, id) = at.map_or((name.to_owned(), "ollama-nowhere".to_owned()), |at| {
+                    open.remove(at)
+                });
                 let call = ToolCall::new(id, name, json!({}));
                 let mut parts = vec![Part::text(text, Origin::Tool)];
                 parts.extend(images(message)?);
-                request.messages.push(Message::tool(vec![Part::tool_result(&call, parts, false, Origin::Tool)]));
+                request.messages.push(Message::tool(vec![Part::tool_result(
+                    &call,
+                    parts,
+                    false,
+                    Origin::Tool,
+                )]));
                 continue;
             }
             other => return Err(format!("a message of {other:?}")),
@@ -133,7 +193,10 @@ fn request(asked: &Asked) -> Result<ChatRequest, String> {
         parts.extend(images(message)?);
         for call in list(&message["tool_calls"]) {
             count += 1;
-            let (id, name) = (format!("ollama-recorded-{count}"), word(&call["function"]["name"])?);
+            let (id, name) = (
+                format!("ollama-recorded-{count}"),
+                word(&call["function"]["name"])?,
+            );
             open.push((name.clone(), id.clone()));
             parts.push(Part::tool_call(id, name, call["function"]["arguments"].clone()));
         }
@@ -174,7 +237,8 @@ fn request(asked: &Asked) -> Result<ChatRequest, String> {
             "tools" => {
                 for tool in list(value) {
                     let function = &tool["function"];
-                    let schema = Schema::from_value(function["parameters"].clone()).map_err(|error| error.to_string())?;
+                    let schema = Schema::from_value(function["parameters"].clone())
+                        .map_err(|error| error.to_string())?;
                     let description = function["description"].as_str().unwrap_or_default();
                     let spec = ToolSpec::new(word(&function["name"])?, description, &schema);
                     request.tools.push(spec.map_err(|error| error.to_string())?);
@@ -194,7 +258,10 @@ fn request(asked: &Asked) -> Result<ChatRequest, String> {
 // ---- answers ----
 
 fn lines(exchange: &Exchange) -> Vec<Value> {
-    let lines = exchange.body.lines().filter_map(|line| serde_json::from_str(line).ok());
+    let lines = exchange
+        .body
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
     lines.collect()
 }
 
