@@ -356,7 +356,7 @@ fn canonical(body: &mut Value, notes: &mut Notes) {
     let system = body.get_mut("systemInstruction").into_iter();
     let mut parts: Vec<&mut Value> = system
         .filter_map(|content| content.get_mut("parts"))
-        .flat_map(|parts| parts.as_array_mut())
+        .filter_map(|parts| parts.as_array_mut())
         .flatten()
         .collect();
     for part in &mut parts {
@@ -602,7 +602,7 @@ fn generation_config(
             "topK" => request.top_k = value.as_u64().and_then(|value| u32::try_from(value).ok()),
             "seed" => request.seed = value.as_u64(),
             "stopSequences" => {
-                request.stop_sequences = list(value).iter().map(word).collect::<Result<_, _>>()?
+                request.stop_sequences = list(value).iter().map(word).collect::<Result<_, _>>()?;
             }
             "responseMimeType" if value == "application/json" => {}
             "responseSchema" | "responseJsonSchema" => {
