@@ -18,9 +18,9 @@ use std::{
 use stepwell_agent::{Agent, AgentBuilder, EventKind, RunResult, retriever_tool};
 use stepwell_core::{
     AllowAll, BudgetLimits, Cancel, ChatModel, Chunk, Decision, Document, DynTool, Effect, Error,
-    Explanation, Hit, IntoDynTool, Limits, Message, Origin, Part, Policy, PolicyRequest, Query, Result,
-    Retriever, Risk, Role, Schema, StreamEvent, Tool, ToolContext, ToolError, ToolOptions, ToolOutput,
-    ToolResult, ToolSpec, erase, store::RunStatus,
+    Explanation, Hit, IntoDynTool, Limits, Message, Origin, Part, Policy, PolicyRequest, Price, Query,
+    Result, Retriever, Risk, Role, Schema, StreamEvent, Tool, ToolContext, ToolError, ToolOptions,
+    ToolOutput, ToolResult, ToolSpec, erase, store::RunStatus,
 };
 use support::{LogStore, Script};
 
@@ -606,6 +606,24 @@ async fn a_model_may_mend_its_call_only_so_often_and_a_budget_or_step_limit_stop
         model.asked.lock().expect("free")[0]
             .max_output_tokens
             .is_some_and(|most| most <= 100)
+    );
+    // And so does one in money, however long the model's longest answer.
+    let mut budget = BudgetLimits::default();
+    budget.micro_usd = Some(1_000);
+    let mut price = Price::default();
+    (price.input, price.output) = (Some(1_000_000), Some(10_000_000));
+    let mut model = Script::plain(vec![says("short")]);
+    (model.info.price, model.info.max_output_tokens) = (Some(price), Some(128_000));
+    let model = Arc::new(model);
+    let agent = Agent::new(model.clone())
+        .budget(budget)
+        .build()
+        .expect("no fault");
+    agent.run("a question").await.expect("fits");
+    assert!(
+        model.asked.lock().expect("free")[0]
+            .max_output_tokens
+            .is_some_and(|most| (50..100).contains(&most))
     );
 }
 

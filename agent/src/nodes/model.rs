@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 use stepwell_core::{
-    ChatModel, ChatRequest, ChatResponse, Error, Fold, HeuristicTokens, Message, Part, Reservation, Result,
-    Spend, StreamEvent, TokenCounter, Usage, telemetry,
+    ChatModel, ChatRequest, ChatResponse, Error, Fold, HeuristicTokens, Message, Part, Price, Reservation,
+    Result, Spend, StreamEvent, TokenCounter, Usage, telemetry,
 };
 use tracing::Instrument;
 
@@ -85,7 +85,8 @@ impl ModelNode {
             return cx.budget().reserve(Spend::call(0));
         }
         let info = self.model.info();
-        let input = self.model.count_tokens(request).await?.total_input();
+        // The estimate: a vendor's own count would be a call before every call.
+        let input = request.estimated_tokens();
         let mut output = request
             .max_output_tokens
             .or(info.max_output_tokens)
@@ -96,6 +97,16 @@ impl ModelNode {
             let left = limit.saturating_sub(cx.budget().spent().tokens.saturating_add(input));
             output = output.min(left.max(1));
             request.max_output_tokens = Some(output);
+        }
+        if let (Some(limit), Some(price)) = (limits.micro_usd, &info.price)
+            && request.max_output_tokens.is_none()
+        {
+            // The longest answer of a model may cost more than a person means to spend on all of them.
+            let left = limit.saturating_sub(cx.budget().spent().micro_usd);
+            if let Some(affordable) = affordable_output(price, input, left) {
+                output = output.min(affordable.max(1));
+                request.max_output_tokens = Some(output);
+            }
         }
         let mut spend = Spend::call(input.saturating_add(output));
         let mut estimate = Usage::default();
@@ -246,8 +257,7 @@ impl<S: HasMessages> Node<S> for ModelNode {
                 let is_untold = partial.as_ref().is_some_and(|partial| partial.usage.total() == 0);
                 let input = if is_untold {
                     let request = self.request_for(state.messages());
-                    let counted = self.model.count_tokens(&request).await;
-                    counted.map_or(0, |usage| usage.total_input())
+                    request.estimated_tokens()
                 } else {
                     0
                 };
@@ -283,4 +293,18 @@ impl<S: HasMessages> Node<S> for ModelNode {
 
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long an answer may be for so much money, behind a prompt of this length; `None` where a price is unknown or
+/// answers are free.
+fn affordable_output(price: &Price, input_tokens: u64, micro_usd: u64) -> Option<u64> {
+    let pico_usd = |output_tokens| {
+        let mut usage = Usage::default();
+        (usage.input_tokens, usage.output_tokens) = (Some(input_tokens), Some(output_tokens));
+        price.pico_usd(&usage)
+    };
+    let (prompt, with_one) = (pico_usd(0)?, pico_usd(1)?);
+    let left = (u128::from(micro_usd) * 1_000_000).saturating_sub(prompt);
+    let tokens = left.checked_div(with_one.saturating_sub(prompt))?;
+    Some(u64::try_from(tokens).unwrap_or(u64::MAX))
 }

@@ -229,7 +229,7 @@ fn unused(what: &str) -> Error {
 /// A model that says one line of its script after the other, and keeps what it was asked.
 #[derive(Debug)]
 pub struct Script {
-    info: ModelInfo,
+    pub info: ModelInfo,
     lines: Vec<Vec<Part>>,
     usage: Usage,
     pub asked: Mutex<Vec<ChatRequest>>,

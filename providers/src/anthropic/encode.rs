@@ -80,6 +80,32 @@ pub(crate) struct Encoded {
     pub(crate) warnings: Vec<Warning>,
 }
 
+/// Fields of a request that count; the others are refused where tokens are only counted.
+const COUNTED: [&str; 9] = [
+    "model",
+    "messages",
+    "system",
+    "tools",
+    "tool_choice",
+    "thinking",
+    "output_config",
+    "mcp_servers",
+    "cache_control",
+];
+
+/// The body that asks how many tokens a request has.
+///
+/// # Errors
+/// As [`chat`].
+pub(crate) fn count(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
+    let mut encoded = chat(info, request)?;
+    let broken = |_| Error::internal("a request could not be read back as JSON");
+    let mut body: serde_json::Map<String, Value> = serde_json::from_slice(&encoded.body).map_err(broken)?;
+    body.retain(|field, _| COUNTED.contains(&field.as_str()));
+    encoded.body = serde_json::to_vec(&body).map_err(broken)?;
+    Ok(encoded)
+}
+
 /// The body of a streamed answer.
 ///
 /// # Errors

@@ -19,7 +19,9 @@ use crate::{
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
 use std::{borrow::Cow, fmt};
-use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
+use stepwell_core::{
+    ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret, Usage, VendorFailure,
+};
 
 pub(crate) use encode::rules;
 
@@ -58,6 +60,13 @@ pub struct AnthropicBuilder {
 }
 
 impl Anthropic {
+    /// Some hosts give their base URL with the version, as other vendors do.
+    fn path(&self, call: &str) -> String {
+        let base = self.client.http.base().path().trim_end_matches('/');
+        let version = if base.ends_with("/v1") { "" } else { "/v1" };
+        format!("{version}{call}")
+    }
+
     /// A model by the vendor's name for it.
     #[allow(clippy::new_ret_no_self)] // a model without its key is no model yet
     pub fn new(model: impl Into<String>) -> AnthropicBuilder {
@@ -122,29 +131,11 @@ impl ChatModel for Anthropic {
         let include_raw = request.include_raw;
         let encoded = encode::chat(&self.client.info, &request)?;
         drop(request); // its media are in the body now
-        let mut headers = vec![(HeaderName::from_static("anthropic-version"), VERSION)];
-        if !encoded.betas.is_empty() {
-            let value = HeaderValue::from_str(&encoded.betas.join(",")).map_err(|_| {
-                Error::invalid("provider_options", "`betas` has a name that no header can carry")
-            })?;
-            headers.push((HeaderName::from_static("anthropic-beta"), value));
-        }
-        // Some hosts give their base URL with the version, as other vendors do.
-        let path = if self
-            .client
-            .http
-            .base()
-            .path()
-            .trim_end_matches('/')
-            .ends_with("/v1")
-        {
-            "/messages"
-        } else {
-            "/v1/messages"
-        };
+        let headers = headers(&encoded.betas)?;
+        let path = self.path("/messages");
         let reply = self
             .client
-            .post(path, headers, encoded.body, failure::error)
+            .post(&path, headers, encoded.body, failure::error)
             .await?;
         let Client { info, http, .. } = &self.client;
         let model = &info.model;
@@ -152,4 +143,46 @@ impl ChatModel for Anthropic {
         let decoder = stream::Messages::new(model.as_str());
         answer::of(reply, http, facts, decoder, |body| decode::body(model, body)).await
     }
+
+    /// Asks the vendor, which bills nothing for it. A server that has only the messages and not this answers with
+    /// the estimate.
+    async fn count_tokens(&self, request: &ChatRequest) -> Result<Usage> {
+        let encoded = encode::count(&self.client.info, request)?;
+        let headers = headers(&encoded.betas)?;
+        let path = self.path("/messages/count_tokens");
+        let asked = self
+            .client
+            .post(&path, headers, encoded.body, failure::error)
+            .await;
+        let mut usage = Usage::default();
+        let reply = match asked {
+            Ok(reply) => reply,
+            Err(Error::Rejected(failure)) if is_no_such_path(&failure) => {
+                usage.input_tokens = Some(request.estimated_tokens());
+                usage.is_estimated = true;
+                return Ok(usage);
+            }
+            Err(error) => return Err(error),
+        };
+        let body = reply.body.read().await?;
+        let count: wire::Count = serde_json::from_slice(&body)
+            .map_err(|error| answer::unreadable(VENDOR.name(), "the count", &error))?;
+        usage.input_tokens = Some(count.input_tokens);
+        Ok(usage)
+    }
+}
+
+/// The vendor's own refusals have a kind; a path that is not there has none.
+fn is_no_such_path(failure: &VendorFailure) -> bool {
+    failure.kind.is_none() && matches!(failure.status, Some(404 | 405 | 501))
+}
+
+fn headers(betas: &[String]) -> Result<Vec<(HeaderName, HeaderValue)>> {
+    let mut headers = vec![(HeaderName::from_static("anthropic-version"), VERSION)];
+    if !betas.is_empty() {
+        let value = HeaderValue::from_str(&betas.join(","))
+            .map_err(|_| Error::invalid("provider_options", "`betas` has a name that no header can carry"))?;
+        headers.push((HeaderName::from_static("anthropic-beta"), value));
+    }
+    Ok(headers)
 }

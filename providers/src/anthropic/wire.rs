@@ -312,3 +312,9 @@ pub(crate) struct FailureDetail {
     pub(crate) kind: Option<String>,
     pub(crate) message: Option<String>,
 }
+
+/// The answer of `POST /v1/messages/count_tokens`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Count {
+    pub(super) input_tokens: u64,
+}
