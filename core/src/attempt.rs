@@ -41,6 +41,7 @@ impl Attempt {
         let partial = error.partial();
         let usage = partial
             .map(|partial| partial.usage.clone())
+            .or_else(|| failure.and_then(|failure| failure.usage.clone()))
             .filter(|usage| usage.total() > 0);
         Self {
             provider: info.provider.clone(),

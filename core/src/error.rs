@@ -4,7 +4,7 @@
 //! it once. Display is one sentence that says what to do next. Keys, headers, prompts and bodies never enter it:
 //! a vendor's own message may echo them, so it is kept apart in [`VendorFailure::message`], which is never printed.
 
-use crate::{Attempt, ChatResponse};
+use crate::{Attempt, ChatResponse, Usage};
 use std::{fmt, path::PathBuf, time::Duration};
 
 /// A boxed cause.
@@ -30,6 +30,8 @@ pub struct VendorFailure {
     pub should_retry: Option<bool>,
     /// Whether a piece of the answer had been handed out already.
     pub output_started: bool,
+    /// Tokens this try took, where it had told some before it failed; flagged as an estimate.
+    pub usage: Option<Usage>,
     /// The tries that had failed before this one.
     pub attempts: Vec<Attempt>,
     /// The vendor's sentence. It may quote the request: show it to the developer, never log it.

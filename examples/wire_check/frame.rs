@@ -13,8 +13,10 @@ pub mod completions;
 pub mod counts;
 pub mod difference;
 pub mod exchange;
+pub mod gemini;
 pub mod gist;
 pub mod messages;
+pub mod ollama;
 pub mod random;
 pub mod rerank;
 pub mod responses;
@@ -66,6 +68,10 @@ pub trait Wire: Send + Sync {
 fn wires() -> Vec<Box<dyn Wire>> {
     let mut wires: Vec<Box<dyn Wire>> = vec![
         Box::new(Chat(messages::Messages)),
+        Box::new(Chat(gemini::GenerateContent)),
+        Box::new(Chat(gemini::Vertex)),
+        Box::new(gemini::CountTokens),
+        Box::new(Chat(ollama::NativeChat)),
         Box::new(Chat(completions::OPENAI)),
         Box::new(Chat(responses::BEARER)),
         Box::new(Chat(responses::AZURE)),
@@ -84,6 +90,7 @@ fn reason(exchange: &Exchange) -> &'static str {
         "models" => "lists of models are not asked for",
         "moderation" => "moderation is not done",
         "cached_contents" => "cached contents are made by hand",
+        "ollama_native" => "Ollama is spoken over /api/chat",
         "interactions" => "Gemini is spoken over generateContent",
         "converse" => "Bedrock is not spoken",
         "cohere_chat" => "Cohere is spoken for embeddings and rerank only",

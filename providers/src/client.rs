@@ -20,8 +20,8 @@ pub(crate) struct Setup {
     pub(crate) is_key_optional: bool,
     /// Sent with every call. A value may be a secret of its own.
     pub(crate) headers: Vec<(String, Secret)>,
-    /// Sent with every call, behind the path.
-    pub(crate) query: Vec<(String, String)>,
+    /// Sent with every call, behind the path. A value may be a secret too.
+    pub(crate) query: Vec<(String, Secret)>,
 }
 
 impl Setup {

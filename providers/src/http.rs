@@ -225,7 +225,7 @@ pub(crate) struct Http {
     pub(crate) options: HttpOptions,
     base: Url,
     /// On every call. They are part of the address as far as errors go: never told.
-    query: Arc<[(String, String)]>,
+    query: Arc<[(String, Secret)]>,
     client: Arc<OnceLock<reqwest::Client>>,
 }
 
@@ -313,7 +313,7 @@ impl Http {
     }
 
     /// Sends these with every call.
-    pub(crate) fn query(mut self, query: Vec<(String, String)>) -> Self {
+    pub(crate) fn query(mut self, query: Vec<(String, Secret)>) -> Self {
         self.query = query.into();
         self
     }
@@ -326,7 +326,8 @@ impl Http {
             .filter(|url| url.origin() == self.base.origin())
             .ok_or_else(|| Error::invalid("path", "it does not stay on the vendor's origin"))?;
         if !self.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(self.query.iter());
+            let pairs = self.query.iter().map(|(name, value)| (name, value.reveal()));
+            url.query_pairs_mut().extend_pairs(pairs);
         }
         Ok(url)
     }
@@ -666,7 +667,7 @@ mod tests {
             b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec(),
         )]])
         .await;
-        let query = vec![("api-version".to_owned(), "canary & more".to_owned())];
+        let query = vec![("api-version".to_owned(), Secret::new("canary & more"))];
         let asked = http(&server.url, HttpOptions::default()).query(query.clone());
         asked
             .post("/chat?alt=sse", vec![], vec![])

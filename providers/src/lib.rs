@@ -49,6 +49,7 @@ mod header;
 mod http;
 #[cfg(feature = "http")]
 mod json_values;
+pub mod layers;
 #[cfg(feature = "minilm")]
 pub mod minilm;
 #[cfg(feature = "http")]
@@ -67,7 +68,6 @@ mod rerank;
 mod scripted;
 #[cfg(feature = "http")]
 mod sse;
-#[cfg(feature = "http")]
 mod tape;
 #[cfg(feature = "http")]
 mod tls;

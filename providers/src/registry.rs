@@ -5,8 +5,9 @@ mod vectors;
 
 pub use vectors::{EmbedderFactory, RerankerFactory, embedder, reranker};
 
+use crate::layers::resilient;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, LazyLock, PoisonError, RwLock},
 };
@@ -28,6 +29,8 @@ pub type ModelFactory = Arc<dyn Fn(&str) -> Result<Arc<dyn ChatModel>> + Send + 
 #[derive(Clone, Default)]
 pub struct Registry {
     vendors: Arc<RwLock<BTreeMap<String, ModelFactory>>>,
+    /// Those whose models get [`resilient`] around them: what a host registers itself it gives as it wants it.
+    resilient: Arc<RwLock<BTreeSet<String>>>,
     embedders: Arc<RwLock<BTreeMap<String, EmbedderFactory>>>,
     rerankers: Arc<RwLock<BTreeMap<String, RerankerFactory>>>,
     /// Patterns for names from outside.
@@ -75,6 +78,12 @@ impl Registry {
         #[cfg(feature = "ollama")]
         registry.register("ollama", |model| Ok(Arc::new(crate::Ollama::new(model).build()?)));
         registry.add_vectors();
+        let vendors = registry.vendors();
+        registry
+            .resilient
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(vendors);
         registry
     }
 
@@ -84,16 +93,22 @@ impl Registry {
         &GLOBAL
     }
 
-    /// Adds a vendor, or takes the place of one.
+    /// Adds a vendor, or takes the place of one. Its models are given as the factory makes them; layers are its own
+    /// business, see [`crate::layers`].
     pub fn register(
         &self,
         vendor: impl Into<String>,
         factory: impl Fn(&str) -> Result<Arc<dyn ChatModel>> + Send + Sync + 'static,
     ) {
+        let vendor = vendor.into();
+        self.resilient
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&vendor);
         self.vendors
             .write()
             .unwrap_or_else(PoisonError::into_inner) // a map of functions is whole whoever panicked
-            .insert(vendor.into(), Arc::new(factory));
+            .insert(vendor, Arc::new(factory));
     }
 
     /// Adds a server of one's own that speaks Chat Completions at an address with its `/v1`. A key, where it wants
@@ -108,7 +123,7 @@ impl Registry {
         let (vendor, base_url) = (vendor.into(), base_url.into());
         self.register(vendor.clone(), move |model| {
             let builder = crate::OpenAiCompatible::new(vendor.as_str(), base_url.as_str(), model);
-            Ok(Arc::new(builder.quirks(quirks).build()?))
+            Ok(resilient(builder.quirks(quirks).build()?))
         });
     }
 
@@ -123,12 +138,28 @@ impl Registry {
     }
 
     /// The model of a name such as `anthropic/claude-sonnet-5` or `openai:gpt-6-sol`. The vendor ends at the
-    /// first `/` or `:`; the rest is the model's name, whatever it contains.
+    /// first `/` or `:`; the rest is the model's name, whatever it contains. A vendor's model is asked again when
+    /// it fails before its first word, and is given thirty minutes in all: [`crate::layers::resilient`].
     ///
     /// # Errors
     /// [`Error::InvalidInput`] for a name of another form, [`Error::NotFound`] for an unknown vendor,
     /// [`Error::MissingKey`] where its key is not set.
     pub fn model(&self, name: &str) -> Result<Arc<dyn ChatModel>> {
+        let model = self.bare_model(name)?;
+        let vendor = name.trim().split(['/', ':']).next().unwrap_or_default();
+        let is_resilient = self
+            .resilient
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(vendor);
+        Ok(if is_resilient { resilient(model) } else { model })
+    }
+
+    /// The same model with no layers around it: for a stack of one's own. Each call is one try.
+    ///
+    /// # Errors
+    /// As [`Registry::model`].
+    pub fn bare_model(&self, name: &str) -> Result<Arc<dyn ChatModel>> {
         let (vendor, model) = split(name)?;
         let factory = self
             .vendors

@@ -49,6 +49,7 @@ impl Tape {
     }
 
     /// Whether nothing was handed out.
+    #[cfg(feature = "http")]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -56,6 +57,11 @@ impl Tape {
     /// What was handed out, oldest first.
     pub(crate) fn events(&self) -> impl DoubleEndedIterator<Item = &StreamEvent> + Clone {
         self.0.iter()
+    }
+
+    /// Whether a piece of the answer itself was handed out.
+    pub(crate) fn has_output(&self) -> bool {
+        self.0.iter().any(is_output)
     }
 
     /// The answer as far as it came, what had not been handed out yet included. Its usage is flagged as an estimate:

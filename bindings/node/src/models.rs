@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use stepwell::{
     EmbedKind, Error, Result, Secret, VendorFailure,
-    providers::{Anthropic, Extractive, MiniLm, OpenAi},
+    providers::{Anthropic, Extractive, MiniLm, OpenAi, layers::resilient},
 };
 
 #[derive(Default, Deserialize)]
@@ -75,7 +75,7 @@ fn anthropic(model: String, options: &str) -> Result<Model> {
     if let Some(url) = options.base_url {
         builder = builder.base_url(url);
     }
-    Ok(Model::new(Arc::new(builder.build()?)))
+    Ok(Model::new(resilient(builder.build()?)))
 }
 
 fn openai(model: String, options: &str) -> Result<Model> {
@@ -93,7 +93,7 @@ fn openai(model: String, options: &str) -> Result<Model> {
     if let Some(id) = options.project {
         builder = builder.project(id);
     }
-    Ok(Model::new(Arc::new(builder.build()?)))
+    Ok(Model::new(resilient(builder.build()?)))
 }
 
 #[derive(Default, Deserialize)]

@@ -211,8 +211,8 @@ test('a vendor with options: the key is sent, the request asserted, the stream r
 
 test('a refused key and a rate limit come with what the vendor said', async (t) => {
   let status = 401
-  const { baseUrl } = await vendor(t, async (response) => {
-    response.writeHead(status, { 'content-type': 'application/json', 'retry-after': '2', 'request-id': 'req_1' })
+  const { seen, baseUrl } = await vendor(t, async (response) => {
+    response.writeHead(status, { 'content-type': 'application/json', 'retry-after': '0.02', 'request-id': 'req_1' })
     response.end(JSON.stringify({ type: 'error', error: { type: status === 401 ? 'authentication_error' : 'rate_limit_error', message: 'no' } }))
   })
   const claude = new Anthropic('m', { apiKey: 'k-canary', baseUrl })
@@ -223,9 +223,11 @@ test('a refused key and a rate limit come with what the vendor said', async (t) 
   })
   status = 429
   await assert.rejects(claude.chat('x'), (error) => {
-    assert.deepEqual([error.code, error.retryable, error.retryAfter, error.requestId], ['rate_limited', true, 2000, 'req_1'])
+    assert.deepEqual([error.code, error.retryable, error.retryAfter, error.requestId], ['rate_limited', true, 20, 'req_1'])
     return true
   })
+  // A refused key is told at once, a rate limit after two more tries.
+  assert.equal(seen.length, 4)
 })
 
 test('leaving a stream closes the connection to the vendor', async (t) => {

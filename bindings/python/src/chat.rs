@@ -15,7 +15,7 @@ use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, intern, prelude::*, types:
 use std::sync::Arc;
 use stepwell::{
     ChatModel, ChatResponse, Error, Fold, ModelInfo, Result, StreamEvent,
-    providers::{Anthropic, Extractive, OpenAi},
+    providers::{Anthropic, Extractive, OpenAi, layers::resilient},
 };
 
 /// Deltas are nearly all events of a stream: they are built by hand, the rest goes through JSON.
@@ -214,7 +214,7 @@ fn named(name: &str, api_key: Option<String>, base_url: Option<String>) -> Resul
             if let Some(url) = base_url {
                 builder = builder.base_url(url);
             }
-            Ok(Arc::new(builder.build()?))
+            Ok(resilient(builder.build()?))
         }
         Some(("openai", model)) => {
             let mut builder = OpenAi::new(model);
@@ -224,7 +224,7 @@ fn named(name: &str, api_key: Option<String>, base_url: Option<String>) -> Resul
             if let Some(url) = base_url {
                 builder = builder.base_url(url);
             }
-            Ok(Arc::new(builder.build()?))
+            Ok(resilient(builder.build()?))
         }
         // Tells what is wrong with the name; no other model takes a key from here.
         _ => stepwell::model(name).and_then(|model| {

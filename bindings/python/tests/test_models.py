@@ -100,7 +100,7 @@ class Vendor(http.server.BaseHTTPRequestHandler):
         self.asked.append({"body": body, "key": self.headers.get("authorization")})
         if body["model"] == "busy":
             self.send_response(429)
-            self.send_header("retry-after", "7")
+            self.send_header("retry-after", "0.05")
             self.send_header("content-type", "application/json")
             self.end_headers()
             self.wfile.write(b'{"error": {"message": "canary: slow down", "type": "rate_limit_error"}}')
@@ -149,7 +149,8 @@ def test_a_vendors_refusal_has_its_facts_and_keeps_its_words_out_of_the_message(
     with pytest.raises(stepwell.RateLimitedError) as failure:
         run(model.chat("hi"))
     error = failure.value
-    assert (error.retryable, error.retry_after, error.status, error.provider) == (True, 7.0, 429, "openai")
+    assert (error.retryable, error.retry_after, error.status, error.provider) == (True, 0.05, 429, "openai")
+    assert len(Vendor.asked) == 3  # asked again twice, as the vendor wished
     assert "canary" not in str(error) and "canary" not in repr(error)
     assert error.vendor_message is not None and "slow down" in error.vendor_message
 

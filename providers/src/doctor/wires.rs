@@ -8,6 +8,10 @@ pub fn rules_of(info: &ModelInfo) -> Option<Rules> {
     match info.provider.as_str() {
         #[cfg(feature = "anthropic")]
         "anthropic" => Some(crate::anthropic::rules(info)),
+        #[cfg(feature = "gemini")]
+        "gemini" | "google" | "vertex" => Some(crate::gemini::RULES),
+        #[cfg(feature = "ollama")]
+        "ollama" => Some(crate::ollama::RULES),
         #[cfg(feature = "openai")]
         _ => crate::openai::rules(info),
         #[cfg(not(feature = "openai"))]

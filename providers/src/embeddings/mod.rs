@@ -143,7 +143,7 @@ impl VendorEmbedderBuilder {
     }
 
     /// A query parameter of every call.
-    pub fn query(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    pub fn query(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.setup.query.push((name.into(), value.into()));
         self
     }
@@ -333,7 +333,9 @@ impl VendorEmbedderBuilder {
             self.api_version = crate::openai::compatible::azure::version();
         }
         if let Some(version) = &self.api_version {
-            self.setup.query.push(("api-version".to_owned(), version.clone()));
+            self.setup
+                .query
+                .push(("api-version".to_owned(), version.as_str().into()));
         }
         let client = self.setup.build(&self.vendor, "text-embedding-3-small")?;
         let path = self.wire.path(client.http.base(), &client.info.model);

@@ -7,13 +7,40 @@ use super::wire::{
     CountRequest, CountedRequest, FunctionCallingConfig, FunctionDeclaration, GenerationConfig, Request,
     Tool, ToolConfig,
 };
-use crate::{http::Vendor, options, warnings::Warnings};
+use crate::{
+    doctor::{self, Alphabet, Arguments, Ids, ReasoningRule, Rules, SystemPlace, Turns},
+    http::Vendor,
+    options,
+    warnings::Warnings,
+};
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use stepwell_core::{ChatRequest, Error, ModelInfo, ResponseFormat, Result, ToolChoice, Warning};
+use stepwell_core::{ChatRequest, Error, Message, ModelInfo, ResponseFormat, Result, ToolChoice, Warning};
 
 /// The options of both forms of the wire stand under this name.
 const OPTIONS: &str = "gemini";
+
+/// What this wire asks of a history. Calls may come without ids, so order and names tie results to them; a bare
+/// summary of reasoning is kept by the doctor and left out here, for the model's own thoughts are in its tokens.
+pub(crate) const RULES: Rules = Rules {
+    system: SystemPlace::Top,
+    turns: Turns::Joined,
+    results_in_order: true,
+    results_named: true,
+    ids: Ids::Form {
+        min: 1,
+        max: 256,
+        alphabet: Alphabet::Any,
+    },
+    arguments: Arguments::Object,
+    reasoning: ReasoningRule::Keep,
+    tokens: true,
+    own_parts: true,
+    assistant_media: true,
+    empty_text: true,
+    assistant_first: false,
+    ..Rules::LENIENT
+};
 
 /// A request, ready to be sent.
 #[derive(Debug)]
@@ -30,7 +57,9 @@ pub(crate) struct Encoded {
 pub(crate) fn chat(vendor: &'static Vendor, info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
     let options = options::of(request, OPTIONS)?;
     let mut encoder = Encoder::new(vendor, info);
-    let wire = encoder.request(request, options)?;
+    let mended = doctor::mend(&request.messages, &RULES, info);
+    encoder.warnings.history(&mended);
+    let wire = encoder.request(request, &mended.messages, options)?;
     Ok(Encoded {
         body: options::body(&wire, options, &[])?,
         warnings: encoder.warnings.into(),
@@ -48,7 +77,8 @@ pub(crate) fn count(
     is_vertex: bool,
 ) -> Result<Vec<u8>> {
     let options = options::of(request, OPTIONS)?;
-    let wire = Encoder::new(vendor, info).request(request, options)?;
+    let mended = doctor::mend(&request.messages, &RULES, info);
+    let wire = Encoder::new(vendor, info).request(request, &mended.messages, options)?;
     if is_vertex {
         let wire = Request {
             labels: None,
@@ -105,9 +135,10 @@ impl<'a> Encoder<'a> {
     fn request(
         &mut self,
         request: &'a ChatRequest,
+        messages: &'a [Message],
         options: Option<&Map<String, Value>>,
     ) -> Result<Request<'a>> {
-        let (system, contents) = self.history(request)?;
+        let (system, contents) = self.history(messages)?;
         if contents.is_empty() {
             return Err(Error::invalid(
                 "messages",
@@ -121,6 +152,9 @@ impl<'a> Encoder<'a> {
         let _ = self
             .warnings
             .unless(true, "parallel_tool_calls", one_call.then_some(()));
+        let _ = self
+            .warnings
+            .unless(true, "citations", request.citations.filter(|asked| *asked));
         let is_vertex = self.vendor.name() == super::VERTEX.name();
         let labels = (!request.metadata.is_empty()).then_some(&request.metadata);
         let labels = self.warnings.unless(!is_vertex, "metadata", labels);
@@ -247,6 +281,8 @@ fn tool_config(request: &ChatRequest) -> Result<Option<ToolConfig<'_>>> {
                 "it names a tool that is not among the tools",
             ));
         }
+        // The one mode that holds the model to the schemas and leaves the choice to it.
+        _ if request.tools.iter().any(|tool| tool.strict == Some(true)) => ("VALIDATED", None),
         _ => return Ok(None),
     };
     Ok(Some(ToolConfig {

@@ -21,6 +21,8 @@ use async_trait::async_trait;
 use std::{borrow::Cow, fmt};
 use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret, Usage};
 
+pub(crate) use encode::RULES;
+
 static GEMINI: Vendor = Vendor::new(
     "gemini",
     "GEMINI_API_KEY",

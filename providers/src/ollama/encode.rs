@@ -4,7 +4,11 @@ use super::{
     VENDOR, is_invented,
     wire::{Called, Function, Message as Wire, Options, Request, Think, Tool, ToolCall as Call},
 };
-use crate::{options, warnings::Warnings};
+use crate::{
+    doctor::{self, Alphabet, Arguments, Ids, ReasoningRule, Rules},
+    options,
+    warnings::Warnings,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -17,6 +21,20 @@ use stepwell_core::{
 const IMAGE_TOKENS: u64 = 256;
 /// A turn's own signs.
 const TURN_TOKENS: u64 = 4;
+
+/// What this wire asks of a history: older servers tie results to calls by their order alone.
+pub(crate) const RULES: Rules = Rules {
+    results_in_order: true,
+    results_named: true,
+    ids: Ids::Form {
+        min: 1,
+        max: 256,
+        alphabet: Alphabet::Any,
+    },
+    arguments: Arguments::Object,
+    reasoning: ReasoningRule::Keep,
+    ..Rules::LENIENT
+};
 
 /// A request, ready to be sent.
 #[derive(Debug)]
@@ -57,7 +75,9 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest, context: Context) ->
     let mut encoder = Encoder {
         warnings: Warnings::new(VENDOR.name()),
     };
-    let messages = encoder.messages(&request.messages)?;
+    let mended = doctor::mend(&request.messages, &RULES, info);
+    encoder.warnings.history(&mended);
+    let messages = encoder.messages(&mended.messages)?;
     if messages.is_empty() {
         return Err(Error::invalid(
             "messages",
@@ -93,6 +113,9 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest, context: Context) ->
     };
     let labels = (!request.metadata.is_empty()).then_some(());
     let _ = encoder.warnings.unless(true, "metadata", labels);
+    let _ = encoder
+        .warnings
+        .unless(true, "citations", request.citations.filter(|asked| *asked));
     Ok(Encoded {
         body: options::body(&wire, own, &[])?,
         num_ctx,
@@ -183,7 +206,7 @@ impl Encoder {
         let mut said = turn("assistant", text(&message.parts));
         for part in &message.parts {
             match part {
-                Part::Reasoning(thought) if thought.opaque.is_none() => {
+                Part::Reasoning(thought) => {
                     if !thought.text.is_empty() {
                         let so_far = said.thinking.get_or_insert_default();
                         if so_far.is_empty() {
@@ -193,10 +216,6 @@ impl Encoder {
                         }
                     }
                 }
-                Part::Reasoning(_) => self.warnings.warn(Warning::new(
-                    "reasoning_left_out",
-                    "reasoning of another model was left out of the history",
-                )),
                 Part::ToolCall(call) if !call.is_provider_executed => said.tool_calls.push(Call {
                     id: known_id(&call.id),
                     kind: "function",

@@ -24,6 +24,8 @@ use std::{fmt, sync::Arc};
 use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
 use tokio::sync::OnceCell;
 
+pub(crate) use encode::RULES;
+
 static VENDOR: Vendor = Vendor::new(
     "ollama",
     "OLLAMA_API_KEY",

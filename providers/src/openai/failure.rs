@@ -101,7 +101,10 @@ fn of_detail(mut failure: VendorFailure, detail: Option<Detail>, vendor: &Vendor
     let words = [detail.code, detail.kind].map(|word| word.map(|word| word.to_ascii_lowercase()));
     let said = words.iter().flatten().find_map(|word| of_word(word));
     // xAI knows no word for it.
-    let is_unknown = failure.message.as_deref().is_some_and(|text| text.starts_with("Model not found"));
+    let is_unknown = failure
+        .message
+        .as_deref()
+        .is_some_and(|text| text.starts_with("Model not found"));
     let said = said.or(is_unknown.then_some(Verdict::NoModel));
     let kind = words[1].as_deref();
     let verdict = said.unwrap_or_else(|| match (status, kind) {
@@ -140,9 +143,19 @@ fn of_word(word: &str) -> Option<Verdict> {
 
 /// Whether a code that comes inside a stream blames what was asked (API reference, the error of a response).
 fn is_of_the_request(code: &str) -> bool {
-    let heads = ["invalid_", "invalid-", "image_", "unsupported_", "empty_image", "failed_to_download_image"];
+    let heads = [
+        "invalid_",
+        "invalid-",
+        "image_",
+        "unsupported_",
+        "empty_image",
+        "failed_to_download_image",
+    ];
     heads.iter().any(|head| code.starts_with(head))
-        || matches!(code, "context_length_exceeded" | "content_policy_violation" | "string_above_max_length")
+        || matches!(
+            code,
+            "context_length_exceeded" | "content_policy_violation" | "string_above_max_length"
+        )
 }
 
 #[cfg(test)]
@@ -260,13 +273,19 @@ mod tests {
                 "rate_limited",
             ),
             (r#"{"type":"error","code":null,"message":"x"}"#, "overloaded"),
-            (r#"{"type":"error","code":"invalid_prompt","message":"x"}"#, "rejected"),
+            (
+                r#"{"type":"error","code":"invalid_prompt","message":"x"}"#,
+                "rejected",
+            ),
             (
                 r#"{"type":"error","error":{"type":"x","code":"context_length_exceeded"}}"#,
                 "rejected",
             ),
             (r#"{"code":"invalid-argument","error":"x"}"#, "rejected"),
-            (r#"{"error":"slow down","code":"resource-exhausted"}"#, "rate_limited"),
+            (
+                r#"{"error":"slow down","code":"resource-exhausted"}"#,
+                "rate_limited",
+            ),
             ("no JSON", "overloaded"),
         ] {
             let failure = VendorFailure::new("openai");

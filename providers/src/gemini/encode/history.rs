@@ -12,9 +12,7 @@ use super::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use stepwell_core::{
-    ChatRequest, Media, MediaSource, Message, Opaque, Part, Result, Role, ToolCall, ToolResult, Warning,
-};
+use stepwell_core::{Media, MediaSource, Message, Opaque, Part, Result, Role, ToolResult};
 
 /// Where the vendor keeps uploaded files; their ids are told by address.
 const FILES: &str = "https://generativelanguage.googleapis.com/v1beta/";
@@ -35,11 +33,11 @@ impl<'a> Encoder<'a> {
 
     /// Parts of the system instruction, and the contents. The results of one turn stand in one content, and so do
     /// the words of the model.
-    pub(super) fn history(&mut self, request: &'a ChatRequest) -> Result<(Vec<Wire<'a>>, Vec<Content<'a>>)> {
+    pub(super) fn history(&mut self, messages: &'a [Message]) -> Result<(Vec<Wire<'a>>, Vec<Content<'a>>)> {
         let mut system = Vec::new();
         let mut contents: Vec<Content<'a>> = Vec::new();
         let mut before = None;
-        for message in &request.messages {
+        for message in messages {
             let (role, parts) = match message.role {
                 Role::System | Role::Developer => {
                     system.extend(message.parts.iter().filter_map(|part| match part {
@@ -49,7 +47,7 @@ impl<'a> Encoder<'a> {
                     continue;
                 }
                 Role::Assistant => ("model", self.model(&message.parts)),
-                _ => ("user", self.user(&message.parts, &request.messages)?),
+                _ => ("user", self.user(&message.parts)?),
             };
             if parts.is_empty() {
                 continue;
@@ -75,14 +73,14 @@ impl<'a> Encoder<'a> {
         Ok((system, contents))
     }
 
-    fn user(&mut self, parts: &'a [Part], messages: &'a [Message]) -> Result<Vec<Wire<'a>>> {
+    fn user(&mut self, parts: &'a [Part]) -> Result<Vec<Wire<'a>>> {
         let mut wire = Vec::new();
         for part in parts {
             match part {
                 Part::Text(part) if part.text.is_empty() => {}
                 Part::Text(part) => wire.push(Data::Text(&part.text).into()),
                 Part::Media(media) => wire.push(self.media(media)?),
-                Part::ToolResult(result) => self.tool_result(result, messages, &mut wire)?,
+                Part::ToolResult(result) => self.tool_result(result, &mut wire)?,
                 Part::Unknown(part) if part.provider == self.vendor.name() => {
                     wire.push(Wire::Verbatim(Cow::Borrowed(&part.value)));
                 }
@@ -103,19 +101,16 @@ impl<'a> Encoder<'a> {
                         wire.push(signed(Data::Text(&text.text), signature));
                     }
                 }
-                Part::Reasoning(thought) => match self.signature(thought.opaque.as_ref()) {
-                    Some(signature) => wire.push(Wire::Known(Known {
-                        data: Data::Text(&thought.text),
-                        thought: true,
-                        thought_signature: Some(signature),
-                    })),
-                    // A summary: the model's own thoughts are in the signatures of other parts.
-                    None if thought.opaque.is_none() => {}
-                    None => self.warnings.warn(Warning::new(
-                        "reasoning_left_out",
-                        "reasoning of another model was left out of the history",
-                    )),
-                },
+                Part::Reasoning(thought) => {
+                    // Bare ones are summaries: the model's own thoughts are in the signatures of other parts.
+                    if let Some(signature) = self.signature(thought.opaque.as_ref()) {
+                        wire.push(Wire::Known(Known {
+                            data: Data::Text(&thought.text),
+                            thought: true,
+                            thought_signature: Some(signature),
+                        }));
+                    }
+                }
                 Part::ToolCall(call) if call.is_provider_executed => {
                     match call
                         .opaque
@@ -209,12 +204,7 @@ impl<'a> Encoder<'a> {
         Ok(signed(data, self.signature(media.opaque.as_ref())))
     }
 
-    fn tool_result(
-        &mut self,
-        result: &'a ToolResult,
-        messages: &'a [Message],
-        wire: &mut Vec<Wire<'a>>,
-    ) -> Result<()> {
+    fn tool_result(&mut self, result: &'a ToolResult, wire: &mut Vec<Wire<'a>>) -> Result<()> {
         let mut media = Vec::new();
         for part in &result.parts {
             if let Part::Media(part) = part {
@@ -227,15 +217,10 @@ impl<'a> Encoder<'a> {
         } else {
             (Vec::new(), media)
         };
-        let name = if result.name.is_empty() {
-            name_of(&result.call_id, messages)
-        } else {
-            &result.name
-        };
         wire.push(
             Data::FunctionResponse(FunctionResponse {
                 id: known_id(&result.call_id),
-                name,
+                name: &result.name,
                 response: response(result),
                 parts: inside,
             })
@@ -268,16 +253,6 @@ fn sign_first_call(parts: &mut [Wire<'_>]) {
 /// The id, where the vendor knows it.
 fn known_id(id: &str) -> Option<&str> {
     (!id.is_empty() && !is_invented(id)).then_some(id)
-}
-
-/// The vendor ties a result to its call by name as well.
-fn name_of<'a>(call_id: &str, messages: &'a [Message]) -> &'a str {
-    let calls = messages.iter().flat_map(|message| &message.parts);
-    let mut found = calls.filter_map(|part| match part {
-        Part::ToolCall(ToolCall { id, name, .. }) if id == call_id => Some(name.as_str()),
-        _ => None,
-    });
-    found.next().unwrap_or("unknown")
 }
 
 fn response(result: &ToolResult) -> Response<'_> {

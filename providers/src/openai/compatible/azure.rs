@@ -75,7 +75,10 @@ mod tests {
         assert_eq!(asked(plain, "gpt-5", false), "/openai/v1/chat/completions");
         for base in ["https://x.example/openai/v1/", "https://x.example/models"] {
             assert_eq!(asked(base, "gpt-5", true), "/chat/completions");
-            assert_eq!(responses(&Url::parse(base).expect("an address"), true), "/responses");
+            assert_eq!(
+                responses(&Url::parse(base).expect("an address"), true),
+                "/responses"
+            );
         }
         let plain = Url::parse(plain).expect("an address");
         assert_eq!(responses(&plain, true), "/openai/responses");

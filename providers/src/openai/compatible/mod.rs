@@ -2,6 +2,8 @@
 
 pub(crate) mod azure;
 pub mod quirks;
+#[cfg(test)]
+mod scripted;
 pub(crate) mod table;
 
 pub(crate) use quirks::Quirks;
@@ -14,7 +16,9 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::{borrow::Cow, fmt};
-use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret, Usage, VendorFailure};
+use stepwell_core::{
+    ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret, Usage, VendorFailure,
+};
 use table::{Route, Row};
 
 /// A model behind any server that speaks Chat Completions.
@@ -35,6 +39,9 @@ use table::{Route, Row};
 /// ```
 ///
 /// Own options of the vendor go into [`ChatRequest::provider_options`] under its name: any field of the body.
+///
+/// # Vendors of the table
+#[doc = include_str!("table.md")]
 #[derive(Clone)]
 pub struct OpenAiCompatible {
     client: Client,
@@ -166,8 +173,8 @@ impl OpenAiCompatibleBuilder {
         self
     }
 
-    /// A query parameter that goes with every call. It never stands in an error.
-    pub fn query(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+    /// A query parameter that goes with every call. It never stands in an error or a `Debug`.
+    pub fn query(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.setup.query.push((name.into(), value.into()));
         self
     }
@@ -206,7 +213,9 @@ impl OpenAiCompatibleBuilder {
             Route::Azure => self.api_version.or_else(azure::version),
         };
         if let Some(version) = &version {
-            self.setup.query.push(("api-version".to_owned(), version.clone()));
+            self.setup
+                .query
+                .push(("api-version".to_owned(), Secret::new(version.as_str())));
         }
         let client = self.setup.build(&self.vendor, self.example)?;
         let path = match self.route {
