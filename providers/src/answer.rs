@@ -345,23 +345,20 @@ pub(crate) fn unreadable(provider: &str, what: &str, error: &serde_json::Error) 
     }
 }
 
-/// The events and, if so, the failure of a recorded stream that comes in these pieces.
-#[cfg(test)]
-pub(crate) async fn replay<D: Decoder>(
-    pieces: &[&[u8]],
+/// The events and, if so, the failure of a stream whose body of this content type comes so.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) async fn run<D: Decoder>(
+    body: Vec<Result<Bytes>>,
+    content_type: &[u8],
     decoder: D,
     provider: &str,
 ) -> (Vec<StreamEvent>, Option<Error>) {
-    let pieces: Vec<Result<Bytes>> = pieces
-        .iter()
-        .map(|piece| Ok(Bytes::copy_from_slice(piece)))
-        .collect();
     let facts = Facts {
         provider: provider.to_owned(),
         ..Facts::default()
     };
-    let parser = decoder.framing(b"").parser(1 << 20);
-    let mut answer = Answer::new(stream::iter(pieces), parser, decoder, facts);
+    let parser = decoder.framing(content_type).parser(1 << 20);
+    let mut answer = Answer::new(stream::iter(body), parser, decoder, facts);
     if let Err(error) = answer.first().await {
         return (Vec::new(), Some(error));
     }
@@ -373,6 +370,17 @@ pub(crate) async fn replay<D: Decoder>(
         }
     }
     (events, None)
+}
+
+/// The same for a recorded stream in these pieces.
+#[cfg(test)]
+pub(crate) async fn replay<D: Decoder>(
+    pieces: &[&[u8]],
+    decoder: D,
+    provider: &str,
+) -> (Vec<StreamEvent>, Option<Error>) {
+    let pieces = pieces.iter().map(|piece| Ok(Bytes::copy_from_slice(piece)));
+    run(pieces.collect(), b"", decoder, provider).await
 }
 
 #[cfg(test)]

@@ -41,6 +41,9 @@ mod extractive;
 mod fixtures;
 #[cfg(feature = "http")]
 mod framing;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(feature = "gemini")]
 mod gemini;
 #[cfg(feature = "http")]

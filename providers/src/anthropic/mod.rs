@@ -3,12 +3,12 @@
 //! `encode`, `decode` and `stream` are pure; this file holds the client.
 
 mod blocks;
-mod decode;
+pub(crate) mod decode;
 mod encode;
 mod failure;
 #[cfg(test)]
 mod recorded;
-mod stream;
+pub(crate) mod stream;
 mod wire;
 
 use crate::{

@@ -9,7 +9,7 @@ mod partial_args;
 mod parts;
 #[cfg(test)]
 mod recorded;
-mod stream;
+pub(crate) mod stream;
 mod wire;
 
 use crate::{
@@ -23,7 +23,7 @@ use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result
 
 pub(crate) use encode::RULES;
 
-static GEMINI: Vendor = Vendor::new(
+pub(crate) static GEMINI: Vendor = Vendor::new(
     "gemini",
     "GEMINI_API_KEY",
     "GEMINI_BASE_URL",

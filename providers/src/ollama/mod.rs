@@ -9,7 +9,7 @@ mod encode;
 mod failure;
 #[cfg(test)]
 mod recorded;
-mod stream;
+pub(crate) mod stream;
 mod wire;
 
 use crate::{

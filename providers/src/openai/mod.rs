@@ -2,9 +2,9 @@
 //!
 //! In a wire's folder `encode`, `decode` and `stream` are pure; this file holds the client.
 
-mod chat;
+pub(crate) mod chat;
 pub(crate) mod compatible;
-mod dialect;
+pub(crate) mod dialect;
 mod failure;
 mod family;
 mod responses;
