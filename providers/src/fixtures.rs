@@ -42,7 +42,6 @@ pub(crate) fn lines(below: &str) -> Option<Vec<Value>> {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) id: String,
-    pub(crate) request: Value,
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
@@ -86,7 +85,6 @@ pub(crate) fn exchanges(provider: &str, api: &str) -> Option<Vec<Exchange>> {
         .filter(|exchange| exchange["api"] == api)
         .map(|exchange| Exchange {
             id: text(&exchange["id"]),
-            request: exchange["request"]["body"].clone(),
             status: u16::try_from(exchange["response"]["status"].as_u64().expect("a status")).expect("small"),
             headers: exchange["response"]["headers"]
                 .as_object()
@@ -323,14 +321,6 @@ impl Gist {
             }
         }
         gist
-    }
-
-    /// Arguments as text, the way a caller gets them.
-    pub(crate) fn arguments(text: &str) -> Value {
-        if text.is_empty() {
-            return Value::Object(serde_json::Map::new());
-        }
-        serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()))
     }
 }
 

@@ -33,3 +33,22 @@ pub(crate) fn body(model: &str, body: &[u8]) -> Result<Out> {
     decoder.finish(&mut out);
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Messages, body, wire};
+    use crate::answer::Out;
+
+    #[test]
+    fn a_message_that_is_no_message_is_told_as_one_sentence() {
+        let mut out = Out::new();
+        let message: wire::Message<'_> = serde_json::from_str("{}").expect("all fields may be missing");
+        assert!(Messages::new("m").message(message, &mut out).is_ok());
+        for text in ["{}", "[]", "{\"type\":\"list\"}", "not JSON", "\u{0}"] {
+            assert_eq!(
+                body("m", text.as_bytes()).expect_err(text).code(),
+                "invalid_response"
+            );
+        }
+    }
+}

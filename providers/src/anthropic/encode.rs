@@ -446,3 +446,6 @@ fn usual_max_tokens(model: &str) -> u64 {
         _ => 8_192,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 pub(crate) mod decode;
 pub(crate) mod encode;
 #[cfg(test)]
-mod recorded;
+mod secrecy;
 pub(crate) mod stream;
 mod thought;
 pub(crate) mod wire;
