@@ -60,6 +60,19 @@ pub(crate) fn wires() -> Vec<Wire> {
                 )
             },
         },
+        #[cfg(feature = "openai")]
+        Wire {
+            name: "responses",
+            content_type: EVENTS,
+            decode: |body, kind| {
+                let vendor = std::sync::Arc::new(crate::openai::VENDOR.clone());
+                decode(
+                    body,
+                    kind,
+                    crate::openai::responses::stream::Responses::new(vendor, MODEL),
+                )
+            },
+        },
         #[cfg(feature = "gemini")]
         Wire {
             name: "generate_content",
@@ -100,6 +113,11 @@ fn wholes() -> Vec<(&'static str, Whole)> {
         ("chat_completions_whole", |body| {
             let dialect = crate::openai::dialect::Dialect::openai();
             crate::openai::chat::decode::body(&dialect, MODEL, body)
+        }),
+        #[cfg(feature = "openai")]
+        ("responses_whole", |body| {
+            let vendor = std::sync::Arc::new(crate::openai::VENDOR.clone());
+            crate::openai::responses::decode::body(&vendor, MODEL, body)
         }),
     ]
 }

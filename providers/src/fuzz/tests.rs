@@ -8,7 +8,7 @@ use std::time::Duration;
 use stepwell_core::{ChatResponse, Error, Fold, Result, StreamEvent, Timer};
 
 /// Lines that mean something on one of the wires.
-const WORDS: [&str; 30] = [
+const WORDS: [&str; 37] = [
     "\n",
     "\n\n",
     "\r\n",
@@ -38,6 +38,13 @@ const WORDS: [&str; 30] = [
     r#"{"message":{"role":"assistant","content":"hi"},"done":false}"#,
     r#"{"message":{"tool_calls":[{"function":{"name":"f","arguments":{}}}]},"done":true,"done_reason":"stop"}"#,
     r#"{"error":"no"}"#,
+    r#"data: {"type":"response.created","response":{"id":"r","status":"in_progress"}}"#,
+    r#"data: {"type":"response.output_item.added","output_index":0,"item":{"type":"message","id":"m","content":[]}}"#,
+    r#"data: {"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"hi"}"#,
+    r#"data: {"type":"response.output_item.added","output_index":1,"item":{"type":"function_call","id":"f","call_id":"c","name":"f","arguments":""}}"#,
+    r#"data: {"type":"response.function_call_arguments.delta","output_index":1,"delta":"{}"}"#,
+    r#"data: {"type":"response.output_item.done","output_index":1,"item":{"type":"function_call","id":"f","call_id":"c","name":"f","arguments":"{}"}}"#,
+    r#"data: {"type":"response.completed","response":{"id":"r","status":"completed","output":[]}}"#,
     "\u{e9}\"\\u00e9",
 ];
 
@@ -71,6 +78,7 @@ fn recorded() -> Vec<(Wire, Vec<Exchange>)> {
             "chat_completions",
             vec![("openai", "chat_completions"), ("groq", "chat_completions")],
         ),
+        ("responses", vec![("openai", "responses"), ("xai", "responses")]),
         ("generate_content", vec![("gemini", "generate_content")]),
         ("generate_content_array", vec![("gemini", "generate_content")]),
         ("ollama_native", vec![("ollama", "ollama_native")]),
@@ -115,6 +123,12 @@ fn end_of(wire: &Wire, body: &str) -> usize {
     let marks: &[&str] = match wire.name {
         "messages" => &["\"message_stop\"}", "\"message_stop\" }", "\"message_stop\""],
         "chat_completions" => &["\"finish_reason\":\"", "\"finish_reason\": \""],
+        "responses" => &[
+            "\"type\":\"response.completed\"",
+            "\"type\": \"response.completed\"",
+            "response.completed",
+            "response.incomplete",
+        ],
         "ollama_native" => &["\"done\":true", "\"done\": true"],
         _ => &["\"finishReason\""],
     };

@@ -7,7 +7,7 @@ pub(crate) mod compatible;
 pub(crate) mod dialect;
 mod failure;
 mod family;
-mod responses;
+pub(crate) mod responses;
 mod schema;
 
 use crate::{

@@ -3,13 +3,13 @@
 //!
 //! `encode`, `decode` and `stream` are pure; [`stream`](fn@stream) and [`count`] are the calls.
 
-mod decode;
+pub(crate) mod decode;
 mod encode;
 mod items;
 mod open;
 #[cfg(test)]
 mod recorded;
-mod stream;
+pub(crate) mod stream;
 mod wire;
 
 use crate::{
