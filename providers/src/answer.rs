@@ -321,7 +321,11 @@ where
                 }
                 return Poll::Ready(Some(Err(error)));
             }
-            ready!(this.advance(cx));
+            if this.advance(cx).is_pending() {
+                // Many streams wait most of the time: the room for events is not kept meanwhile.
+                this.out = Out::new();
+                return Poll::Pending;
+            }
         }
     }
 }

@@ -218,12 +218,12 @@ impl Vendor {
     }
 }
 
-/// A client for one vendor at one address.
+/// A client for one vendor at one address. Each open answer holds one, so it is made of pointers.
 #[derive(Clone)]
 pub(crate) struct Http {
     pub(crate) vendor: Arc<Vendor>,
-    pub(crate) options: HttpOptions,
-    base: Url,
+    pub(crate) options: Arc<HttpOptions>,
+    base: Arc<Url>,
     /// On every call. They are part of the address as far as errors go: never told.
     query: Arc<[(String, Secret)]>,
     client: Arc<OnceLock<reqwest::Client>>,
@@ -305,8 +305,8 @@ impl Http {
         }
         Ok(Self {
             vendor,
-            options,
-            base,
+            options: Arc::new(options),
+            base: Arc::new(base),
             query: Arc::from([]),
             client: Arc::default(),
         })

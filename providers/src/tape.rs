@@ -45,6 +45,10 @@ impl Tape {
             }
             _ => {}
         }
+        if self.0.len() == self.0.capacity() {
+            // An event is large and most answers are a few: room for no more than is there, while they are few.
+            self.0.reserve_exact(1 + self.0.len() / 2);
+        }
         self.0.push(event.clone());
     }
 
