@@ -4,15 +4,15 @@
 //! stream; the stream closes with one end mark or with an error that carries what had come.
 
 use crate::{
-    framing::{Framing, Parser},
+    framing::{Framing, Limits, Parser},
     header,
-    http::{Http, Reply},
+    http::{Http, Reply, Secrets, WEB_PAGE},
     sse,
     tape::{Tape, is_output},
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::HeaderMap;
 use serde_json::Value;
 use std::{
     collections::VecDeque,
@@ -24,6 +24,9 @@ use std::{
 use stepwell_core::{
     ChatResponse, ChatStream, Cost, Error, ModelInfo, Price, RateLimit, Result, StreamEvent, Warning,
 };
+
+/// Most events that wait for the first real one: pings, and raw events where they are asked for.
+const MOST_WAITING: usize = 10_000;
 
 /// Events on their way out.
 pub(crate) type Out = VecDeque<StreamEvent>;
@@ -53,6 +56,8 @@ pub(crate) struct Facts {
     pub(crate) include_raw: bool,
     /// What the model asks, for vendors that do not tell the money themselves.
     pub(crate) price: Option<Price>,
+    /// What nothing that is handed out may carry.
+    pub(crate) secrets: Secrets,
 }
 
 impl Facts {
@@ -70,6 +75,7 @@ impl Facts {
             warnings,
             include_raw,
             price: info.price.clone(),
+            secrets: Secrets::default(),
         }
     }
 
@@ -94,6 +100,7 @@ impl Facts {
             if let StreamEvent::MessageStart { request_id, .. } = &mut out[at] {
                 *request_id = request_id.take().or(self.request_id.take());
             }
+            self.secrets.clean_event(&mut out[at]);
             at + 1
         });
         if !self.rate_limits.is_empty() {
@@ -112,40 +119,23 @@ impl Facts {
 pub(crate) async fn of<D: Decoder>(
     reply: Reply,
     http: &Http,
-    facts: Facts,
+    mut facts: Facts,
     decoder: D,
     decode_whole: impl FnOnce(&[u8]) -> Result<Out>,
 ) -> Result<ChatStream> {
-    let kind = reply
-        .headers
-        .get(CONTENT_TYPE)
-        .map_or(&b""[..], HeaderValue::as_bytes);
-    if kind.starts_with(b"text/html") {
-        return Err(Error::InvalidResponse {
-            provider: facts.provider,
-            message: "it is a web page; check the base URL".to_owned(),
-        });
-    }
-    // Nothing compressed is asked for: a body that comes so all the same is never inflated.
-    let is_plain = |coding: &HeaderValue| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
-    if reply
-        .headers
-        .get(CONTENT_ENCODING)
-        .is_some_and(|coding| !is_plain(coding))
-    {
-        return Err(Error::InvalidResponse {
-            provider: facts.provider,
-            message: "it is compressed, which was not asked for; check the proxy or gateway in between"
-                .to_owned(),
-        });
-    }
-    let framing = decoder.framing(kind);
+    facts.secrets = http.secrets.clone();
+    let framing = decoder.framing(&reply.kind());
     if framing == Framing::Whole {
         let body = reply.body.read().await?;
-        let events = decode_whole(&body)?;
-        return Ok(whole(events, facts, &body));
+        // Some gateways put a byte order mark before JSON, which is none.
+        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&body);
+        let events = decode_whole(body).map_err(|error| facts.secrets.clean(error))?;
+        return Ok(whole(events, facts, body));
     }
-    let parser = framing.parser(http.options.max_event_bytes);
+    let parser = framing.parser(Limits {
+        event: http.options.max_event_bytes,
+        line: http.options.max_line_bytes,
+    });
     let mut answer = Answer::new(reply.body, parser, decoder, facts);
     answer.first().await?;
     answer.body.begun();
@@ -176,6 +166,8 @@ pub(crate) struct Answer<B, D> {
     tape: Tape,
     failed: Option<Error>,
     output_started: bool,
+    /// Whether a byte has come that is no blank.
+    has_bytes: bool,
     is_done: bool,
 }
 
@@ -194,6 +186,7 @@ where
             tape: Tape::default(),
             failed: None,
             output_started: false,
+            has_bytes: false,
             is_done: false,
         }
     }
@@ -207,7 +200,13 @@ where
                 .any(|event| !matches!(event, StreamEvent::Ping | StreamEvent::Raw { .. }))
             {
                 if let Some(error) = self.failed.take() {
-                    return Poll::Ready(Err(error));
+                    return Poll::Ready(Err(self.facts.secrets.clean(error)));
+                }
+                if self.out.len() > MOST_WAITING {
+                    return Poll::Ready(Err(Error::LimitExceeded {
+                        what: format!("what {} sends before its answer", self.facts.provider),
+                        limit: format!("{MOST_WAITING} events"),
+                    }));
                 }
                 ready!(self.advance(cx));
             }
@@ -221,14 +220,28 @@ where
     /// One event, or one piece of the body.
     fn advance(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.parser.next() {
-            Ok(Some(sse::Item::Comment)) => self.out.push_back(StreamEvent::Ping),
+            // One sign of life says as much as many that were not looked at yet.
+            Ok(Some(sse::Item::Comment)) => {
+                if self.out.back() != Some(&StreamEvent::Ping) {
+                    self.out.push_back(StreamEvent::Ping);
+                }
+            }
             Ok(Some(sse::Item::Event(event))) => {
                 keep_raw(self.facts.include_raw, &event.data, &mut self.out);
                 self.failed = self.decoder.event(&event.name, &event.data, &mut self.out).err();
             }
             Err(error) => self.failed = Some(error),
             Ok(None) => match ready!(self.body.poll_next_unpin(cx)) {
-                Some(Ok(bytes)) => self.parser.push(&bytes),
+                Some(Ok(bytes)) => {
+                    if self.is_web_page(&bytes) {
+                        self.failed = Some(Error::InvalidResponse {
+                            provider: self.facts.provider.clone(),
+                            message: WEB_PAGE.to_owned(),
+                        });
+                    } else {
+                        self.parser.push(&bytes);
+                    }
+                }
                 // A connection that breaks before the first word is a failure to reach the vendor.
                 Some(Err(error)) if self.tape.is_empty() => self.failed = Some(error),
                 Some(Err(Error::Transport { .. })) | None => self.end(),
@@ -248,6 +261,16 @@ where
             },
         }
         Poll::Ready(())
+    }
+
+    /// Whether these are the first bytes, and begin like a page whatever its header says: no wire begins so.
+    fn is_web_page(&mut self, bytes: &[u8]) -> bool {
+        if self.has_bytes {
+            return false;
+        }
+        let first = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+        self.has_bytes = first.is_some();
+        first == Some(&b'<')
     }
 
     fn end(&mut self) {
@@ -319,7 +342,7 @@ where
                 if let Some(failure) = error.vendor_failure_mut() {
                     failure.output_started = this.output_started;
                 }
-                return Poll::Ready(Some(Err(error)));
+                return Poll::Ready(Some(Err(this.facts.secrets.clean(error))));
             }
             if this.advance(cx).is_pending() {
                 // Many streams wait most of the time: the room for events is not kept meanwhile.
@@ -361,7 +384,10 @@ pub(crate) async fn run<D: Decoder>(
         provider: provider.to_owned(),
         ..Facts::default()
     };
-    let parser = decoder.framing(content_type).parser(1 << 20);
+    let parser = decoder.framing(content_type).parser(Limits {
+        event: 1 << 20,
+        line: 1 << 16,
+    });
     let mut answer = Answer::new(stream::iter(body), parser, decoder, facts);
     if let Err(error) = answer.first().await {
         return (Vec::new(), Some(error));

@@ -28,14 +28,23 @@ impl Framing {
         }
     }
 
-    /// A parser for events of at most so many bytes. A body that is whole has none; it is read as events.
-    pub(crate) fn parser(self, limit: usize) -> Parser {
+    /// A parser under these limits. A body that is whole has no events; it is read as if it had.
+    pub(crate) fn parser(self, limits: Limits) -> Parser {
         match self {
-            Self::Whole | Self::Events => Parser::Events(sse::Parser::new(limit)),
-            Self::Lines => Parser::Lines(ndjson::Parser::new(limit)),
-            Self::Values => Parser::Values(json_values::Parser::new(limit)),
+            Self::Whole | Self::Events => Parser::Events(sse::Parser::new(limits)),
+            Self::Lines => Parser::Lines(ndjson::Parser::new(limits.event)),
+            Self::Values => Parser::Values(json_values::Parser::new(limits.event)),
         }
     }
+}
+
+/// How much of a stream is held until it means something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Most bytes of an event.
+    pub(crate) event: usize,
+    /// Most bytes of a line that carries no data.
+    pub(crate) line: usize,
 }
 
 /// Bytes → events.
@@ -82,6 +91,14 @@ impl Parser {
 pub(crate) fn too_large(limit: usize) -> stepwell_core::Error {
     stepwell_core::Error::LimitExceeded {
         what: "an event of the stream".to_owned(),
-        limit: format!("{limit} bytes"),
+        limit: format!("{limit} bytes; `HttpOptions::max_event_bytes` raises it"),
+    }
+}
+
+/// A line without data that is longer than allowed.
+pub(crate) fn too_long(limit: usize) -> stepwell_core::Error {
+    stepwell_core::Error::LimitExceeded {
+        what: "a line of the stream".to_owned(),
+        limit: format!("{limit} bytes; `HttpOptions::max_line_bytes` raises it"),
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::{
     answer::{Decoder, Out, run},
-    framing::Framing,
+    framing::{Framing, Limits},
     sse::Item,
 };
 use bytes::Bytes;
@@ -184,7 +184,10 @@ fn cut(seed: u8, mut rest: &[u8]) -> Vec<&[u8]> {
 
 /// Names and data of the events in these pieces, and whether they end in a failure.
 fn frame(framing: Framing, pieces: &[&[u8]]) -> (Vec<String>, bool) {
-    let mut parser = framing.parser(4096);
+    let mut parser = framing.parser(Limits {
+        event: 4096,
+        line: 512,
+    });
     let mut found = Vec::new();
     for piece in pieces {
         parser.push(piece);

@@ -182,7 +182,7 @@ fn unix_ms(value: &str) -> Option<u64> {
         "Z" | "z" => 0,
         zone => {
             let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-            let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+            let minutes = i64::from(hours.parse::<u8>().ok()?) * 60 + i64::from(minutes.parse::<u8>().ok()?);
             if zone.starts_with('-') { -minutes } else { minutes }
         }
     };
@@ -367,6 +367,9 @@ mod tests {
         assert_eq!(unix_ms("2024-02-29T12:00:00.5+02:00"), Some(1_709_200_800_500));
         assert_eq!(unix_ms("2024-13-01T00:00:00Z"), None);
         assert_eq!(unix_ms("T"), None);
+        // A zone of more hours than a number holds.
+        assert_eq!(unix_ms("2024-01-01T00:00:00+9000000000000000000:00"), None);
+        assert_eq!(unix_ms("9999-12-31T23:59:60Z"), Some(253_402_300_800_000));
     }
 
     #[test]

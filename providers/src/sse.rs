@@ -4,7 +4,7 @@
 //! lies; only data of several lines is joined. Every byte is looked at once: an unfinished line is taken up
 //! where the search stopped, and read bytes are dropped when they are the larger half.
 
-use crate::framing::too_large;
+use crate::framing::{Limits, too_large, too_long};
 use std::{borrow::Cow, ops::Range};
 use stepwell_core::Result;
 
@@ -49,12 +49,12 @@ pub(crate) struct Parser {
     last_id: String,
     pending_id: Option<String>,
     retry: Option<u64>,
-    limit: usize,
+    limits: Limits,
 }
 
 impl Parser {
-    /// For events of at most so many bytes.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// For events and lines of at most so many bytes.
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             buffer: Vec::new(),
             line: 0,
@@ -66,7 +66,7 @@ impl Parser {
             last_id: String::new(),
             pending_id: None,
             retry: None,
-            limit,
+            limits,
         }
     }
 
@@ -125,11 +125,13 @@ impl Parser {
             let Some(offset) = memchr::memchr2(b'\n', b'\r', &self.buffer[self.searched..]) else {
                 self.searched = self.buffer.len();
                 self.check_size(self.searched)?;
+                self.check_line(self.line..self.searched)?;
                 return Ok(None);
             };
             let end = self.searched + offset;
             self.check_size(end)?;
             let line = self.line..end;
+            self.check_line(line.clone())?;
             self.after_cr = self.buffer[end] == b'\r';
             self.line = end + 1;
             self.searched = self.line;
@@ -187,8 +189,16 @@ impl Parser {
             Data::Many(bytes) => bytes.len(),
             _ => 0,
         };
-        if end - self.first_needed().min(end) + joined > self.limit {
-            return Err(too_large(self.limit));
+        if end - self.first_needed().min(end) + joined > self.limits.event {
+            return Err(too_large(self.limits.event));
+        }
+        Ok(())
+    }
+
+    /// A line of data counts as its event alone: vendors send an image in one.
+    fn check_line(&self, line: Range<usize>) -> Result<()> {
+        if line.len() > self.limits.line && !self.buffer[line].starts_with(b"data:") {
+            return Err(too_long(self.limits.line));
         }
         Ok(())
     }
@@ -256,7 +266,10 @@ fn lossy(bytes: Vec<u8>) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Item, Parser};
-    use crate::fixtures::{self, Random};
+    use crate::{
+        fixtures::{self, Random},
+        framing::Limits,
+    };
     use base64::{Engine, engine::general_purpose::STANDARD};
     use serde_json::Value;
     use std::time::{Duration, Instant};
@@ -264,8 +277,12 @@ mod tests {
     /// Event name, data, id of the last event.
     type Seen = (String, String, String);
 
+    fn limited(event: usize, line: usize) -> Parser {
+        Parser::new(Limits { event, line })
+    }
+
     fn read(chunks: &[&[u8]]) -> (Vec<Seen>, Option<u64>, String) {
-        let mut parser = Parser::new(1 << 20);
+        let mut parser = limited(1 << 20, 1 << 20);
         let mut seen = Vec::new();
         for chunk in chunks {
             parser.push(chunk);
@@ -344,7 +361,7 @@ mod tests {
 
     #[test]
     fn comments_are_told_as_signs_of_life() {
-        let mut parser = Parser::new(100);
+        let mut parser = limited(100, 100);
         parser.push(b": OPENROUTER PROCESSING\n\ndata: x\n\n");
         assert_eq!(parser.next().expect("fine"), Some(Item::Comment));
         assert!(matches!(
@@ -356,27 +373,68 @@ mod tests {
 
     #[test]
     fn an_event_over_the_limit_is_refused_before_it_is_whole_and_small_ones_never_add_up() {
-        let mut parser = Parser::new(64);
+        let mut parser = limited(64, 64);
         for _ in 0..1000 {
             parser.push(b"data: 0123456789\r\n\r\n");
             assert!(matches!(parser.next(), Ok(Some(Item::Event(_)))));
             assert_eq!(parser.next().expect("fine"), None);
         }
-        let mut parser = Parser::new(64);
+        let mut parser = limited(64, 64);
         parser.push(&[b'x'; 65]);
         assert_eq!(parser.next().expect_err("too long").code(), "limit_exceeded");
-        let mut parser = Parser::new(64);
+        let mut parser = limited(64, 64);
         for _ in 0..7 {
             parser.push(b"data: 0123456789\n");
         }
         assert_eq!(parser.next().expect_err("too long").code(), "limit_exceeded");
     }
 
+    /// What a parser with these limits makes of pieces of sixteen bytes.
+    fn ending(event: usize, line: usize, text: &str) -> Result<usize, String> {
+        let (mut parser, mut events) = (limited(event, line), 0);
+        for piece in text.as_bytes().chunks(16) {
+            parser.push(piece);
+            loop {
+                match parser.next() {
+                    Ok(Some(Item::Event(_))) => events += 1,
+                    Ok(Some(Item::Comment)) => {}
+                    Ok(None) => break,
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    #[test]
+    fn a_line_and_an_event_of_their_limits_are_read_and_one_byte_more_is_refused() {
+        const LINE: usize = 1 << 20;
+        const EVENT: usize = 8 << 20;
+        let over_line = Err("a line of the stream is over the limit of 1048576 bytes; `HttpOptions::max_line_bytes` raises it".to_owned());
+        let over_event = Err("an event of the stream is over the limit of 8388608 bytes; `HttpOptions::max_event_bytes` raises it".to_owned());
+        let line = |start: &str, length: usize| format!("{start}{}", "x".repeat(length - start.len()));
+        // Comments, names, ids and fields nobody knows: no data.
+        for start in [":", "event:", "id:", "dat", "datax"] {
+            let text = |length| format!("{}\ndata: a\n\n", line(start, length));
+            assert_eq!(ending(EVENT, LINE, &text(LINE)), Ok(1), "{start}");
+            assert_eq!(ending(EVENT, LINE, &text(LINE + 1)), over_line, "{start}");
+            // It is refused before it ends.
+            assert_eq!(ending(EVENT, LINE, &line(start, LINE + 1)), over_line, "{start}");
+        }
+        // A line of data is as long as its event.
+        assert_eq!(ending(EVENT, LINE, &(line("data: ", EVENT) + "\n\n")), Ok(1));
+        assert_eq!(ending(EVENT, LINE, &line("data: ", EVENT + 1)), over_event);
+        // Many lines, each of them short.
+        let many = |count: usize| format!("{}\n", "data:x\n".repeat(count));
+        assert_eq!(ending(EVENT, LINE, &many(100_000)), Ok(1));
+        assert_eq!(ending(EVENT, LINE, &many(5 << 20)), over_event);
+    }
+
     #[test]
     fn time_grows_with_the_bytes_and_not_with_their_square() {
         // 8 MB in one line, in pieces of 16 bytes: a parser that searches or copies again per piece takes minutes.
         let begun = Instant::now();
-        let mut parser = Parser::new(16 << 20);
+        let mut parser = limited(16 << 20, 64);
         parser.push(b"data: ");
         for _ in 0..(8 << 20) / 16 {
             parser.push(&[b'x'; 16]);

@@ -54,7 +54,7 @@ pub struct Anthropic {
 }
 
 /// Sets up an [`Anthropic`] model.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AnthropicBuilder {
     setup: Setup,
 }
@@ -73,6 +73,12 @@ impl Anthropic {
         AnthropicBuilder {
             setup: Setup::new(&VENDOR, model),
         }
+    }
+}
+
+impl fmt::Debug for AnthropicBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.setup.show("AnthropicBuilder", f)
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! It sits where calls leave the process, under every wire, so chats, embeddings and reranking are all on it. A line
 //! of the file is one exchange with the boundaries and times of its pieces. Keys never get there: of the headers
-//! only a few harmless ones are kept, and a key that a body echoes is blotted out. Prompts and answers do get
-//! there, for they are what a cassette is for.
+//! only a few harmless ones are kept, a key that a body echoes is blotted out, and so are fields of a request that
+//! are named like a key. Prompts and answers do get there, for they are what a cassette is for.
 
 mod fault;
 mod format;
@@ -16,9 +16,8 @@ mod write;
 pub use fault::Fault;
 pub use play::Chunks;
 
-use crate::http::Raw;
+use crate::http::{Raw, Secrets};
 use play::Player;
-use reqwest::header::HeaderMap;
 use std::{fmt, path::Path, sync::Arc};
 use stepwell_core::{Error, Result};
 use write::Writer;
@@ -125,9 +124,9 @@ impl Cassette {
     }
 
     /// The same answer, written down while it is read.
-    pub(crate) fn tee(&self, provider: &str, path: &str, sent: &HeaderMap, body: &[u8], raw: Raw) -> Raw {
+    pub(crate) fn tee(&self, provider: &str, path: &str, secrets: &Secrets, body: &[u8], raw: Raw) -> Raw {
         match &self.side {
-            Side::Record(writer) => writer.clone().tee(provider, path, sent, body, raw),
+            Side::Record(writer) => writer.clone().tee(provider, path, secrets, body, raw),
             Side::Play(_) => raw,
         }
     }

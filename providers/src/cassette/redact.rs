@@ -1,13 +1,15 @@
 //! What of an exchange may be written down.
 
+use crate::http::Secrets;
 use indexmap::IndexMap;
 use reqwest::header::HeaderMap;
+use serde_json::Value;
 
-/// Shorter "keys" are placeholders of local servers; blotting them out would blot out words.
-const SHORTEST_KEY: usize = 8;
+/// What stands in the place of a secret field.
+const BLOT: &str = "***";
 
 /// The harmless headers of an answer that decoding needs: kind, waits, limits, ids.
-pub(super) fn headers(all: &HeaderMap) -> IndexMap<String, String> {
+pub(super) fn headers(all: &HeaderMap, secrets: &Secrets) -> IndexMap<String, String> {
     let mut kept: IndexMap<String, String> = all
         .iter()
         .filter(|(name, _)| {
@@ -20,53 +22,65 @@ pub(super) fn headers(all: &HeaderMap) -> IndexMap<String, String> {
                 .any(|start| name.starts_with(start))
         })
         .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+        .filter(|(_, value)| !secrets.are_in(value))
         .collect();
     kept.sort_keys();
     kept
 }
 
-/// The keys a request was sent with: the values of its secret headers, without the word before them.
-pub(super) fn keys(sent: &HeaderMap) -> Vec<Vec<u8>> {
-    sent.values()
-        .filter(|value| value.is_sensitive())
-        .map(|value| {
-            value
-                .as_bytes()
-                .rsplit(|byte| *byte == b' ')
-                .next()
-                .unwrap_or_default()
-        })
-        .filter(|key| key.len() >= SHORTEST_KEY)
-        .map(<[u8]>::to_vec)
-        .collect()
+/// A request's body without the words of fields that are named like a key: what a host gives the vendor for its own
+/// calls, such as the token of an MCP server.
+pub(super) fn asked(mut body: Value) -> Value {
+    blot_fields(&mut body, false);
+    body
 }
 
-/// Blots the keys out, byte by byte, so that the lengths of pieces stay right.
-pub(super) fn blot(bytes: &mut [u8], keys: &[Vec<u8>]) {
-    for key in keys {
-        let mut from = 0;
-        while let Some(at) = memchr::memmem::find(&bytes[from..], key) {
-            bytes[from + at..from + at + key.len()].fill(b'*');
-            from += at + key.len();
+fn blot_fields(value: &mut Value, is_secret: bool) {
+    match value {
+        Value::String(text) if is_secret && !text.is_empty() => BLOT.clone_into(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| blot_fields(item, is_secret)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                // A schema's property of that name is an object: its words are no secret, so it starts anew.
+                blot_fields(value, is_secret_name(name) && !value.is_object());
+            }
         }
+        _ => {}
     }
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|letter| letter.to_ascii_lowercase())
+        .collect();
+    matches!(
+        name.as_str(),
+        "authorization" | "proxyauthorization" | "cookie" | "password" | "passphrase" | "secret" | "token"
+    ) || ["apikey", "accesskey", "secretkey", "privatekey", "clientsecret"]
+        .iter()
+        .any(|word| name.ends_with(word))
+        || [
+            "authorizationtoken",
+            "accesstoken",
+            "authtoken",
+            "bearertoken",
+            "refreshtoken",
+            "idtoken",
+        ]
+        .contains(&name.as_str())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{blot, headers, keys};
+    use super::{asked, headers};
+    use crate::http::Secrets;
     use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+    use serde_json::json;
 
     #[test]
-    fn a_key_is_blotted_out_at_its_own_length_and_strange_headers_stay_behind() {
-        let mut sent = HeaderMap::new();
-        let mut key = HeaderValue::from_static("Bearer sk-canary-1");
-        key.set_sensitive(true);
-        sent.insert("authorization", key);
-        let mut body = b"your key sk-canary-1 is wrong, sk-canary-1!".to_vec();
-        blot(&mut body, &keys(&sent));
-        assert_eq!(body, b"your key *********** is wrong, ***********!");
-
+    fn strange_headers_stay_behind_and_so_does_one_that_quotes_a_key() {
         let mut answer = HeaderMap::new();
         for name in [
             "content-type",
@@ -77,10 +91,36 @@ mod tests {
         ] {
             answer.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
         }
-        let kept = headers(&answer);
+        answer.insert("request-id", HeaderValue::from_static("req-sk-canary-1"));
+        let kept = headers(&answer, &Secrets::of(["sk-canary-1"]));
         assert_eq!(
             kept.keys().collect::<Vec<_>>(),
             ["content-type", "retry-after-ms", "x-ratelimit-limit-tokens"]
+        );
+    }
+
+    #[test]
+    fn fields_named_like_a_key_are_blotted_out_and_others_stay() {
+        let body = asked(json!({
+            "max_tokens": 5,
+            "mcp_servers": [{ "url": "https://x", "authorization_token": "canary" }],
+            "tools": [
+                { "type": "mcp", "headers": { "Authorization": "Bearer canary", "X-Api-Key": ["canary"] } },
+                { "input_schema": { "properties": { "token": { "type": "string", "description": "words" } } } },
+            ],
+            "password": "",
+        }));
+        assert_eq!(
+            body,
+            json!({
+                "max_tokens": 5,
+                "mcp_servers": [{ "url": "https://x", "authorization_token": "***" }],
+                "tools": [
+                    { "type": "mcp", "headers": { "Authorization": "***", "X-Api-Key": ["***"] } },
+                    { "input_schema": { "properties": { "token": { "type": "string", "description": "words" } } } },
+                ],
+                "password": "",
+            })
         );
     }
 }

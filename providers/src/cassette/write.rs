@@ -4,10 +4,9 @@ use super::{
     format::{Exchange, Head, Request, Response, VERSION},
     redact,
 };
-use crate::http::Raw;
+use crate::http::{Raw, Secrets};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream::BoxStream};
-use reqwest::header::HeaderMap;
 use serde_json::Value;
 use std::{
     fs::{File, OpenOptions},
@@ -67,14 +66,13 @@ impl Writer {
         self: Arc<Self>,
         provider: &str,
         path: &str,
-        sent: &HeaderMap,
+        secrets: &Secrets,
         body: &[u8],
         raw: Raw,
     ) -> Raw {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
-        let keys = redact::keys(sent);
         let mut asked = body.to_vec();
-        redact::blot(&mut asked, &keys);
+        secrets.blot(&mut asked);
         let tape = Tape {
             exchange: Some(Exchange {
                 id: format!("{provider}-{number}"),
@@ -83,16 +81,16 @@ impl Writer {
                     method: "POST".to_owned(),
                     path: path.to_owned(),
                     // What we send is JSON; blotting a key out leaves it JSON.
-                    body: serde_json::from_slice(&asked).unwrap_or(Value::Null),
+                    body: redact::asked(serde_json::from_slice(&asked).unwrap_or(Value::Null)),
                 },
                 response: Response {
                     status: raw.status,
-                    headers: redact::headers(&raw.headers),
+                    headers: redact::headers(&raw.headers, secrets),
                     is_cut: true,
                     ..Response::default()
                 },
             }),
-            keys,
+            secrets: secrets.clone(),
             writer: self,
             inner: raw.body,
             bytes: Vec::new(),
@@ -117,7 +115,7 @@ impl Writer {
 /// A body on its way to the caller, noted down.
 struct Tape {
     exchange: Option<Exchange>,
-    keys: Vec<Vec<u8>>,
+    secrets: Secrets,
     writer: Arc<Writer>,
     inner: BoxStream<'static, Result<Bytes>>,
     bytes: Vec<u8>,
@@ -130,7 +128,7 @@ impl Tape {
             return Ok(());
         };
         let mut bytes = std::mem::take(&mut self.bytes);
-        redact::blot(&mut bytes, &self.keys);
+        self.secrets.blot(&mut bytes);
         exchange.response.set_body(bytes);
         exchange.response.is_cut = is_cut;
         self.writer.write(&exchange)

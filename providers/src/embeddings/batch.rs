@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{answer, client::Client, vendor_failure};
 use futures::{StreamExt, stream::FuturesUnordered};
-use reqwest::header::CONTENT_TYPE;
 use std::{
     collections::HashMap,
     fmt,
@@ -237,13 +236,6 @@ impl Caller<'_> {
             .client
             .post(self.path, vec![], body, vendor_failure::error)
             .await?;
-        if reply
-            .headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"))
-        {
-            return Err(self.invalid("it is a web page; check the base URL".to_owned()));
-        }
         let body = reply.body.read().await?;
         let vendor = self.client.http.vendor.name();
         let read = self

@@ -101,7 +101,7 @@ impl fmt::Debug for VendorEmbedder {
 }
 
 /// Sets up a [`VendorEmbedder`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VendorEmbedderBuilder {
     vendor: Vendor,
     setup: Setup,
@@ -115,6 +115,12 @@ pub struct VendorEmbedderBuilder {
     counter: Arc<dyn TokenCounter>,
     is_azure: bool,
     api_version: Option<String>,
+}
+
+impl fmt::Debug for VendorEmbedderBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.setup.show("VendorEmbedderBuilder", f)
+    }
 }
 
 impl VendorEmbedderBuilder {

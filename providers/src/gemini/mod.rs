@@ -64,7 +64,7 @@ pub struct Gemini {
 }
 
 /// Sets up a [`Gemini`] model.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct GeminiBuilder {
     setup: Setup,
     vertex: Option<(String, String)>,
@@ -78,6 +78,12 @@ impl Gemini {
             setup: Setup::new(&GEMINI, model),
             vertex: None,
         }
+    }
+}
+
+impl fmt::Debug for GeminiBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.setup.show("GeminiBuilder", f)
     }
 }
 

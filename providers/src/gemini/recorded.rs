@@ -85,7 +85,10 @@ async fn read(body: &str, pieces: &[&[u8]]) -> (Vec<StreamEvent>, Option<Error>)
     } else {
         b"application/json; charset=UTF-8"
     };
-    let parser = decoder.framing(kind).parser(16 << 20);
+    let parser = decoder.framing(kind).parser(crate::framing::Limits {
+        event: 16 << 20,
+        line: 1 << 20,
+    });
     let pieces: Vec<Result<Bytes>> = pieces
         .iter()
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))

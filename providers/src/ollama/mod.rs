@@ -68,7 +68,7 @@ pub struct Ollama {
 }
 
 /// Sets up an [`Ollama`] model.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OllamaBuilder {
     setup: Setup,
     num_ctx: Option<u64>,
@@ -81,6 +81,12 @@ impl Ollama {
         let mut setup = Setup::new(&VENDOR, model);
         setup.is_key_optional = true;
         OllamaBuilder { setup, num_ctx: None }
+    }
+}
+
+impl fmt::Debug for OllamaBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.setup.show("OllamaBuilder", f)
     }
 }
 

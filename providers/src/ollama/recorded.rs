@@ -56,7 +56,10 @@ async fn read(exchange: &Exchange, pieces: &[&[u8]]) -> (Vec<StreamEvent>, Optio
         .expect("a type")
         .1
         .as_bytes();
-    let parser = decoder.framing(kind).parser(16 << 20);
+    let parser = decoder.framing(kind).parser(crate::framing::Limits {
+        event: 16 << 20,
+        line: 1 << 20,
+    });
     let pieces: Vec<Result<Bytes>> = pieces
         .iter()
         .map(|piece| Ok(Bytes::copy_from_slice(piece)))

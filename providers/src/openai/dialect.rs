@@ -18,7 +18,7 @@ impl Dialect {
     }
 
     /// OpenAI's own.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn openai() -> Self {
         Self {
             vendor: Arc::new(super::VENDOR.clone()),

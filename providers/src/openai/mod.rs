@@ -96,7 +96,7 @@ pub struct OpenAi {
 }
 
 /// Sets up an [`OpenAi`] model.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OpenAiBuilder {
     setup: Setup,
     wire: Option<OpenAiWire>,
@@ -114,6 +114,12 @@ impl OpenAi {
             organization: None,
             project: None,
         }
+    }
+}
+
+impl fmt::Debug for OpenAiBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.setup.show("OpenAiBuilder", f)
     }
 }
 

@@ -18,7 +18,6 @@ use crate::{
 };
 use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
-use reqwest::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 use std::{fmt, ops::Range, sync::Arc};
 use stepwell_core::{
@@ -85,7 +84,7 @@ impl fmt::Debug for VendorReranker {
 }
 
 /// Sets up a [`VendorReranker`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VendorRerankerBuilder {
     vendor: Vendor,
     setup: Setup,
@@ -94,6 +93,12 @@ pub struct VendorRerankerBuilder {
     may_cut: bool,
     extra: Map<String, Value>,
     price: Option<Price>,
+}
+
+impl fmt::Debug for VendorRerankerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.setup.show("VendorRerankerBuilder", f)
+    }
 }
 
 impl VendorRerankerBuilder {
@@ -320,10 +325,6 @@ impl VendorReranker {
                 vendor_failure::error,
             )
             .await?;
-        let kind = reply.headers.get(CONTENT_TYPE);
-        if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html")) {
-            return Err(invalid("it is a web page; check the base URL".to_owned()));
-        }
         let body = reply.body.read().await?;
         let Read { ranked, usage, cost } = self
             .wire

@@ -53,7 +53,7 @@ pub struct OpenAiCompatible {
 }
 
 /// Sets up an [`OpenAiCompatible`] model.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OpenAiCompatibleBuilder {
     setup: Setup,
     vendor: Vendor,
@@ -133,6 +133,12 @@ impl OpenAiCompatible {
             vendor: self.client.http.vendor.clone(),
             quirks: self.quirks,
         }
+    }
+}
+
+impl fmt::Debug for OpenAiCompatibleBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.setup.show("OpenAiCompatibleBuilder", f)
     }
 }
 
