@@ -50,6 +50,14 @@ pub fn model(name: &str) -> Result<std::sync::Arc<dyn ChatModel>> {
     providers::model(name)
 }
 
+/// A vendor's model by name, with a key, an address, timers or headers of the program's own.
+///
+/// # Errors
+/// As [`model`], and `unsupported` for a model that takes no such options.
+pub fn model_with(name: &str, options: providers::ModelOptions) -> Result<std::sync::Arc<dyn ChatModel>> {
+    providers::Registry::global().model_with(name, options)
+}
+
 /// An embedder by name: `vendor/model` with its key from the environment, or `minilm/all-MiniLM-L6-v2`, which is
 /// built in and needs none.
 ///

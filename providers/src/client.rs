@@ -4,6 +4,7 @@ use crate::{
     cassette::Cassette,
     catalogue, header,
     http::{Auth, Http, HttpOptions, Reply, Vendor, secret_header},
+    registry::ModelOptions,
     verdict::Verdict,
 };
 use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -45,6 +46,14 @@ impl Setup {
             .field("provider", &self.info.provider)
             .field("model", &self.info.model)
             .finish_non_exhaustive()
+    }
+
+    /// Takes over what the program says at the registry; what it does not say stays.
+    pub(crate) fn take(&mut self, options: ModelOptions) {
+        self.key = options.api_key.or(self.key.take());
+        self.base_url = options.base_url.or(self.base_url.take());
+        self.headers.extend(options.headers);
+        self.http = options.http;
     }
 
     /// Takes over what is known of the model; vendor and name stay.

@@ -69,6 +69,7 @@ mod registry;
 #[cfg(any(feature = "openai", feature = "voyage", feature = "cohere"))]
 mod rerank;
 mod scripted;
+mod seconds;
 #[cfg(feature = "http")]
 mod sse;
 mod tape;
@@ -114,7 +115,7 @@ pub use openai::{
     OpenAi, OpenAiBuilder, OpenAiWire,
     compatible::{OpenAiCompatible, OpenAiCompatibleBuilder, quirks},
 };
-pub use registry::{EmbedderFactory, ModelFactory, Registry, RerankerFactory, embedder, model, reranker};
+pub use registry::{ModelOptions, Registry, embedder, model, reranker};
 #[cfg(any(feature = "openai", feature = "voyage", feature = "cohere"))]
 pub use rerank::{Ranked, Ranking, VendorReranker, VendorRerankerBuilder};
 pub use scripted::{IntoAnswer, Scripted};

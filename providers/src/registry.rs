@@ -1,20 +1,20 @@
 //! [`Registry`]: `vendor/model` → a model, and the place where a host adds vendors of its own.
 
+mod options;
 mod outside;
+mod shelf;
 mod vectors;
 
-pub use vectors::{EmbedderFactory, RerankerFactory, embedder, reranker};
+pub use options::ModelOptions;
+pub use vectors::{embedder, reranker};
 
 use crate::layers::resilient;
+use shelf::Shelf;
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, LazyLock, PoisonError, RwLock},
+    sync::{Arc, LazyLock, RwLock},
 };
-use stepwell_core::{ChatModel, Error, Result};
-
-/// Makes a model of a vendor by the model's name.
-pub type ModelFactory = Arc<dyn Fn(&str) -> Result<Arc<dyn ChatModel>> + Send + Sync>;
+use stepwell_core::{ChatModel, Embedder, Error, Reranker, Result};
 
 /// Vendors by name. Clones share it.
 ///
@@ -26,15 +26,30 @@ pub type ModelFactory = Arc<dyn Fn(&str) -> Result<Arc<dyn ChatModel>> + Send + 
 /// assert_eq!(registry.model("echo/any:thing")?.info().name(), "echo/any:thing");
 /// # Ok::<(), stepwell_core::Error>(())
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Registry {
-    vendors: Arc<RwLock<BTreeMap<String, ModelFactory>>>,
-    /// Those whose models get [`resilient`] around them: what a host registers itself it gives as it wants it.
-    resilient: Arc<RwLock<BTreeSet<String>>>,
-    embedders: Arc<RwLock<BTreeMap<String, EmbedderFactory>>>,
-    rerankers: Arc<RwLock<BTreeMap<String, RerankerFactory>>>,
+    shelves: Arc<Shelves>,
+}
+
+struct Shelves {
+    models: Shelf<dyn ChatModel>,
+    embedders: Shelf<dyn Embedder>,
+    rerankers: Shelf<dyn Reranker>,
     /// Patterns for names from outside.
-    allowed: Arc<RwLock<Vec<String>>>,
+    allowed: RwLock<Vec<String>>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self {
+            shelves: Arc::new(Shelves {
+                models: Shelf::new("model vendor"),
+                embedders: Shelf::new("embedding vendor"),
+                rerankers: Shelf::new("rerank vendor"),
+                allowed: RwLock::default(),
+            }),
+        }
+    }
 }
 
 /// Vendor and model of a name. The vendor ends at the first `/` or `:`.
@@ -59,32 +74,41 @@ impl Registry {
     /// With the vendors this build has. Their keys are read from the environment when a model is made.
     pub fn with_vendors() -> Self {
         let registry = Self::new();
+        registry.add_models();
+        registry.add_vectors();
+        registry
+    }
+
+    /// The chat models this build has.
+    fn add_models(&self) {
+        let models = &self.shelves.models;
         #[cfg(feature = "anthropic")]
-        registry.register("anthropic", |model| {
-            Ok(Arc::new(crate::Anthropic::new(model).build()?))
+        models.add("anthropic", |model, options| {
+            Ok(Arc::new(crate::Anthropic::new(model).options(options).build()?))
         });
         #[cfg(feature = "openai")]
-        registry.register("openai", |model| Ok(Arc::new(crate::OpenAi::new(model).build()?)));
+        models.add("openai", |model, options| {
+            Ok(Arc::new(crate::OpenAi::new(model).options(options).build()?))
+        });
         #[cfg(feature = "gemini")]
         for name in ["gemini", "google"] {
-            registry.register(name, |model| Ok(Arc::new(crate::Gemini::new(model).build()?)));
+            models.add(name, |model, options| {
+                Ok(Arc::new(crate::Gemini::new(model).options(options).build()?))
+            });
         }
         #[cfg(feature = "openai")]
         for row in &crate::openai::compatible::table::ROWS {
-            registry.register(row.vendor.name(), |model| {
-                Ok(Arc::new(crate::OpenAiCompatible::of_row(row, model).build()?))
+            models.add(row.vendor.name(), |model, options| {
+                let builder = crate::OpenAiCompatible::of_row(row, model);
+                Ok(Arc::new(builder.options(options).build()?))
             });
         }
         #[cfg(feature = "ollama")]
-        registry.register("ollama", |model| Ok(Arc::new(crate::Ollama::new(model).build()?)));
-        registry.add_vectors();
-        let vendors = registry.vendors();
-        registry
-            .resilient
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(vendors);
-        registry
+        models.add("ollama", |model, options| {
+            Ok(Arc::new(crate::Ollama::new(model).options(options).build()?))
+        });
+        #[cfg(not(feature = "http"))]
+        let _ = models;
     }
 
     /// The one that [`model`] asks, shared by the whole process.
@@ -100,15 +124,7 @@ impl Registry {
         vendor: impl Into<String>,
         factory: impl Fn(&str) -> Result<Arc<dyn ChatModel>> + Send + Sync + 'static,
     ) {
-        let vendor = vendor.into();
-        self.resilient
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&vendor);
-        self.vendors
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) // a map of functions is whole whoever panicked
-            .insert(vendor, Arc::new(factory));
+        self.shelves.models.add_host(vendor, factory);
     }
 
     /// Adds a server of one's own that speaks Chat Completions at an address with its `/v1`. A key, where it wants
@@ -121,20 +137,15 @@ impl Registry {
         quirks: crate::quirks::Quirks,
     ) {
         let (vendor, base_url) = (vendor.into(), base_url.into());
-        self.register(vendor.clone(), move |model| {
+        self.shelves.models.add(vendor.clone(), move |model, options| {
             let builder = crate::OpenAiCompatible::new(vendor.as_str(), base_url.as_str(), model);
-            Ok(resilient(builder.quirks(quirks).build()?))
+            Ok(Arc::new(builder.quirks(quirks).options(options).build()?))
         });
     }
 
-    /// The vendors, sorted.
+    /// The vendors of chat models, sorted.
     pub fn vendors(&self) -> Vec<String> {
-        self.vendors
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .cloned()
-            .collect()
+        self.shelves.models.vendors()
     }
 
     /// The model of a name such as `anthropic/claude-sonnet-5` or `openai:gpt-6-sol`. The vendor ends at the
@@ -145,36 +156,25 @@ impl Registry {
     /// [`Error::InvalidInput`] for a name of another form, [`Error::NotFound`] for an unknown vendor,
     /// [`Error::MissingKey`] where its key is not set.
     pub fn model(&self, name: &str) -> Result<Arc<dyn ChatModel>> {
-        let model = self.bare_model(name)?;
-        let vendor = name.trim().split(['/', ':']).next().unwrap_or_default();
-        let is_resilient = self
-            .resilient
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(vendor);
-        Ok(if is_resilient { resilient(model) } else { model })
+        self.make_model(name, None)
     }
 
-    /// The same model with no layers around it: for a stack of one's own. Each call is one try.
+    /// The same with a key, an address, timers or headers of the program's own.
     ///
     /// # Errors
-    /// As [`Registry::model`].
-    pub fn bare_model(&self, name: &str) -> Result<Arc<dyn ChatModel>> {
-        let (vendor, model) = split(name)?;
-        let factory = self
-            .vendors
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(vendor)
-            .cloned();
-        match factory {
-            Some(factory) => factory(model),
-            None => Err(Error::NotFound {
-                what: "model vendor".to_owned(),
-                name: vendor.chars().take(64).collect(),
-                hint: format!("known are {}", self.vendors().join(", ")),
-            }),
-        }
+    /// As [`Registry::model`], and [`Error::Unsupported`] for a vendor that the host registered by a function.
+    pub fn model_with(&self, name: &str, options: ModelOptions) -> Result<Arc<dyn ChatModel>> {
+        self.make_model(name, Some(options))
+    }
+
+    fn make_model(&self, name: &str, options: Option<ModelOptions>) -> Result<Arc<dyn ChatModel>> {
+        let is_bare = options.as_ref().is_some_and(|options| options.is_bare);
+        let made = self.shelves.models.make(name, options)?;
+        Ok(if made.is_ours && !is_bare {
+            resilient(made.thing)
+        } else {
+            made.thing
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     answer::{self, Facts},
     client::{Client, Setup},
     http::{Auth, HttpOptions, Vendor},
+    registry::ModelOptions,
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -92,6 +93,12 @@ impl AnthropicBuilder {
     /// The address; without, it is read from `ANTHROPIC_BASE_URL`, else it is the vendor's own.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.setup.base_url = Some(url.into());
+        self
+    }
+
+    /// What the program says at the registry.
+    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
+        self.setup.take(options);
         self
     }
 

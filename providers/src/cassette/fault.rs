@@ -1,9 +1,12 @@
 //! [`Fault`]: what may go wrong with a played answer.
 
+use crate::seconds::some_seconds;
+use serde::Deserialize;
 use std::time::Duration;
 
 /// What goes wrong with a call. Bytes count from the start of the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Fault {
     /// The connection is closed in good order after so many bytes.
@@ -16,7 +19,8 @@ pub enum Fault {
     Status {
         /// The status.
         status: u16,
-        /// Sent as `retry-after-ms`.
+        /// Sent as `retry-after-ms`; in a settings file in seconds.
+        #[serde(default, deserialize_with = "some_seconds")]
         retry_after: Option<Duration>,
     },
     /// The first event comes twice.

@@ -10,6 +10,7 @@ use crate::http::Raw;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
 use serde_json::Value;
 use std::{
     io,
@@ -23,7 +24,8 @@ use stepwell_core::{Error, Result};
 const FILE_BYTES: u64 = 256 << 20;
 
 /// How a played body is cut into pieces.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Chunks {
     /// As they came.

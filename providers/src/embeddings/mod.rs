@@ -39,6 +39,7 @@ use crate::{
     catalogue::{self, Catalogue},
     client::{Client, Setup},
     http::{HttpOptions, Vendor},
+    registry::ModelOptions,
 };
 use async_trait::async_trait;
 use batch::{Caller, Kept};
@@ -133,6 +134,14 @@ impl VendorEmbedderBuilder {
     /// The address; without, it is read from the vendor's variable, else it is the vendor's own.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.setup.base_url = Some(url.into());
+        self
+    }
+
+    /// What the program says at the registry.
+    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
+        self.width = options.width.or(self.width);
+        self.options.dimension = options.dimension.or(self.options.dimension);
+        self.setup.take(options);
         self
     }
 

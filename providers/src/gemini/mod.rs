@@ -16,6 +16,7 @@ use crate::{
     answer::{self, Facts, unreadable},
     client::{Client, Setup},
     http::{Auth, HttpOptions, Vendor},
+    registry::ModelOptions,
 };
 use async_trait::async_trait;
 use std::{borrow::Cow, fmt};
@@ -98,6 +99,12 @@ impl GeminiBuilder {
     /// The address; without, it is read from `GEMINI_BASE_URL` (`VERTEX_BASE_URL`), else it is the vendor's own.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.setup.base_url = Some(url.into());
+        self
+    }
+
+    /// What the program says at the registry.
+    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
+        self.setup.take(options);
         self
     }
 

@@ -1,6 +1,7 @@
 //! [`HttpOptions`]: timers and limits of the calls to a vendor.
 
-use crate::cassette::Cassette;
+use crate::{cassette::Cassette, seconds::seconds};
+use serde::{Deserialize, Deserializer};
 use std::time::Duration;
 use stepwell_core::Secret;
 
@@ -11,16 +12,21 @@ use stepwell_core::Secret;
 /// use stepwell_providers::HttpOptions;
 /// let patient = HttpOptions::default().idle_timeout(Duration::from_secs(600));
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HttpOptions {
     /// Name lookup, TCP and TLS: 10 s.
+    #[serde(deserialize_with = "seconds")]
     pub connect_timeout: Duration,
     /// From sending the request to the first event: 5 min, for models that think long.
+    #[serde(deserialize_with = "seconds")]
     pub first_event_timeout: Duration,
     /// Between two pieces of the answer: 2 min.
+    #[serde(deserialize_with = "seconds")]
     pub idle_timeout: Duration,
     /// The whole call: 30 min.
+    #[serde(deserialize_with = "seconds")]
     pub total_timeout: Duration,
     /// Most bytes of an answer: 256 MiB.
     pub max_response_bytes: usize,
@@ -32,9 +38,17 @@ pub struct HttpOptions {
     /// A proxy's address, which may hold a password; none is used without, whatever the environment says.
     pub proxy: Option<Secret>,
     /// Authorities to trust beside those of the system, as PEM; none.
+    #[serde(deserialize_with = "pem")]
     pub root_certificates: Vec<Vec<u8>>,
     /// Calls are recorded on it, or played from it and then nothing is dialled.
+    #[serde(skip)]
     pub cassette: Option<Cassette>,
+}
+
+/// Certificates as their text.
+fn pem<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Vec<u8>>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    Ok(texts.into_iter().map(String::into_bytes).collect())
 }
 
 impl Default for HttpOptions {

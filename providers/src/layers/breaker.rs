@@ -4,7 +4,9 @@ use super::{
     clock::{Clock, system_clock},
     watch::{Watcher, watch},
 };
+use crate::seconds::seconds;
 use async_trait::async_trait;
+use serde::Deserialize;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,16 +23,20 @@ pub const CIRCUIT_OPEN: &str = "circuit_open";
 const MOST_CALLS: usize = 1_024;
 
 /// When an endpoint counts as down, and for how long it is left alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct BreakerOptions {
     /// So many failures within the window open the circuit, if they are at least half of its calls: 5.
     pub failures: usize,
     /// How far back calls count: 60 s.
+    #[serde(deserialize_with = "seconds")]
     pub window: Duration,
     /// How long no call is let through; then one may try: 30 s.
+    #[serde(deserialize_with = "seconds")]
     pub open_for: Duration,
     /// Where the time comes from: this machine.
+    #[serde(skip)]
     pub clock: Arc<dyn Clock>,
 }
 

@@ -1,12 +1,14 @@
 //! [`Timeouts`]: clocks over the events of an answer, whatever model gives it.
 
 use super::clock::{Clock, system_clock};
+use crate::seconds::some_seconds;
 use crate::tape::Tape;
 use async_trait::async_trait;
 use futures::{
     Stream, StreamExt,
     future::{BoxFuture, Either, select},
 };
+use serde::Deserialize;
 use std::{
     pin::Pin,
     sync::Arc,
@@ -19,18 +21,23 @@ use stepwell_core::{
 
 /// How long to wait for what. Around a retry or a fallback the limits hold for all tries together, inside it for
 /// each. The vendors' own clients have clocks as well, over bytes and for each try: see `HttpOptions`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TimeoutOptions {
     /// From the call to the first event that is no ping: none.
+    #[serde(deserialize_with = "some_seconds")]
     pub first_event: Option<Duration>,
     /// Between two events: none.
+    #[serde(deserialize_with = "some_seconds")]
     pub idle: Option<Duration>,
     /// Whether a ping is an event to the idle clock; a model that thinks long sends little else: yes.
     pub pings_count: bool,
     /// The whole call: 30 min.
+    #[serde(deserialize_with = "some_seconds")]
     pub total: Option<Duration>,
     /// Where the time comes from: this machine.
+    #[serde(skip)]
     pub clock: Arc<dyn Clock>,
 }
 

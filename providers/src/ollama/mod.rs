@@ -16,6 +16,7 @@ use crate::{
     answer::{self, Facts},
     client::{Client, Setup},
     http::{Auth, HttpOptions, Vendor},
+    registry::ModelOptions,
 };
 use async_trait::async_trait;
 use encode::Context;
@@ -108,6 +109,12 @@ impl OllamaBuilder {
     /// the model's window where that is smaller. A larger one takes memory, and another one loads the model anew.
     pub fn num_ctx(mut self, tokens: u64) -> Self {
         self.num_ctx = Some(tokens);
+        self
+    }
+
+    /// What the program says at the registry.
+    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
+        self.setup.take(options);
         self
     }
 

@@ -15,6 +15,7 @@ use crate::{
     client::{Client, Setup},
     doctor::Rules,
     http::{Auth, HttpOptions, Vendor},
+    registry::ModelOptions,
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -152,6 +153,12 @@ impl OpenAiBuilder {
     /// Chat Completions, which nearly every server speaks.
     pub fn wire(mut self, wire: OpenAiWire) -> Self {
         self.wire = Some(wire);
+        self
+    }
+
+    /// What the program says at the registry.
+    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
+        self.setup.take(options);
         self
     }
 

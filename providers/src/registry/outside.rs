@@ -28,7 +28,11 @@ impl Registry {
             .into_iter()
             .map(|pattern| one_form(&pattern.into()))
             .collect();
-        *self.allowed.write().unwrap_or_else(PoisonError::into_inner) = patterns;
+        *self
+            .shelves
+            .allowed
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = patterns;
     }
 
     /// The model of a name that comes from outside, if [`Registry::allow`] lets it through. Until that is called,
@@ -49,6 +53,7 @@ impl Registry {
         let is_allowed = is_plain
             && split(&name).is_ok()
             && self
+                .shelves
                 .allowed
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)

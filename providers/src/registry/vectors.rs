@@ -1,64 +1,69 @@
 //! Embedders and rerankers by name, beside the models.
 
-use super::{Registry, split};
-use std::sync::{Arc, PoisonError};
-use stepwell_core::{Embedder, Error, Reranker, Result};
-
-/// Makes an embedder of a vendor by the model's name.
-pub type EmbedderFactory = Arc<dyn Fn(&str) -> Result<Arc<dyn Embedder>> + Send + Sync>;
-/// Makes a reranker of a vendor by the model's name.
-pub type RerankerFactory = Arc<dyn Fn(&str) -> Result<Arc<dyn Reranker>> + Send + Sync>;
+use super::{ModelOptions, Registry};
+use std::sync::Arc;
+use stepwell_core::{Embedder, Reranker, Result};
 
 impl Registry {
     /// The embedders and rerankers this build has.
     pub(super) fn add_vectors(&self) {
+        let (embedders, rerankers) = (&self.shelves.embedders, &self.shelves.rerankers);
         #[cfg(feature = "openai")]
         {
             use crate::{VendorEmbedder, VendorReranker};
-            self.register_embedder("openai", |model| {
-                Ok(Arc::new(VendorEmbedder::openai(model).build()?))
+            embedders.add("openai", |model, options| {
+                Ok(Arc::new(VendorEmbedder::openai(model).options(options).build()?))
             });
             for vendor in crate::embeddings::COMPATIBLE {
-                self.register_embedder(vendor, move |model| {
-                    Ok(Arc::new(VendorEmbedder::of_vendor(vendor, model)?.build()?))
+                embedders.add(vendor, move |model, options| {
+                    let builder = VendorEmbedder::of_vendor(vendor, model)?;
+                    Ok(Arc::new(builder.options(options).build()?))
                 });
             }
             for vendor in ["llamacpp", "openrouter", "together", "vllm"] {
-                self.register_reranker(vendor, move |model| {
-                    Ok(Arc::new(VendorReranker::of_vendor(vendor, model)?.build()?))
+                rerankers.add(vendor, move |model, options| {
+                    let builder = VendorReranker::of_vendor(vendor, model)?;
+                    Ok(Arc::new(builder.options(options).build()?))
                 });
             }
         }
         #[cfg(feature = "gemini")]
         for name in ["gemini", "google"] {
-            self.register_embedder(name, |model| {
-                Ok(Arc::new(crate::VendorEmbedder::gemini(model).build()?))
+            embedders.add(name, |model, options| {
+                let builder = crate::VendorEmbedder::gemini(model);
+                Ok(Arc::new(builder.options(options).build()?))
             });
         }
         #[cfg(feature = "voyage")]
         {
-            self.register_embedder("voyage", |model| {
-                Ok(Arc::new(crate::VendorEmbedder::voyage(model).build()?))
+            embedders.add("voyage", |model, options| {
+                let builder = crate::VendorEmbedder::voyage(model);
+                Ok(Arc::new(builder.options(options).build()?))
             });
-            self.register_reranker("voyage", |model| {
-                Ok(Arc::new(crate::VendorReranker::voyage(model).build()?))
+            rerankers.add("voyage", |model, options| {
+                let builder = crate::VendorReranker::voyage(model);
+                Ok(Arc::new(builder.options(options).build()?))
             });
         }
         #[cfg(feature = "cohere")]
         {
-            self.register_embedder("cohere", |model| {
-                Ok(Arc::new(crate::VendorEmbedder::cohere(model).build()?))
+            embedders.add("cohere", |model, options| {
+                let builder = crate::VendorEmbedder::cohere(model);
+                Ok(Arc::new(builder.options(options).build()?))
             });
-            self.register_reranker("cohere", |model| {
-                Ok(Arc::new(crate::VendorReranker::cohere(model).build()?))
+            rerankers.add("cohere", |model, options| {
+                let builder = crate::VendorReranker::cohere(model);
+                Ok(Arc::new(builder.options(options).build()?))
             });
         }
         #[cfg(feature = "ollama")]
-        self.register_embedder("ollama", |model| {
-            Ok(Arc::new(crate::VendorEmbedder::ollama(model).build()?))
+        embedders.add("ollama", |model, options| {
+            let builder = crate::VendorEmbedder::ollama(model);
+            Ok(Arc::new(builder.options(options).build()?))
         });
         #[cfg(feature = "minilm")]
-        self.register_embedder("minilm", |_| Ok(Arc::new(crate::MiniLm::new()?)));
+        embedders.add_host("minilm", |_| Ok(Arc::new(crate::MiniLm::new()?)));
+        let _ = (embedders, rerankers); // a build may have none
     }
 
     /// Adds a vendor of embedders, or takes the place of one.
@@ -67,10 +72,7 @@ impl Registry {
         vendor: impl Into<String>,
         factory: impl Fn(&str) -> Result<Arc<dyn Embedder>> + Send + Sync + 'static,
     ) {
-        self.embedders
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(vendor.into(), Arc::new(factory));
+        self.shelves.embedders.add_host(vendor, factory);
     }
 
     /// Adds a vendor of rerankers, or takes the place of one.
@@ -79,24 +81,34 @@ impl Registry {
         vendor: impl Into<String>,
         factory: impl Fn(&str) -> Result<Arc<dyn Reranker>> + Send + Sync + 'static,
     ) {
-        self.rerankers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(vendor.into(), Arc::new(factory));
+        self.shelves.rerankers.add_host(vendor, factory);
+    }
+
+    /// The vendors of embedders, sorted.
+    pub fn embedding_vendors(&self) -> Vec<String> {
+        self.shelves.embedders.vendors()
+    }
+
+    /// The vendors of rerankers, sorted.
+    pub fn rerank_vendors(&self) -> Vec<String> {
+        self.shelves.rerankers.vendors()
     }
 
     /// The embedder of a name such as `voyage/voyage-4` or `openai:text-embedding-3-small`.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`] for a name of another form and for a model whose width nobody knows,
-    /// [`Error::NotFound`] for an unknown vendor, [`Error::MissingKey`] where its key is not set.
+    /// [`stepwell_core::Error::InvalidInput`] for a name of another form and for a model whose width nobody knows,
+    /// [`stepwell_core::Error::NotFound`] for an unknown vendor, [`stepwell_core::Error::MissingKey`] where its key is not set.
     pub fn embedder(&self, name: &str) -> Result<Arc<dyn Embedder>> {
-        let (vendor, model) = split(name)?;
-        let known = self.embedders.read().unwrap_or_else(PoisonError::into_inner);
-        let factory = known.get(vendor).cloned();
-        let factory = factory.ok_or_else(|| unknown("embedding vendor", vendor, known.keys()))?;
-        drop(known);
-        factory(model)
+        Ok(self.shelves.embedders.make(name, None)?.thing)
+    }
+
+    /// The same with a key, an address, timers, headers or a width of the program's own.
+    ///
+    /// # Errors
+    /// As [`Registry::embedder`], and [`stepwell_core::Error::Unsupported`] for what runs in process or was registered by the host.
+    pub fn embedder_with(&self, name: &str, options: ModelOptions) -> Result<Arc<dyn Embedder>> {
+        Ok(self.shelves.embedders.make(name, Some(options))?.thing)
     }
 
     /// The reranker of a name such as `voyage/rerank-2.5` or `cohere/rerank-v4.0-pro`.
@@ -104,22 +116,15 @@ impl Registry {
     /// # Errors
     /// As [`Registry::embedder`].
     pub fn reranker(&self, name: &str) -> Result<Arc<dyn Reranker>> {
-        let (vendor, model) = split(name)?;
-        let known = self.rerankers.read().unwrap_or_else(PoisonError::into_inner);
-        let factory = known.get(vendor).cloned();
-        let factory = factory.ok_or_else(|| unknown("rerank vendor", vendor, known.keys()))?;
-        drop(known);
-        factory(model)
+        Ok(self.shelves.rerankers.make(name, None)?.thing)
     }
-}
 
-/// A vendor that is not there, with those that are.
-pub(super) fn unknown<'a>(what: &str, vendor: &str, known: impl Iterator<Item = &'a String>) -> Error {
-    let known: Vec<&str> = known.map(String::as_str).collect();
-    Error::NotFound {
-        what: what.to_owned(),
-        name: vendor.chars().take(64).collect(),
-        hint: format!("known are {}", known.join(", ")),
+    /// The same with a key, an address, timers or headers of the program's own.
+    ///
+    /// # Errors
+    /// As [`Registry::embedder_with`].
+    pub fn reranker_with(&self, name: &str, options: ModelOptions) -> Result<Arc<dyn Reranker>> {
+        Ok(self.shelves.rerankers.make(name, Some(options))?.thing)
     }
 }
 

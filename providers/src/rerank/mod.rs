@@ -14,6 +14,7 @@ use crate::{
     client::{Client, Setup},
     embeddings::{Limits, Spent, plan},
     http::{HttpOptions, Vendor},
+    registry::ModelOptions,
     vendor_failure,
 };
 use async_trait::async_trait;
@@ -128,6 +129,12 @@ impl VendorRerankerBuilder {
     /// The address; without, it is read from the vendor's variable, else it is the vendor's own.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.setup.base_url = Some(url.into());
+        self
+    }
+
+    /// What the program says at the registry.
+    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
+        self.setup.take(options);
         self
     }
 

@@ -5,6 +5,7 @@ mod key;
 mod tests;
 
 use super::clock::{Clock, system_clock};
+use crate::seconds::{seconds, some_seconds};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{
@@ -12,6 +13,7 @@ use futures::{
     future::{Either, select},
     stream,
 };
+use serde::Deserialize;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -24,18 +26,22 @@ use stepwell_core::{
 use tokio::sync::OwnedMutexGuard;
 
 /// What is kept, and for how long.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CacheOptions {
     /// How long an answer is good: a day.
+    #[serde(deserialize_with = "some_seconds")]
     pub time_to_live: Option<Duration>,
     /// Answers longer than this are not kept: 1 MiB as JSON.
     pub max_bytes: usize,
     /// Equal requests at the same time are asked once, and the others wait for that answer: yes.
     pub shares_calls: bool,
     /// The longest wait for somebody else's answer; then the model is asked: 30 s.
+    #[serde(deserialize_with = "seconds")]
     pub max_wait: Duration,
     /// Where the time comes from: this machine.
+    #[serde(skip)]
     pub clock: Arc<dyn Clock>,
 }
 

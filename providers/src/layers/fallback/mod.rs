@@ -9,7 +9,9 @@ use super::{
     around::Around,
     held::{Held, hold},
 };
+use crate::seconds::seconds;
 use async_trait::async_trait;
+use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
 use stepwell_core::{
     Attempt, ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, StreamEvent, Usage, Warning,
@@ -17,7 +19,8 @@ use stepwell_core::{
 use verdict::Verdict;
 
 /// What the next model is told when it takes up a text that broke off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Continuation {
     /// The text so far as the model's own turn, and a turn of the user that asks to go on. Any model can.
@@ -28,7 +31,8 @@ pub enum Continuation {
 }
 
 /// Why the next model is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FallbackReason {
     /// The account has no quota left.
@@ -48,13 +52,15 @@ pub enum FallbackReason {
 }
 
 /// When the next model is asked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FallbackOptions {
     /// All but [`FallbackReason::Refusal`], which is an answer, and [`FallbackReason::Misconfiguration`], which wants
     /// mending.
     pub reasons: Vec<FallbackReason>,
     /// A wait longer than this goes to the next model instead, while there is one: 5 s.
+    #[serde(deserialize_with = "seconds")]
     pub patience: Duration,
     /// Goes on with another model also when a text breaks off after its first words: no. The new part begins behind
     /// a [`StreamEvent::Fallback`]; an answer that had begun to call a tool, or has to be JSON, is never continued.

@@ -9,8 +9,10 @@ use super::{
     meter::Meter,
     watch::{Watcher, watch},
 };
+use crate::seconds::some_seconds;
 use async_trait::async_trait;
 use lane::{Enter, Lane, Permit};
+use serde::Deserialize;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -24,7 +26,8 @@ use stepwell_core::{
 const MOST_LANES: usize = 4_096;
 
 /// What an account may have. What is `None` is not limited by us; what the vendor's headers say is followed either way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RateLimitOptions {
     /// Requests in a minute: no limit.
@@ -38,10 +41,12 @@ pub struct RateLimitOptions {
     /// Follows what the vendor says is left, and is quiet as long as it asks for: yes.
     pub is_adaptive: bool,
     /// The longest wait for a place: no limit.
+    #[serde(deserialize_with = "some_seconds")]
     pub max_wait: Option<Duration>,
     /// Most calls that wait for one model: 10,000.
     pub max_waiting: usize,
     /// Where the time comes from: this machine.
+    #[serde(skip)]
     pub clock: Arc<dyn Clock>,
 }
 

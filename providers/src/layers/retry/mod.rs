@@ -11,8 +11,10 @@ use super::{
     clock::{Clock, Dice, system_clock},
     held::hold,
 };
+use crate::seconds::{seconds, some_seconds};
 use async_trait::async_trait;
 use plan::{Plan, Verdict};
+use serde::Deserialize;
 use std::{fmt, sync::Arc, time::Duration};
 use stepwell_core::{Attempt, ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Usage, Warning};
 
@@ -26,7 +28,8 @@ pub type Replace = Arc<dyn Fn(&Error) -> Option<Arc<dyn ChatModel>> + Send + Syn
 /// use stepwell_providers::layers::RetryOptions;
 /// let patient = RetryOptions::default().max_retries(5).deadline(Some(Duration::from_secs(120)));
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RetryOptions {
     /// Most tries after the first: 2.
@@ -34,19 +37,25 @@ pub struct RetryOptions {
     /// Most tries after the model wrote a tool call that its vendor could not read, counted apart: 2.
     pub max_malformed_retries: u32,
     /// Our delay before the first retry, doubled before each further one: 0.5 s.
+    #[serde(deserialize_with = "seconds")]
     pub first_delay: Duration,
     /// Our longest delay: 8 s.
+    #[serde(deserialize_with = "seconds")]
     pub max_delay: Duration,
     /// The longest delay a vendor may ask for; where it asks for more, ours is taken: 120 s.
+    #[serde(deserialize_with = "seconds")]
     pub max_server_delay: Duration,
     /// No try begins later than this after the call's begin, its wait counted in: 5 min. A try that runs is not cut
     /// short; [`super::TimeoutOptions::total`] does that.
+    #[serde(deserialize_with = "some_seconds")]
     pub deadline: Option<Duration>,
     /// Repeats the chances of the jitter; different in every process without.
     pub seed: Option<u64>,
     /// Asked when a key is refused or limited: another model is asked at once, within `max_retries`; none.
+    #[serde(skip)]
     pub replace: Option<Replace>,
     /// Where the time comes from: this machine.
+    #[serde(skip)]
     pub clock: Arc<dyn Clock>,
 }
 

@@ -13,6 +13,7 @@ use crate::{
     answer::{self, Facts},
     client::{Client, Setup},
     http::{Auth, HttpOptions, Vendor},
+    registry::ModelOptions,
 };
 use async_trait::async_trait;
 use std::{borrow::Cow, fmt};
@@ -189,6 +190,12 @@ impl OpenAiCompatibleBuilder {
     /// path. Without, it is read from `AZURE_OPENAI_API_VERSION`; without that too, the path is `/openai/v1`.
     pub fn api_version(mut self, version: impl Into<String>) -> Self {
         self.api_version = Some(version.into());
+        self
+    }
+
+    /// What the program says at the registry.
+    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
+        self.setup.take(options);
         self
     }
 

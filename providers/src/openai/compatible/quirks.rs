@@ -4,8 +4,11 @@
 //! takes every form of answer that any of the vendors sends: reasoning in four places, calls without an index,
 //! usage in three places, errors in six forms.
 
+use serde::Deserialize;
+
 /// The field that bounds the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TokenLimit {
     /// `max_tokens`
@@ -15,7 +18,8 @@ pub enum TokenLimit {
 }
 
 /// What of `stream_options` a server takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum StreamOptions {
     /// `include_usage` and `include_obfuscation`.
@@ -27,7 +31,8 @@ pub enum StreamOptions {
 }
 
 /// The tightest form of answer that a server keeps to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Formats {
     /// `json_schema`, and `json_object`.
@@ -39,7 +44,8 @@ pub enum Formats {
 }
 
 /// How a call is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ForcedCall {
     /// At least one as `required`, a certain one by name.
@@ -53,7 +59,8 @@ pub enum ForcedCall {
 }
 
 /// How a model is told to think.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EffortField {
     /// `reasoning_effort`: `none`, `minimal` … `xhigh`.
@@ -69,7 +76,8 @@ pub enum EffortField {
 }
 
 /// Where reasoning of earlier turns goes when it is sent back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReasoningField {
     /// `reasoning_content`
@@ -85,7 +93,8 @@ pub enum ReasoningField {
 }
 
 /// Which reasoning of earlier turns is sent back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ReasoningBack {
     /// None.
@@ -97,7 +106,8 @@ pub enum ReasoningBack {
 }
 
 /// How PDFs are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Documents {
     /// `file: { file_data }`
@@ -109,7 +119,8 @@ pub enum Documents {
 }
 
 /// The field for answers that repeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SeedField {
     /// `seed`
@@ -121,7 +132,8 @@ pub enum SeedField {
 }
 
 /// The form of call ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum CallIds {
     /// Any, up to 64 bytes.
@@ -139,8 +151,13 @@ macro_rules! quirks {
         /// use stepwell_providers::quirks::{Quirks, TokenLimit};
         /// let quirks = Quirks::default().token_limit(TokenLimit::MaxCompletionTokens).images(false);
         /// assert!(!quirks.images);
+        /// // The same from a settings file:
+        /// let read: Quirks = serde_json::from_str(r#"{ "token_limit": "max_completion_tokens", "images": false }"#)?;
+        /// assert_eq!(read, quirks);
+        /// # Ok::<(), serde_json::Error>(())
         /// ```
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
         #[non_exhaustive]
         #[allow(clippy::struct_excessive_bools)] // each is a fact about a server, and none excludes another
         pub struct Quirks {
