@@ -1,22 +1,22 @@
 //! Models, whoever plays them: `chat`, its blocking twin, and `stream`.
 
 use crate::{
+    agent::NativeRunStore,
     caller::{Caller, Function},
     convert::serde_to_py,
     embed::NativeEmbedder,
     error::to_pyerr,
-    host::HostModel,
+    layers::{self, Backing, Layer, NativeBreaker, NativeBudget, NativeRateLimiter},
+    rag::scope_of,
     request::read_request,
     runtime::Born,
     stream::{Item, NativeStream, Outcome},
+    vendor::{NativeCassette, vendor_options},
 };
 use futures::StreamExt;
 use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, intern, prelude::*, types::PyDict};
 use std::sync::Arc;
-use stepwell::{
-    ChatModel, ChatResponse, Error, Fold, ModelInfo, Result, StreamEvent,
-    providers::{Anthropic, Extractive, OpenAi, layers::resilient},
-};
+use stepwell::{ChatModel, ChatResponse, Fold, ModelInfo, StreamEvent, providers::Extractive};
 
 /// Deltas are nearly all events of a stream: they are built by hand, the rest goes through JSON.
 impl Item for StreamEvent {
@@ -55,14 +55,6 @@ impl Item for ChatResponse {
     }
 }
 
-enum Backing {
-    Engine(Arc<dyn ChatModel>),
-    Host {
-        info: Box<ModelInfo>,
-        function: Function,
-    },
-}
-
 /// A model.
 #[pyclass(frozen, name = "Model", module = "stepwell._native")]
 pub(crate) struct NativeModel {
@@ -80,13 +72,13 @@ impl NativeModel {
 
     /// The model for one call: a Python one runs where its caller is.
     pub(crate) fn bind(&self, caller: &Arc<Caller>) -> Arc<dyn ChatModel> {
-        match &self.backing {
-            Backing::Engine(model) => Arc::clone(model),
-            Backing::Host { info, function } => Arc::new(HostModel {
-                info: ModelInfo::clone(info),
-                function: function.clone(),
-                caller: Arc::clone(caller),
-            }),
+        self.backing.bind(caller)
+    }
+
+    fn layered(&self, layer: Layer) -> Self {
+        Self {
+            backing: self.backing.clone().layered(layer),
+            born: Born::now(),
         }
     }
 }
@@ -99,7 +91,7 @@ impl NativeModel {
     fn host(provider: String, model: String, function: Py<PyAny>, is_async: bool) -> Self {
         Self {
             backing: Backing::Host {
-                info: Box::new(ModelInfo::new(provider, model)),
+                info: Arc::new(ModelInfo::new(provider, model)),
                 function: Function {
                     callable: Arc::new(function),
                     is_async,
@@ -109,19 +101,66 @@ impl NativeModel {
         }
     }
 
-    /// The model of a name such as `anthropic/claude-sonnet-5`, or `extractive`. Key and address come from the environment where
-    /// they are not given.
+    /// The model of a name such as `anthropic/claude-sonnet-5`, or `extractive`. What `options` does not say comes
+    /// from the environment.
     #[staticmethod]
-    #[pyo3(signature = (name, *, api_key=None, base_url=None))]
+    #[pyo3(signature = (name, options=None, cassette=None))]
     fn named(
         py: Python<'_>,
         name: &str,
-        api_key: Option<String>,
-        base_url: Option<String>,
+        options: Option<&Bound<'_, PyAny>>,
+        cassette: Option<&Bound<'_, NativeCassette>>,
     ) -> PyResult<Self> {
-        named(name, api_key, base_url)
-            .map(Self::engine)
-            .map_err(|error| to_pyerr(py, &error))
+        match vendor_options(py, options, cassette)? {
+            None => stepwell::model(name),
+            Some(options) => stepwell::model_with(name, options),
+        }
+        .map(Self::engine)
+        .map_err(|error| to_pyerr(py, &error))
+    }
+
+    fn with_retry(&self, py: Python<'_>, options: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(self.layered(Layer::Retry(layers::read(py, "retry", options)?)))
+    }
+
+    fn with_timeouts(&self, py: Python<'_>, options: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(self.layered(Layer::Timeouts(layers::read(py, "timeouts", options)?)))
+    }
+
+    fn with_rate_limit(&self, limiter: &NativeRateLimiter) -> Self {
+        self.layered(Layer::RateLimit(limiter.0.clone()))
+    }
+
+    fn with_breaker(&self, breaker: &NativeBreaker) -> Self {
+        self.layered(Layer::Breaker(breaker.0.clone()))
+    }
+
+    fn with_budget(&self, budget: &NativeBudget) -> Self {
+        self.layered(Layer::Budget(budget.0.clone()))
+    }
+
+    fn with_fallback(
+        &self,
+        py: Python<'_>,
+        others: Vec<PyRef<'_, Self>>,
+        options: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let options = layers::read(py, "fallback", options)?;
+        let others = others.iter().map(|other| other.backing.clone()).collect();
+        Ok(self.layered(Layer::Fallback(others, options)))
+    }
+
+    fn with_cache(
+        &self,
+        py: Python<'_>,
+        store: &NativeRunStore,
+        tenant: Option<String>,
+        options: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let options = layers::read(py, "cache", options)?;
+        let place = || Ok((store.cache()?, scope_of(tenant, None)?));
+        let (cache, scope) = place().map_err(|error| to_pyerr(py, &error))?;
+        Ok(self.layered(Layer::Cache(cache, scope, options)))
     }
 
     /// The model that answers with sentences of the documents.
@@ -135,18 +174,12 @@ impl NativeModel {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match &self.backing {
-            Backing::Host { function, .. } => function.traverse(&visit),
-            Backing::Engine(_) => Ok(()),
-        }
+        self.backing.traverse(&visit)
     }
 
     #[getter]
     fn info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        match &self.backing {
-            Backing::Engine(model) => serde_to_py(py, model.info()),
-            Backing::Host { info, .. } => serde_to_py(py, info),
-        }
+        serde_to_py(py, self.backing.info())
     }
 
     fn chat<'py>(&self, py: Python<'py>, request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
@@ -166,6 +199,27 @@ impl NativeModel {
         let model = self.bind(&caller);
         let response = desk.block_on(py, async move { model.chat(request).await })?;
         response.show(py)
+    }
+
+    fn count_tokens<'py>(&self, py: Python<'py>, request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
+        self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
+        let (caller, bridge) = Caller::on_loop(py)?;
+        let model = self.bind(&caller);
+        bridge.spawn(
+            py,
+            async move { model.count_tokens(&request).await },
+            |py, usage| serde_to_py(py, &usage).map(Bound::unbind),
+        )
+    }
+
+    fn count_tokens_sync(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
+        self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
+        let (caller, desk) = Caller::on_thread(py)?;
+        let model = self.bind(&caller);
+        let usage = desk.block_on(py, async move { model.count_tokens(&request).await })?;
+        serde_to_py(py, &usage).map(Bound::unbind)
     }
 
     #[pyo3(signature = (request, *, blocking=false))]
@@ -198,41 +252,5 @@ impl NativeModel {
             });
             Ok(watched.boxed())
         })
-    }
-}
-
-fn named(name: &str, api_key: Option<String>, base_url: Option<String>) -> Result<Arc<dyn ChatModel>> {
-    if api_key.is_none() && base_url.is_none() {
-        return stepwell::model(name);
-    }
-    match name.trim().split_once(['/', ':']) {
-        Some(("anthropic", model)) => {
-            let mut builder = Anthropic::new(model);
-            if let Some(key) = api_key {
-                builder = builder.api_key(key);
-            }
-            if let Some(url) = base_url {
-                builder = builder.base_url(url);
-            }
-            Ok(resilient(builder.build()?))
-        }
-        Some(("openai", model)) => {
-            let mut builder = OpenAi::new(model);
-            if let Some(key) = api_key {
-                builder = builder.api_key(key);
-            }
-            if let Some(url) = base_url {
-                builder = builder.base_url(url);
-            }
-            Ok(resilient(builder.build()?))
-        }
-        // Tells what is wrong with the name; no other model takes a key from here.
-        _ => stepwell::model(name).and_then(|model| {
-            Err(Error::Unsupported {
-                who: model.info().provider.clone(),
-                what: "a key or an address given here".into(),
-                hint: "leave both out".into(),
-            })
-        }),
     }
 }

@@ -1,9 +1,18 @@
-//! Embedders: the one in process.
+//! Embedders and rerankers: the one in process, and those of vendors.
 
-use crate::{caller::Caller, convert::serde_to_py, error::to_pyerr, runtime::Born};
+use crate::{
+    caller::Caller,
+    convert::{py_to_serde, serde_to_py},
+    error::to_pyerr,
+    runtime::Born,
+    vendor::{NativeCassette, vendor_options},
+};
 use pyo3::{IntoPyObjectExt, prelude::*};
 use std::{num::NonZeroUsize, sync::Arc};
-use stepwell::{EmbedKind, Embedder, Result, providers::MiniLm};
+use stepwell::{
+    EmbedKind, Embedder, Hit, Reranker, Result,
+    providers::{MiniLm, Registry},
+};
 
 /// An embedder of the engine.
 #[pyclass(frozen, name = "Embedder", module = "stepwell._native")]
@@ -29,6 +38,27 @@ impl NativeEmbedder {
         let made = py.detach(|| threads.map_or_else(MiniLm::new, MiniLm::with_threads));
         Ok(Self {
             embedder: Arc::new(made.map_err(|error| to_pyerr(py, &error))?),
+            born: Born::now(),
+        })
+    }
+
+    /// The embedder of a name such as `voyage/voyage-4`.
+    #[staticmethod]
+    #[pyo3(signature = (name, options=None, cassette=None))]
+    fn named(
+        py: Python<'_>,
+        name: &str,
+        options: Option<&Bound<'_, PyAny>>,
+        cassette: Option<&Bound<'_, NativeCassette>>,
+    ) -> PyResult<Self> {
+        let options = vendor_options(py, options, cassette)?;
+        // The one in process loads its weights here.
+        let made = py.detach(|| match options {
+            None => stepwell::embedder(name),
+            Some(options) => Registry::global().embedder_with(name, options),
+        });
+        Ok(Self {
+            embedder: made.map_err(|error| to_pyerr(py, &error))?,
             born: Born::now(),
         })
     }
@@ -67,4 +97,69 @@ async fn embed(embedder: Arc<dyn Embedder>, texts: Vec<String>, is_query: bool) 
     };
     let made = embedder.embed(&texts, kind).await?;
     Ok(made.rows().map(<[f32]>::to_vec).collect())
+}
+
+/// Hits in a better order.
+#[pyclass(frozen, name = "Reranker", module = "stepwell._native")]
+pub(crate) struct NativeReranker {
+    reranker: Arc<dyn Reranker>,
+    born: Born,
+}
+
+impl NativeReranker {
+    fn ready(&self, hits: &Bound<'_, PyAny>) -> Result<(Arc<dyn Reranker>, Vec<Hit>)> {
+        self.born.check("reranker")?;
+        Ok((Arc::clone(&self.reranker), py_to_serde("hits", hits)?))
+    }
+}
+
+#[pymethods]
+impl NativeReranker {
+    /// The reranker of a name such as `voyage/rerank-2.5`.
+    #[staticmethod]
+    #[pyo3(signature = (name, options=None, cassette=None))]
+    fn named(
+        py: Python<'_>,
+        name: &str,
+        options: Option<&Bound<'_, PyAny>>,
+        cassette: Option<&Bound<'_, NativeCassette>>,
+    ) -> PyResult<Self> {
+        let made = match vendor_options(py, options, cassette)? {
+            None => stepwell::reranker(name),
+            Some(options) => Registry::global().reranker_with(name, options),
+        };
+        Ok(Self {
+            reranker: made.map_err(|error| to_pyerr(py, &error))?,
+            born: Born::now(),
+        })
+    }
+
+    fn rerank<'py>(
+        &self,
+        py: Python<'py>,
+        question: String,
+        hits: &Bound<'py, PyAny>,
+        top_k: usize,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (reranker, hits) = self.ready(hits).map_err(|error| to_pyerr(py, &error))?;
+        let (_, bridge) = Caller::on_loop(py)?;
+        bridge.spawn(
+            py,
+            async move { reranker.rerank(&question, hits, top_k).await },
+            |py, hits| serde_to_py(py, &hits).map(Bound::unbind),
+        )
+    }
+
+    fn rerank_sync(
+        &self,
+        py: Python<'_>,
+        question: String,
+        hits: &Bound<'_, PyAny>,
+        top_k: usize,
+    ) -> PyResult<Py<PyAny>> {
+        let (reranker, hits) = self.ready(hits).map_err(|error| to_pyerr(py, &error))?;
+        let (_, desk) = Caller::on_thread(py)?;
+        let hits = desk.block_on(py, async move { reranker.rerank(&question, hits, top_k).await })?;
+        serde_to_py(py, &hits).map(Bound::unbind)
+    }
 }

@@ -11,12 +11,14 @@ mod convert;
 mod embed;
 mod error;
 mod host;
+mod layers;
 mod rag;
 mod request;
 mod runtime;
 mod script;
 mod stream;
 mod tool;
+mod vendor;
 
 use pyo3::prelude::*;
 
@@ -38,7 +40,9 @@ mod _native {
     #[pymodule_export]
     use super::chat::NativeModel;
     #[pymodule_export]
-    use super::embed::NativeEmbedder;
+    use super::embed::{NativeEmbedder, NativeReranker};
+    #[pymodule_export]
+    use super::layers::{NativeBreaker, NativeBudget, NativeRateLimiter};
     #[pymodule_export]
     use super::rag::NativeCollection;
     #[pymodule_export]
@@ -49,6 +53,8 @@ mod _native {
     use super::stream::NativeStream;
     #[pymodule_export]
     use super::tool::{NativeTool, NativeToolContext};
+    #[pymodule_export]
+    use super::vendor::NativeCassette;
 
     /// The version of the engine.
     #[pymodule_export]
