@@ -55,6 +55,13 @@ pub fn model(name: &str) -> Result<std::sync::Arc<dyn ChatModel>> {
 /// # Errors
 /// As [`model`], and `unsupported` for a model that takes no such options.
 pub fn model_with(name: &str, options: providers::ModelOptions) -> Result<std::sync::Arc<dyn ChatModel>> {
+    if name == "extractive" {
+        return Err(Error::Unsupported {
+            who: name.to_owned(),
+            what: "options given with its name".to_owned(),
+            hint: "leave them out: it runs in process".to_owned(),
+        });
+    }
     providers::Registry::global().model_with(name, options)
 }
 

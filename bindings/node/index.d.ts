@@ -324,22 +324,155 @@ export declare class ChatModel {
   stream(request: ChatInput, options?: CallOptions): ChatStream
   /** How many tokens the request has; estimated where the vendor does not count. */
   countTokens(request: ChatInput, options?: CallOptions): Promise<Usage>
+  // Layers: each gives a model around this one, and the one put on last is the outermost.
+  /** Asks again when a call fails before its first word. The outermost retry is the only one. */
+  withRetry(options?: RetryOptions): ChatModel
+  /** Bounds the time to the first event, between events, and in all. */
+  withTimeouts(options?: TimeoutOptions): ChatModel
+  /** Waits until the account may send the request. */
+  withRateLimit(limiter: RateLimiter): ChatModel
+  /** Fails at once while the endpoint is down. */
+  withBreaker(breaker: Breaker): ChatModel
+  /** Asks these models, in order, when this one cannot answer. */
+  withFallback(others: ChatModel | readonly ChatModel[], options?: FallbackOptions): ChatModel
+  /** Gives answers again that were given to this tenant before. Leave it off where each is to be a new one. */
+  withCache(cache: Cache, options?: CacheOptions): ChatModel
+  /** Spends from a budget; at its limit the answer stops with a `BudgetExceededError`. */
+  withBudget(budget: Budget): ChatModel
 }
 
-/** The model of a name such as `anthropic/claude-sonnet-5`, its key read from the environment. */
-export declare function model(name: string): ChatModel
-
+/** How a vendor is asked; what is absent comes from the environment (`ANTHROPIC_API_KEY`, `OPENAI_BASE_URL` …). */
 export interface VendorOptions {
-  /** Read from the environment where absent. */
   apiKey?: string
   baseUrl?: string
+  /** Go with every call. */
+  headers?: Record<string, string>
+  http?: HttpOptions
+  cassette?: Cassette
 }
+export interface ModelOptions extends VendorOptions {
+  /** Leaves out the retry and the limit of time that a vendor's model has around it. */
+  isBare?: boolean
+}
+/** Timers, limits, proxy. */
+export interface HttpOptions {
+  connectTimeoutMs?: number
+  firstEventTimeoutMs?: number
+  idleTimeoutMs?: number
+  totalTimeoutMs?: number
+  maxResponseBytes?: number
+  maxEventBytes?: number
+  maxLineBytes?: number
+  proxy?: string
+  /** Authorities to trust beside those of the system, as PEM. */
+  rootCertificates?: string[]
+}
+
+/**
+ * The model of a name such as `anthropic/claude-sonnet-5` or `groq/openai/gpt-oss-120b`. A call that fails before its
+ * first word is made again, unless `isBare`.
+ */
+export declare function model(name: string, options?: ModelOptions): ChatModel
+/** Adds a vendor of your own, or takes the place of one: `factory` gets what stands behind `vendor/`. */
+export declare function register(vendor: string, factory: (model: string) => ChatModel): void
+/**
+ * Adds a server of your own that speaks Chat Completions at an address with its `/v1`. A key, where it wants one, is read
+ * from `MY_VENDOR_API_KEY` for the name `my-vendor`. `quirks` says how it differs from most such servers.
+ */
+export declare function registerCompatible(vendor: string, baseUrl: string, quirks?: { [name: string]: Json }): void
+
 export declare class Anthropic extends ChatModel {
-  constructor(model: string, options?: VendorOptions)
+  constructor(model: string, options?: ModelOptions)
 }
 /** OpenAI, or a server that speaks its Chat Completions wire. */
 export declare class OpenAi extends ChatModel {
-  constructor(model: string, options?: VendorOptions & { organization?: string; project?: string })
+  constructor(model: string, options?: ModelOptions & { organization?: string; project?: string })
+}
+
+/** How often and when to ask again. */
+export interface RetryOptions {
+  maxRetries?: number
+  maxMalformedRetries?: number
+  firstDelayMs?: number
+  maxDelayMs?: number
+  maxServerDelayMs?: number
+  deadlineMs?: number | null
+  seed?: number
+}
+/** How long to wait for what; `null` is no limit. */
+export interface TimeoutOptions {
+  firstEventMs?: number | null
+  idleMs?: number | null
+  pingsCount?: boolean
+  totalMs?: number | null
+}
+export type FallbackReason =
+  'quota' | 'rate_limit' | 'failure' | 'invalid_response' | 'context_window' | 'refusal' | 'misconfiguration'
+/** When the next model is asked. */
+export interface FallbackOptions {
+  reasons?: FallbackReason[]
+  patienceMs?: number
+  /** Goes on with another model also when a text breaks off after its first words. */
+  afterOutput?: 'ask' | 'prefill'
+}
+/** What is kept, and for how long. */
+export interface CacheOptions {
+  tenant?: string
+  timeToLiveMs?: number | null
+  maxBytes?: number
+  sharesCalls?: boolean
+  maxWaitMs?: number
+}
+
+/** What an account may send, shared by all models it is around. */
+export declare class RateLimiter {
+  constructor(options?: {
+    requestsPerMinute?: number
+    tokensPerMinute?: number
+    maxConcurrent?: number
+    expectedOutputTokens?: number
+    /** Follows what the vendor says is left; yes. */
+    isAdaptive?: boolean
+    maxWaitMs?: number
+    maxWaiting?: number
+  })
+  /** How many calls of `vendor/model` wait, and how many run. */
+  load(model: string): { waiting: number; running: number }
+}
+/** Which endpoints are down, shared by all models it is around. */
+export declare class Breaker {
+  constructor(options?: { failures?: number; windowMs?: number; openForMs?: number })
+  #private
+}
+/** What may be spent, shared by all models it is around. Money is in millionths of a US dollar. */
+export declare class Budget {
+  constructor(limits?: { microUsd?: number; tokens?: number; calls?: number; timeMs?: number })
+  readonly spent: { microUsd: number; tokens: number; calls: number; timeMs: number }
+}
+/** Where answers are kept: in a SQLite file, or in memory without a path. */
+export declare class Cache {
+  constructor(options?: { path?: string })
+  #private
+}
+
+export interface Playing {
+  /** How played bodies are cut. */
+  chunks?: 'recorded' | 'whole' | 'bytes' | { random: { seed: number } }
+  /** Whether pieces come at their recorded times. */
+  keepsTime?: boolean
+  /** Which played call (from 0) goes wrong, and how. */
+  faults?: { call: number; fault: Fault }[]
+}
+export type Fault =
+  'duplicateStart' | { cutAt: number } | { resetAt: number } | { stallAt: number } | { status: number; retryAfterMs?: number }
+/** Calls to vendors recorded to a file, or played from it, offline and without a key. */
+export declare class Cassette {
+  private constructor()
+  static record(path: string): Cassette
+  static play(path: string, options?: Playing): Cassette
+  /** Plays the file where it is there, records it where it is not: delete it to record anew. */
+  static recordOrPlay(path: string, options?: Playing): Cassette
+  readonly isPlaying: boolean
 }
 
 /** A model that plays a script, for tests and examples: each step answers one request. */
@@ -373,7 +506,7 @@ export declare class Scripted extends ChatModel {
 /** Answers offline with the documents' own sentences and their citations, or says that they do not tell. */
 export declare class Extractive extends ChatModel {
   private constructor()
-  static create(options?: { embedder?: MiniLm }): Promise<Extractive>
+  static create(options?: { embedder?: Embedder }): Promise<Extractive>
 }
 
 // ---------- tools ----------
@@ -637,13 +770,35 @@ export interface EmbedderInfo {
   isNormalized: boolean
   fingerprint: string
 }
-/** all-MiniLM-L6-v2 in process: it is inside the package, and loads at first use. */
-export declare class MiniLm {
-  constructor(options?: { threads?: number })
+/** Text → vector. */
+export declare class Embedder {
+  protected constructor()
   info(): Promise<EmbedderInfo>
   /** One vector per text. */
   embed(texts: readonly string[], options?: CallOptions & { kind?: 'query' | 'document' }): Promise<Float32Array[]>
 }
+/** all-MiniLM-L6-v2 in process: it is inside the package, and loads at first use. */
+export declare class MiniLm extends Embedder {
+  constructor(options?: { threads?: number })
+}
+/** The embedder of a name such as `voyage/voyage-4` or `openai/text-embedding-3-small`. */
+export declare function embedder(
+  name: string,
+  options?: VendorOptions & {
+    /** Asks a model that can for shorter vectors. */
+    dimension?: number
+    /** How wide a model's own vectors are, where the catalogue does not know. */
+    width?: number
+  },
+): Promise<Embedder>
+/** Puts hits in a better order. */
+export declare class Reranker {
+  private constructor()
+  /** The best hits, best first, with new scores. A text stands for a hit whose document's id is its place in the list. */
+  rerank(question: string, hits: readonly (Hit | string)[], options?: CallOptions & { topK?: number }): Promise<Hit[]>
+}
+/** The reranker of a name such as `voyage/rerank-2.5` or `cohere/rerank-v4.0-pro`. */
+export declare function reranker(name: string, options?: VendorOptions): Reranker
 
 export interface AddProgress {
   documentsTotal: number | null
@@ -690,7 +845,7 @@ export interface SyncOptions extends CallOptions {
 
 export interface CollectionOptions extends CallOptions {
   /** Makes the vectors; MiniLm where absent, and `null` searches words alone. */
-  embedder?: MiniLm | null
+  embedder?: Embedder | null
   /** `local` where absent. */
   scope?: Scope
   /** Lower-case English name, or `neutral`; `english` where absent. Fixed when the index is made. */

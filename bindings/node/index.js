@@ -3,14 +3,17 @@
 const { ProviderError, StepwellError, ToolError, classes } = require('./js/errors.js')
 const { Agent, RunStream } = require('./js/agent.js')
 const { Collection, Filter, retrieverTool } = require('./js/collection.js')
-const { MiniLm } = require('./js/embedder.js')
+const { Embedder, MiniLm, embedder } = require('./js/embedder.js')
+const { Breaker, Budget, Cache, Cassette, RateLimiter } = require('./js/layers.js')
 const { Message } = require('./js/message.js')
 const { ChatModel, ChatStream } = require('./js/model.js')
-const { Anthropic, Extractive, OpenAi, Scripted, model } = require('./js/models.js')
+const { Anthropic, Extractive, OpenAi, Scripted, model, register, registerCompatible } = require('./js/models.js')
+const { Reranker, reranker } = require('./js/reranker.js')
 const { tool } = require('./js/tool.js')
 
 module.exports = {
-  Agent, Anthropic, ChatModel, ChatStream, Collection, Extractive, Filter, Message, MiniLm, OpenAi, ProviderError, RunStream,
-  Scripted, StepwellError, ToolError, model, retrieverTool, tool,
+  Agent, Anthropic, Breaker, Budget, Cache, Cassette, ChatModel, ChatStream, Collection, Embedder, Extractive, Filter, Message,
+  MiniLm, OpenAi, ProviderError, RateLimiter, Reranker, RunStream, Scripted, StepwellError, ToolError, embedder, model,
+  register, registerCompatible, reranker, retrieverTool, tool,
   ...classes,
 }

@@ -2,11 +2,12 @@
 import stepwell from './index.js'
 
 export const {
-  Agent, Anthropic, BudgetExceededError, CancelledError, ChatModel, ChatStream, Collection, ConflictError,
-  DamagedError, DiskFullError, EmbedderMismatchError, Extractive, Filter, ForeignError, HostError, InternalError,
+  Agent, Anthropic, Breaker, Budget, BudgetExceededError, Cache, CancelledError, Cassette, ChatModel, ChatStream, Collection,
+  ConflictError, DamagedError, DiskFullError, Embedder, EmbedderMismatchError, Extractive, Filter, ForeignError, HostError, InternalError,
   InvalidGraphError, InvalidInputError, InvalidResponseError, InvalidUpdateError, IoError, LimitExceededError,
   LockedError, Message, MiniLm, MissingKeyError, NodeFailedError, NotFoundError, OpenAi, OverloadedError,
-  ProviderError, QuotaExceededError, RateLimitedError, RejectedError, RunStream, Scripted, StepLimitError, StepwellError,
+  ProviderError, QuotaExceededError, RateLimitedError, RateLimiter, RejectedError, Reranker, RunStream, Scripted, StepLimitError, StepwellError,
   StoreError, StreamTruncatedError, TimeoutError, ToolError, ToolFailedError, TransportError, UnauthorizedError,
-  UnknownVersionError, UnreadableError, UnsupportedError, model, retrieverTool, tool,
+  UnknownVersionError, UnreadableError, UnsupportedError, embedder, model, register, registerCompatible, reranker,
+  retrieverTool, tool,
 } = stepwell

@@ -1,5 +1,25 @@
 /** The native half, private to this package; written by `npm run build:types`. */
 
+/** Which endpoints are down, shared by all models it is around. */
+export declare class Breaker {
+  /** With these options, as JSON. */
+  constructor(options: string)
+}
+
+/** What may be spent, shared by all models it is around. */
+export declare class Budget {
+  /** With these bounds, as JSON. */
+  constructor(limits: string)
+  /** What was spent so far, as JSON. */
+  get spent(): string
+}
+
+/** Where answers are kept, so that they can be given again. */
+export declare class Cache {
+  /** In a SQLite file, made when it is not there; in memory without one. */
+  constructor(path?: string | undefined | null)
+}
+
 /** A switch that asks work to stop; the listener of an `AbortSignal` pulls it. */
 export declare class Cancel {
   /** A switch of its own. */
@@ -8,10 +28,20 @@ export declare class Cancel {
   cancel(): void
 }
 
+/** Calls to vendors, recorded to a file or played from it. */
+export declare class Cassette {
+  /** `mode` is `record`, `play` or `record_or_play`; how it plays is JSON. */
+  constructor(mode: string, path: string, options: string)
+  /** Whether it plays, and so needs no key. */
+  get isPlaying(): boolean
+}
+
 /** Text → vector. */
 export declare class Embedder {
   /** all-MiniLM-L6-v2 in process; loading takes about 50 ms, off the JavaScript thread. */
   static minilm(threads?: number | undefined | null): Promise<Embedder>
+  /** The embedder of a name such as `voyage/voyage-4`. */
+  static named(name: string, options?: string | undefined | null, cassette?: Cassette | undefined | null): Promise<Embedder>
   /** What it makes, as JSON. */
   get info(): string
   /** The vectors of texts, row after row. */
@@ -28,12 +58,25 @@ export declare class Model {
   stream(request: string): NativeStream
   /** How many tokens a request has, as JSON of a usage. */
   countTokens(request: string, cancel?: Cancel | undefined | null): Promise<string>
-  /** The model of a name such as `anthropic/claude-sonnet-5`, its key read from the environment. */
-  static named(name: string): Model
-  /** A model of Anthropic. */
-  static anthropic(model: string, options: string): Model
-  /** A model of OpenAI, or of a server that speaks its wire. */
-  static openai(model: string, options: string): Model
+  /** Asks again when a call fails before its first word. */
+  withRetry(options: string): Model
+  /** Bounds the time to the first event, between events, and in all. */
+  withTimeouts(options: string): Model
+  /** Waits until the account may send the request. */
+  withRateLimit(limiter: RateLimiter): Model
+  /** Fails at once while the endpoint is down. */
+  withBreaker(breaker: Breaker): Model
+  /** Asks these models, in order, when this one cannot answer. */
+  withFallback(others: Array<Model>, options: string): Model
+  /** Gives answers again that were given to this tenant before. */
+  withCache(cache: Cache, tenant: string | undefined | null, options: string): Model
+  /** Spends from a budget. */
+  withBudget(budget: Budget): Model
+  /**
+   * The model of a name such as `anthropic/claude-sonnet-5`. What the options, JSON, do not say comes from the
+   * environment.
+   */
+  static named(name: string, options?: string | undefined | null, cassette?: Cassette | undefined | null): Model
   /** Answers with sentences of the documents. */
   static extractive(embedder?: Embedder | undefined | null): Model
 }
@@ -101,6 +144,22 @@ export declare class NativeStream {
   close(): void
 }
 
+/** What an account may send, shared by all models it is around. */
+export declare class RateLimiter {
+  /** With these limits, as JSON. */
+  constructor(options: string)
+  /** How many calls of `vendor/model` wait, and how many run. */
+  load(model: string): Array<number>
+}
+
+/** Hits in a better order. */
+export declare class Reranker {
+  /** The reranker of a name such as `voyage/rerank-2.5`. */
+  static named(name: string, options?: string | undefined | null, cassette?: Cassette | undefined | null): Reranker
+  /** The best hits for this question, as JSON like those that came. */
+  rerank(question: string, hits: string, topK: number, cancel?: Cancel | undefined | null): Promise<string>
+}
+
 /** A model that plays a script. */
 export declare class Script {
   /** An empty script. */
@@ -131,6 +190,9 @@ export declare class SearchTool {
 
 /** Runs the command with the words after its name and gives its exit code. It blocks: it is the whole program. */
 export declare function ask(words: Array<string>): number
+
+/** Adds a server of the host's own that speaks Chat Completions. */
+export declare function registerCompatible(vendor: string, baseUrl: string, quirks: string): void
 
 /** Tells whoever watches the run how far a call is; nothing when it has ended. */
 export declare function toolProgress(call: number, progress: string): void

@@ -5,7 +5,7 @@
 //! a vendor's own message may echo them, so it is kept apart in [`VendorFailure::message`], which is never printed.
 
 use crate::{Attempt, ChatResponse, Usage};
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// A boxed cause.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -36,6 +36,8 @@ pub struct VendorFailure {
     pub attempts: Vec<Attempt>,
     /// The vendor's sentence. It may quote the request: show it to the developer, never log it.
     pub message: Option<String>,
+    /// What the host's own code raised, where it plays the vendor.
+    pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl VendorFailure {

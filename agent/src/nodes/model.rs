@@ -79,7 +79,7 @@ impl ModelNode {
 
     /// Sets aside what the call may spend; without a bound in tokens or money nothing has to be estimated. Where the
     /// request leaves the length of the answer open, what is left of the tokens bounds it.
-    async fn reserve(&self, request: &mut ChatRequest, cx: &RunContext) -> Result<Reservation> {
+    fn reserve(&self, request: &mut ChatRequest, cx: &RunContext) -> Result<Reservation> {
         let limits = cx.budget().limits();
         if limits.tokens.is_none() && limits.micro_usd.is_none() {
             return cx.budget().reserve(Spend::call(0));
@@ -238,10 +238,7 @@ fn mend_call_ids(message: &mut Message) {
 impl<S: HasMessages> Node<S> for ModelNode {
     async fn run(&self, state: &S, cx: &RunContext) -> Result<Command<S::Update>, NodeError> {
         let mut request = self.request_for(state.messages());
-        let reserved = self
-            .reserve(&mut request, cx)
-            .await
-            .map_err(NodeError::passed_on)?;
+        let reserved = self.reserve(&mut request, cx).map_err(NodeError::passed_on)?;
         let info = self.model.info();
         let span = tracing::info_span!(
             "chat",

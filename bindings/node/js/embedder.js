@@ -1,23 +1,24 @@
 'use strict'
 const native = require('./native.js')
 const { guarded, invalid } = require('./errors.js')
+const { vendorOptions } = require('./layers.js')
 const { known, signalOf, under } = require('./signal.js')
 
 const brand = Symbol.for('stepwell.Embedder')
 
-/** all-MiniLM-L6-v2 in process. It is loaded at first use, once per process, off this thread. */
-class MiniLm {
-  #threads
+/** Text → vector. It is loaded at first use, off this thread. */
+class Embedder {
+  #make
   #native
 
-  constructor(options) {
-    this.#threads = known('options', options, ['threads']).threads
+  constructor(make) {
+    this.#make = make
     Object.defineProperty(this, brand, { value: true })
   }
 
   /** The native half; for this package alone. */
   load() {
-    return (this.#native ??= native.Embedder.minilm(this.#threads))
+    return (this.#native ??= this.#make())
   }
 
   async info() {
@@ -36,6 +37,21 @@ class MiniLm {
   }
 }
 
+/** all-MiniLM-L6-v2 in process. */
+class MiniLm extends Embedder {
+  constructor(options) {
+    const { threads } = known('options', options, ['threads'])
+    super(() => native.Embedder.minilm(threads))
+  }
+}
+
+/** The embedder of a vendor by name. */
+async function embedder(name, options) {
+  const given = vendorOptions(options, ['dimension', 'width'])
+  const loaded = await under(undefined, () => guarded(() => native.Embedder.named(String(name), ...given)))
+  return new Embedder(() => Promise.resolve(loaded))
+}
+
 /** The native embedder of one that a caller passed. */
 async function embedderOf(embedder) {
   if (embedder === undefined || embedder === null) return undefined
@@ -50,4 +66,4 @@ async function collectionEmbedder(embedder) {
   return embedderOf(embedder === undefined ? (usual ??= new MiniLm()) : embedder)
 }
 
-module.exports = { MiniLm, collectionEmbedder, embedderOf }
+module.exports = { Embedder, MiniLm, collectionEmbedder, embedder, embedderOf }

@@ -1,5 +1,7 @@
 'use strict'
 const { guarded, invalid } = require('./errors.js')
+const { Breaker, Budget, Cache, RateLimiter, nativeOf } = require('./layers.js')
+const { settings } = require('./settings.js')
 const { known, signalOf, under } = require('./signal.js')
 const { EventStream } = require('./stream.js')
 const { jsonSchema } = require('./tool.js')
@@ -54,5 +56,45 @@ class ChatModel {
     const signal = signalOf(known('options', options, ['signal']))
     return JSON.parse(await under(signal, (cancel) => nativeModel(this).countTokens(requestText(request), cancel)))
   }
+
+  // Layers: each gives a model around this one, and the one put on last is the outermost.
+
+  withRetry(options) {
+    const names = ['maxRetries', 'maxMalformedRetries', 'firstDelayMs', 'maxDelayMs', 'maxServerDelayMs', 'deadlineMs', 'seed']
+    return around(this, (model) => model.withRetry(JSON.stringify(settings('options', options, names))))
+  }
+
+  withTimeouts(options) {
+    const names = ['firstEventMs', 'idleMs', 'pingsCount', 'totalMs']
+    return around(this, (model) => model.withTimeouts(JSON.stringify(settings('options', options, names))))
+  }
+
+  withRateLimit(limiter) {
+    return around(this, (model) => model.withRateLimit(nativeOf('limiter', RateLimiter, limiter)))
+  }
+
+  withBreaker(breaker) {
+    return around(this, (model) => model.withBreaker(nativeOf('breaker', Breaker, breaker)))
+  }
+
+  withFallback(others, options) {
+    const natives = (Array.isArray(others) ? others : [others]).map(nativeModel)
+    const given = settings('options', options, ['reasons', 'patienceMs', 'afterOutput'])
+    return around(this, (model) => model.withFallback(natives, JSON.stringify(given)))
+  }
+
+  withCache(cache, options) {
+    const { tenant, ...rest } = known('options', options, ['tenant', 'timeToLiveMs', 'maxBytes', 'sharesCalls', 'maxWaitMs'])
+    const given = settings('options', rest, ['timeToLiveMs', 'maxBytes', 'sharesCalls', 'maxWaitMs'])
+    return around(this, (model) => model.withCache(nativeOf('cache', Cache, cache), tenant, JSON.stringify(given)))
+  }
+
+  withBudget(budget) {
+    return around(this, (model) => model.withBudget(nativeOf('budget', Budget, budget)))
+  }
+}
+
+function around(model, layer) {
+  return new ChatModel(guarded(() => layer(nativeModel(model))))
 }
 module.exports = { ChatModel, ChatStream, nativeModel }

@@ -1,26 +1,56 @@
 'use strict'
 const native = require('./native.js')
 const { guarded, invalid } = require('./errors.js')
-const { ChatModel } = require('./model.js')
+const { vendorOptions } = require('./layers.js')
+const { ChatModel, nativeModel } = require('./model.js')
+const { settings } = require('./settings.js')
 const { known } = require('./signal.js')
 const { embedderOf } = require('./embedder.js')
 
-/** A model by name, `vendor/model`, its key read from the environment. */
-function model(name) {
+const own = new Map()
+
+/** Adds a vendor of the host's own, or takes the place of one: `factory` gets what stands behind `vendor/`. */
+function register(vendor, factory) {
+  if (typeof vendor !== 'string' || !/^[^/:]+$/.test(vendor)) throw invalid('vendor', 'it is the part of a name before the `/`')
+  if (typeof factory !== 'function') throw invalid('factory', 'pass a function that gives a model')
+  own.set(vendor, factory)
+}
+
+/** Adds a server of one's own that speaks Chat Completions at an address with its `/v1`. */
+function registerCompatible(vendor, baseUrl, quirks = {}) {
+  guarded(() => native.registerCompatible(String(vendor), String(baseUrl), JSON.stringify(settings('quirks', quirks, Object.keys(quirks)))))
+  own.delete(vendor)
+}
+
+/** A model by name, `vendor/model`; what the options do not say comes from the environment. */
+function model(name, options) {
   if (typeof name !== 'string') throw invalid('model name', 'write it as vendor/model, for example anthropic/claude-sonnet-5')
-  return new ChatModel(guarded(() => native.Model.named(name)))
+  const [, vendor, rest] = /^\s*([^/:]+)[/:](.+)$/s.exec(name) ?? []
+  const given = vendorOptions(options, ['isBare'])
+  if (own.has(vendor)) {
+    if (given.some((part) => part !== undefined)) {
+      throw invalid('options', `\`${vendor}\` is a vendor of this program; give its factory what it needs`)
+    }
+    const made = own.get(vendor)(rest.trim())
+    nativeModel(made) // tells what is no model
+    return made
+  }
+  return new ChatModel(guarded(() => native.Model.named(name, ...given)))
 }
 
 class Anthropic extends ChatModel {
   constructor(name, options) {
-    super(guarded(() => native.Model.anthropic(String(name), JSON.stringify(known('options', options, ['apiKey', 'baseUrl'])))))
+    super(guarded(() => native.Model.named(`anthropic/${name}`, ...vendorOptions(options, ['isBare']))))
   }
 }
 
 class OpenAi extends ChatModel {
   constructor(name, options) {
-    const given = known('options', options, ['apiKey', 'baseUrl', 'organization', 'project'])
-    super(guarded(() => native.Model.openai(String(name), JSON.stringify(given))))
+    const { organization, project, headers, ...rest } = options ?? {}
+    const billed = { 'openai-organization': organization, 'openai-project': project }
+    const told = Object.entries(billed).filter(([, id]) => id !== undefined)
+    const given = told.length > 0 ? { ...rest, headers: { ...headers, ...Object.fromEntries(told) } } : options
+    super(guarded(() => native.Model.named(`openai/${name}`, ...vendorOptions(given, ['isBare']))))
   }
 }
 
@@ -81,4 +111,4 @@ class Extractive extends ChatModel {
   }
 }
 
-module.exports = { Anthropic, Extractive, OpenAi, Scripted, model }
+module.exports = { Anthropic, Extractive, OpenAi, Scripted, model, register, registerCompatible }

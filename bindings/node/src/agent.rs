@@ -62,7 +62,7 @@ impl LimitsGiven {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct BudgetGiven {
+pub(crate) struct BudgetGiven {
     micro_usd: Option<u64>,
     tokens: Option<u64>,
     calls: Option<u64>,
@@ -70,7 +70,7 @@ struct BudgetGiven {
 }
 
 impl BudgetGiven {
-    fn limits(&self) -> BudgetLimits {
+    pub(crate) fn limits(&self) -> BudgetLimits {
         let mut limits = BudgetLimits::default();
         limits.micro_usd = self.micro_usd;
         limits.tokens = self.tokens;

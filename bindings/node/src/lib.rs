@@ -11,6 +11,7 @@ mod ask;
 mod chat;
 mod convert;
 mod error;
+mod layers;
 mod models;
 mod rag;
 mod runtime;

@@ -2,8 +2,9 @@
 
 use crate::{
     chat::Model,
-    convert::{parse, to_json},
+    convert::{from_json, parse, to_json},
     error::to_napi,
+    layers::{Cassette, vendor_options},
     runtime::{Cancel, promise},
 };
 use napi::{
@@ -15,37 +16,23 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use stepwell::{
-    EmbedKind, Error, Result, Secret, VendorFailure,
-    providers::{Anthropic, Extractive, MiniLm, OpenAi, layers::resilient},
+    EmbedKind, Error, Hit, Result, VendorFailure,
+    providers::{Extractive, MiniLm, Registry},
 };
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct VendorOptions {
-    api_key: Option<String>,
-    base_url: Option<String>,
-    organization: Option<String>,
-    project: Option<String>,
-}
 
 #[napi]
 impl Model {
-    /// The model of a name such as `anthropic/claude-sonnet-5`, its key read from the environment.
+    /// The model of a name such as `anthropic/claude-sonnet-5`. What the options, JSON, do not say comes from the
+    /// environment.
     #[napi(factory)]
-    pub fn named(name: String) -> napi::Result<Self> {
-        stepwell::model(&name).map(Self::new).map_err(to_napi)
-    }
-
-    /// A model of Anthropic.
-    #[napi(factory)]
-    pub fn anthropic(model: String, options: String) -> napi::Result<Self> {
-        anthropic(model, &options).map_err(to_napi)
-    }
-
-    /// A model of OpenAI, or of a server that speaks its wire.
-    #[napi(factory)]
-    pub fn openai(model: String, options: String) -> napi::Result<Self> {
-        openai(model, &options).map_err(to_napi)
+    pub fn named(name: String, options: Option<String>, cassette: Option<&Cassette>) -> napi::Result<Self> {
+        vendor_options(options, cassette)
+            .and_then(|options| match options {
+                None => stepwell::model(&name),
+                Some(options) => stepwell::model_with(&name, options),
+            })
+            .map(Self::new)
+            .map_err(to_napi)
     }
 
     /// Answers with sentences of the documents.
@@ -58,42 +45,6 @@ impl Model {
             None => model,
         }))
     }
-}
-
-fn anthropic(model: String, options: &str) -> Result<Model> {
-    let options: VendorOptions = parse("options", options)?;
-    if options.organization.is_some() || options.project.is_some() {
-        return Err(Error::invalid(
-            "options",
-            "`organization` and `project` are OpenAI's",
-        ));
-    }
-    let mut builder = Anthropic::new(model);
-    if let Some(key) = options.api_key {
-        builder = builder.api_key(Secret::from(key));
-    }
-    if let Some(url) = options.base_url {
-        builder = builder.base_url(url);
-    }
-    Ok(Model::new(resilient(builder.build()?)))
-}
-
-fn openai(model: String, options: &str) -> Result<Model> {
-    let options: VendorOptions = parse("options", options)?;
-    let mut builder = OpenAi::new(model);
-    if let Some(key) = options.api_key {
-        builder = builder.api_key(Secret::from(key));
-    }
-    if let Some(url) = options.base_url {
-        builder = builder.base_url(url);
-    }
-    if let Some(id) = options.organization {
-        builder = builder.organization(id);
-    }
-    if let Some(id) = options.project {
-        builder = builder.project(id);
-    }
-    Ok(Model::new(resilient(builder.build()?)))
 }
 
 #[derive(Default, Deserialize)]
@@ -252,6 +203,28 @@ impl Embedder {
         })
     }
 
+    /// The embedder of a name such as `voyage/voyage-4`.
+    #[napi(ts_return_type = "Promise<Embedder>")]
+    pub fn named<'env>(
+        env: &'env Env,
+        name: String,
+        options: Option<String>,
+        cassette: Option<&Cassette>,
+    ) -> napi::Result<PromiseRaw<'env, Self>> {
+        let options = vendor_options(options, cassette).map_err(to_napi)?;
+        promise(env, stepwell::Cancel::new(), async move {
+            // The one in process loads its weights here.
+            let load = move || match options {
+                None => stepwell::embedder(&name),
+                Some(options) => Registry::global().embedder_with(&name, options),
+            };
+            tokio::task::spawn_blocking(load)
+                .await
+                .map_err(|_| Error::internal("loading an embedder stopped"))?
+                .map(Self)
+        })
+    }
+
     /// What it makes, as JSON.
     #[napi(getter)]
     pub fn info(&self) -> napi::Result<String> {
@@ -282,6 +255,43 @@ impl Embedder {
         promise(env, Cancel::of(cancel), async move {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             Ok(Float32Array::new(embedder.embed(&texts, kind).await?.values))
+        })
+    }
+}
+
+/// Hits in a better order.
+#[napi]
+pub struct Reranker(Arc<dyn stepwell::Reranker>);
+
+#[napi]
+impl Reranker {
+    /// The reranker of a name such as `voyage/rerank-2.5`.
+    #[napi(factory)]
+    pub fn named(name: String, options: Option<String>, cassette: Option<&Cassette>) -> napi::Result<Self> {
+        vendor_options(options, cassette)
+            .and_then(|options| match options {
+                None => stepwell::reranker(&name),
+                Some(options) => Registry::global().reranker_with(&name, options),
+            })
+            .map(Self)
+            .map_err(to_napi)
+    }
+
+    /// The best hits for this question, as JSON like those that came.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn rerank<'env>(
+        &self,
+        env: &'env Env,
+        question: String,
+        hits: String,
+        top_k: u32,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let reranker = Arc::clone(&self.0);
+        let hits: Vec<Hit> = from_json("hits", &hits).map_err(to_napi)?;
+        promise(env, Cancel::of(cancel), async move {
+            let best = reranker.rerank(&question, hits, top_k as usize).await?;
+            crate::rag::hits_json(&best)
         })
     }
 }

@@ -22,7 +22,7 @@ use std::{path::PathBuf, sync::Arc};
 use stepwell::{
     AllowAll, AskBeforeEffects, BudgetLimits, ChatRequest, IntoDynTool, Limits, Message, Policy, Result,
     agent::{Agent, AgentRun, EventKind, RunEvent, RunResult, retriever_tool},
-    store::{Cache, RunStore},
+    store::RunStore,
     stores::{MemoryStore, SqliteStore},
 };
 
@@ -97,40 +97,28 @@ impl BudgetSettings {
 #[pyclass(frozen, name = "RunStore", module = "stepwell._native")]
 pub(crate) struct NativeRunStore {
     store: Arc<dyn RunStore>,
-    /// The same store, for answers.
-    cache: Arc<dyn Cache>,
     born: Born,
-}
-
-impl NativeRunStore {
-    fn of(store: impl RunStore + Cache + 'static) -> Self {
-        let store = Arc::new(store);
-        Self {
-            cache: Arc::clone(&store) as Arc<dyn Cache>,
-            store,
-            born: Born::now(),
-        }
-    }
-
-    /// The store as a cache, where its threads are still there.
-    pub(crate) fn cache(&self) -> Result<Arc<dyn Cache>> {
-        self.born.check("store")?;
-        Ok(Arc::clone(&self.cache))
-    }
 }
 
 #[pymethods]
 impl NativeRunStore {
     #[staticmethod]
     fn memory() -> Self {
-        Self::of(MemoryStore::new())
+        Self {
+            store: Arc::new(MemoryStore::new()),
+            born: Born::now(),
+        }
     }
 
     #[staticmethod]
     fn sqlite(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        py.detach(|| SqliteStore::open(path))
-            .map(Self::of)
-            .map_err(|error| to_pyerr(py, &error))
+        let store = py
+            .detach(|| SqliteStore::open(path))
+            .map_err(|error| to_pyerr(py, &error))?;
+        Ok(Self {
+            store: Arc::new(store),
+            born: Born::now(),
+        })
     }
 }
 

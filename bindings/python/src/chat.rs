@@ -1,12 +1,11 @@
 //! Models, whoever plays them: `chat`, its blocking twin, and `stream`.
 
 use crate::{
-    agent::NativeRunStore,
     caller::{Caller, Function},
     convert::serde_to_py,
     embed::NativeEmbedder,
     error::to_pyerr,
-    layers::{self, Backing, Layer, NativeBreaker, NativeBudget, NativeRateLimiter},
+    layers::{self, Backing, Layer, NativeBreaker, NativeBudget, NativeCache, NativeRateLimiter},
     rag::scope_of,
     request::read_request,
     runtime::Born,
@@ -153,12 +152,12 @@ impl NativeModel {
     fn with_cache(
         &self,
         py: Python<'_>,
-        store: &NativeRunStore,
+        cache: &NativeCache,
         tenant: Option<String>,
         options: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
         let options = layers::read(py, "cache", options)?;
-        let place = || Ok((store.cache()?, scope_of(tenant, None)?));
+        let place = || Ok((cache.get()?, scope_of(tenant, None)?));
         let (cache, scope) = place().map_err(|error| to_pyerr(py, &error))?;
         Ok(self.layered(Layer::Cache(cache, scope, options)))
     }

@@ -2,8 +2,8 @@
 
 use crate::convert::{intern_import, serde_to_py};
 use pyo3::{prelude::*, types::PyDict};
-use std::{error::Error as StdError, fmt};
-use stepwell::Error;
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
+use stepwell::{Error, VendorFailure};
 
 /// A Python exception on its way through the engine. Its words are read once, where the GIL is held anyway.
 #[derive(Debug)]
@@ -27,14 +27,55 @@ pub(crate) fn raised(py: Python<'_>, error: PyErr) -> Error {
         return Error::Cancelled;
     }
     let message = error.to_string();
-    Error::host(Raised { error, message })
+    // A Python model that fails as a vendor does is asked again, or another in its place, as a vendor's is.
+    let vendor = vendor_code(error.value(py));
+    let raised = Raised { error, message };
+    let Some((code, mut failure)) = vendor else {
+        return Error::host(raised);
+    };
+    failure.source = Some(Arc::new(raised));
+    let failure = Box::new(failure);
+    match code.as_str() {
+        "rate_limited" => Error::RateLimited(failure),
+        "overloaded" => Error::Overloaded(failure),
+        "quota_exceeded" => Error::QuotaExceeded(failure),
+        _ => Error::Rejected(failure),
+    }
+}
+
+/// The code and the facts of an exception that stands for a vendor's failure.
+fn vendor_code(error: &Bound<'_, PyAny>) -> Option<(String, VendorFailure)> {
+    let class = intern_import!(error.py(), "stepwell._errors", "ProviderError").ok()?;
+    if !error.is_instance(class).ok()? {
+        return None;
+    }
+    let code: String = error.getattr("code").ok()?.extract().ok()?;
+    if !["rate_limited", "overloaded", "quota_exceeded", "rejected"].contains(&code.as_str()) {
+        return None;
+    }
+    let word = |name: &str| error.getattr(name).ok()?.extract::<Option<String>>().ok()?;
+    let mut failure = VendorFailure::new(word("provider").unwrap_or_else(|| "host".to_owned()));
+    failure.kind = word("kind");
+    failure.status = error
+        .getattr("status")
+        .ok()
+        .and_then(|status| status.extract().ok()?);
+    let wait: Option<f64> = error
+        .getattr("retry_after")
+        .ok()
+        .and_then(|wait| wait.extract().ok()?);
+    failure.retry_after = wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok());
+    Some((code, failure))
 }
 
 /// The Python exception inside an engine error, however deep: the very object that was raised.
 fn original(py: Python<'_>, error: &Error) -> Option<PyErr> {
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = next {
-        if let Some(raised) = error.downcast_ref::<Raised>() {
+        let played = error.downcast_ref::<Error>().and_then(Error::vendor_failure);
+        let played = played.and_then(|failure| failure.source.as_deref());
+        let raised = played.map_or(error.downcast_ref::<Raised>(), |source| source.downcast_ref());
+        if let Some(raised) = raised {
             return Some(raised.error.clone_ref(py));
         }
         next = error.source();

@@ -6,16 +6,18 @@ use crate::{
     convert::{py_to_serde, serde_to_py},
     error::to_pyerr,
     host::HostModel,
+    runtime::Born,
 };
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 use stepwell::{
-    Budget, ChatModel, ModelInfo, Scope,
+    Budget, ChatModel, ModelInfo, Result, Scope,
     providers::layers::{
         Breaker, BreakerOptions, CacheOptions, FallbackOptions, ModelExt, RateLimitOptions, RateLimiter,
         RetryOptions, TimeoutOptions,
     },
     store::Cache,
+    stores::{MemoryStore, SqliteStore},
 };
 
 /// What answers: the engine, a Python function, or one of them with layers around it.
@@ -105,7 +107,7 @@ impl Backing {
     }
 
     /// Shows Python's cycle collector the functions that only this holds.
-    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         match self {
             Self::Engine(_) => Ok(()),
             Self::Host { function, .. } => function.traverse(visit),
@@ -165,6 +167,43 @@ impl NativeBudget {
     #[getter]
     fn spent<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         serde_to_py(py, &self.0.spent())
+    }
+}
+
+/// Where answers are kept, so that they can be given again.
+#[pyclass(frozen, name = "Cache", module = "stepwell._native")]
+pub(crate) struct NativeCache {
+    cache: Arc<dyn Cache>,
+    born: Born,
+}
+
+impl NativeCache {
+    /// The cache, where its threads are still there.
+    pub(crate) fn get(&self) -> Result<Arc<dyn Cache>> {
+        self.born.check("cache")?;
+        Ok(Arc::clone(&self.cache))
+    }
+}
+
+#[pymethods]
+impl NativeCache {
+    #[staticmethod]
+    fn memory() -> Self {
+        Self {
+            cache: Arc::new(MemoryStore::new()),
+            born: Born::now(),
+        }
+    }
+
+    #[staticmethod]
+    fn sqlite(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let store = py
+            .detach(|| SqliteStore::open(path))
+            .map_err(|error| to_pyerr(py, &error))?;
+        Ok(Self {
+            cache: Arc::new(store),
+            born: Born::now(),
+        })
     }
 }
 

@@ -42,7 +42,7 @@ mod _native {
     #[pymodule_export]
     use super::embed::{NativeEmbedder, NativeReranker};
     #[pymodule_export]
-    use super::layers::{NativeBreaker, NativeBudget, NativeRateLimiter};
+    use super::layers::{NativeBreaker, NativeBudget, NativeCache, NativeRateLimiter};
     #[pymodule_export]
     use super::rag::NativeCollection;
     #[pymodule_export]
@@ -54,7 +54,7 @@ mod _native {
     #[pymodule_export]
     use super::tool::{NativeTool, NativeToolContext};
     #[pymodule_export]
-    use super::vendor::NativeCassette;
+    use super::vendor::{NativeCassette, register_compatible};
 
     /// The version of the engine.
     #[pymodule_export]

@@ -4,7 +4,7 @@ use crate::{error::to_pyerr, layers::read};
 use pyo3::prelude::*;
 use serde::Deserialize;
 use std::path::PathBuf;
-use stepwell::providers::{Cassette, Chunks, Fault, ModelOptions};
+use stepwell::providers::{Cassette, Chunks, Fault, ModelOptions, Registry, quirks::Quirks};
 
 /// Calls to vendors, recorded to a file or played from it.
 #[pyclass(frozen, name = "Cassette", module = "stepwell._native")]
@@ -62,4 +62,17 @@ pub(crate) fn vendor_options(
             Some(options)
         }
     })
+}
+
+/// A server of the host's own that speaks Chat Completions.
+#[pyfunction]
+pub(crate) fn register_compatible(
+    py: Python<'_>,
+    vendor: String,
+    base_url: String,
+    quirks: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let quirks: Quirks = read(py, "quirks", quirks)?;
+    Registry::global().register_compatible(vendor, base_url, quirks);
+    Ok(())
 }

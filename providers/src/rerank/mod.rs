@@ -338,7 +338,8 @@ impl VendorReranker {
             .decode(&body)
             .map_err(|error| answer::unreadable(vendor, "a list of scores", &error))?;
         let wanted = top_k.min(batch.len());
-        if ranked.len() != wanted {
+        // Some servers take no notice of how many are asked for, and give all.
+        if ranked.len() < wanted {
             return Err(invalid(format!(
                 "{} scores where {wanted} were asked for",
                 ranked.len()

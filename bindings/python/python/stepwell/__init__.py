@@ -29,10 +29,7 @@ if TYPE_CHECKING:
         CollectionStats as CollectionStats,
         DocumentEntry as DocumentEntry,
         DocumentSkipped as DocumentSkipped,
-        Embedder as Embedder,
-        EmbedderInfo as EmbedderInfo,
         FileSkipped as FileSkipped,
-        MiniLm as MiniLm,
         SyncEvent as SyncEvent,
         SyncProgress as SyncProgress,
         SyncReport as SyncReport,
@@ -46,6 +43,14 @@ if TYPE_CHECKING:
         Hit as Hit,
         LegScore as LegScore,
         PageSpan as PageSpan,
+    )
+    from ._embedders import (
+        Embedder as Embedder,
+        EmbedderInfo as EmbedderInfo,
+        MiniLm as MiniLm,
+        Reranker as Reranker,
+        embedder as embedder,
+        reranker as reranker,
     )
     from ._errors import (
         BudgetExceededError as BudgetExceededError,
@@ -113,6 +118,13 @@ if TYPE_CHECKING:
         UsageEvent as UsageEvent,
         WarningEvent as WarningEvent,
     )
+    from ._layers import (
+        Breaker as Breaker,
+        Budget as Budget,
+        Cache as Cache,
+        Cassette as Cassette,
+        RateLimiter as RateLimiter,
+    )
     from ._models import (
         ChatModel as ChatModel,
         ChatStream as ChatStream,
@@ -121,6 +133,8 @@ if TYPE_CHECKING:
         Scripted as Scripted,
         SyncChatStream as SyncChatStream,
         model as model,
+        register as register,
+        register_compatible as register_compatible,
     )
     from ._records import (
         Attempt as Attempt,
@@ -174,10 +188,11 @@ else:
     _PARTS = {
         "_agent": "Agent RetrieverTool RunStore RunStream SyncRunStream retriever_tool",
         "_collection": (
-            "AddEvent AddProgress AddReport Collection CollectionStats DocumentEntry DocumentSkipped Embedder "
-            "EmbedderInfo FileSkipped MiniLm SyncEvent SyncProgress SyncReport"
+            "AddEvent AddProgress AddReport Collection CollectionStats DocumentEntry DocumentSkipped FileSkipped "
+            "SyncEvent SyncProgress SyncReport"
         ),
         "_documents": "Chunk Document Explanation Filter Heading Hit LegScore PageSpan",
+        "_embedders": "Embedder EmbedderInfo MiniLm Reranker embedder reranker",
         "_errors": (
             "BudgetExceededError CODES CancelledError ConflictError DamagedError DiskFullError "
             "EmbedderMismatchError ForeignError HostError InternalError InvalidGraphError InvalidInputError "
@@ -192,7 +207,10 @@ else:
             "RateLimitsEvent RawEvent ReasoningDelta ReasoningEnd ReasoningStart StreamEvent TextDelta TextEnd TextStart ToolCallDelta "
             "ToolCallEnd ToolCallStart UnknownEvent UsageEvent WarningEvent"
         ),
-        "_models": "ChatModel ChatStream Extractive HostModel Scripted SyncChatStream model",
+        "_layers": "Breaker Budget Cache Cassette RateLimiter",
+        "_models": (
+            "ChatModel ChatStream Extractive HostModel Scripted SyncChatStream model register register_compatible"
+        ),
         "_records": (
             "Attempt ChatResponse Citation Data Media Message ModelInfo Opaque Part RateLimit Reasoning Record "
             "Refusal Span Text ToolCall ToolResult Unknown Usage Warning"

@@ -1,10 +1,11 @@
-"""Collections: documents in, hits out; and the embedder in process."""
+"""Collections: documents in, hits out."""
 
 from __future__ import annotations
 
 import os
 
 from ._documents import Document, Filter, Hit
+from ._embedders import Embedder, shared_minilm
 from ._engine import native, refuse_on_background
 from ._errors import InvalidInputError
 from ._records import Record, _many, _one
@@ -124,17 +125,6 @@ class CollectionStats(Record):
     dimension: int
 
 
-class EmbedderInfo(Record):
-    """What an embedder makes."""
-
-    provider: str
-    model: str
-    revision: str
-    dimension: int
-    max_input_tokens: int
-    is_normalized: bool
-
-
 if TYPE_CHECKING:
     AddEvent: TypeAlias = AddProgress | DocumentSkipped
     SyncEvent: TypeAlias = SyncProgress | FileSkipped
@@ -142,57 +132,6 @@ if TYPE_CHECKING:
 else:
     AddEvent = AddProgress | DocumentSkipped
     SyncEvent = SyncProgress | FileSkipped
-
-
-class Embedder:
-    """Text → vector."""
-
-    def __init__(self, native_embedder: native.Embedder) -> None:
-        self._native = native_embedder
-
-    @property
-    def info(self) -> EmbedderInfo:
-        """What it makes."""
-        return EmbedderInfo._of(self._native.info)
-
-    @property
-    def fingerprint(self) -> str:
-        """A word that a collection pins: vectors of another one are refused."""
-        return self._native.fingerprint
-
-    async def embed(
-        self, texts: Iterable[str], kind: Literal["document", "query"] = "document"
-    ) -> list[list[float]]:
-        """One vector per text, in order."""
-        return await self._native.embed(list(texts), kind == "query")
-
-    def embed_sync(
-        self, texts: Iterable[str], kind: Literal["document", "query"] = "document"
-    ) -> list[list[float]]:
-        """The blocking twin of `embed`."""
-        refuse_on_background()
-        return self._native.embed_sync(list(texts), kind == "query")
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.fingerprint}>"
-
-
-class MiniLm(Embedder):
-    """all-MiniLM-L6-v2 in process: 384 numbers of length 1 per text. No key, no network, no download."""
-
-    def __init__(self, threads: int | None = None) -> None:
-        super().__init__(native.Embedder.minilm(threads))
-
-
-_shared: tuple[int, MiniLm] | None = None
-
-
-def shared_minilm() -> MiniLm:
-    """The one that is used where none is named: its threads are shared. A forked child makes its own."""
-    global _shared
-    if _shared is None or _shared[0] != os.getpid():
-        _shared = (os.getpid(), MiniLm())
-    return _shared[1]
 
 
 class _Default:
@@ -467,10 +406,7 @@ __all__ = [
     "CollectionStats",
     "DocumentEntry",
     "DocumentSkipped",
-    "Embedder",
-    "EmbedderInfo",
     "FileSkipped",
-    "MiniLm",
     "SyncEvent",
     "SyncProgress",
     "SyncReport",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 
 from ._engine import native, refuse_on_background
-from ._errors import InvalidInputError
+from ._errors import InvalidInputError, UnsupportedError
 from ._events import TextDelta, event_of
-from ._records import ChatResponse, Message, ModelInfo, Text, messages_of
+from ._layers import vendor_options
+from ._records import ChatResponse, Message, ModelInfo, Text, Usage, messages_of
 from ._stream import AsyncStream, SyncStream
 
 TYPE_CHECKING = False
@@ -18,8 +19,19 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, TypedDict, Unpack
 
-    from ._collection import Embedder
+    from ._embedders import Embedder
     from ._events import StreamEvent
+    from ._layers import (
+        Breaker,
+        Budget,
+        Cache,
+        CacheOptions,
+        FallbackOptions,
+        RateLimiter,
+        RetryOptions,
+        TimeoutOptions,
+        VendorOptions,
+    )
     from ._records import Part
 
     #: A question, a turn, or a conversation.
@@ -143,6 +155,47 @@ class ChatModel:
         """The blocking twin of `stream`."""
         refuse_on_background()
         return SyncChatStream(self._native.stream(request_of(messages, options), blocking=True), event_of)
+
+    async def count_tokens(self, messages: Messages, **options: Unpack[ChatOptions]) -> Usage:
+        """How many tokens a request has: counted by the vendor where it can, else an estimate, flagged."""
+        return Usage._of(await self._native.count_tokens(request_of(messages, options)))
+
+    def count_tokens_sync(self, messages: Messages, **options: Unpack[ChatOptions]) -> Usage:
+        """The blocking twin of `count_tokens`."""
+        refuse_on_background()
+        return Usage._of(self._native.count_tokens_sync(request_of(messages, options)))
+
+    # Layers: each gives a model around this one, and the one put on last is the outermost.
+
+    def with_retry(self, **options: Unpack[RetryOptions]) -> ChatModel:
+        """Asks again when a call fails before its first word. The outermost retry is the only one."""
+        return ChatModel(self._native.with_retry(options))
+
+    def with_timeouts(self, **options: Unpack[TimeoutOptions]) -> ChatModel:
+        """Bounds the time to the first event, between events, and in all."""
+        return ChatModel(self._native.with_timeouts(options))
+
+    def with_rate_limit(self, limiter: RateLimiter) -> ChatModel:
+        """Waits until the account may send the request."""
+        return ChatModel(self._native.with_rate_limit(limiter._native))
+
+    def with_breaker(self, breaker: Breaker) -> ChatModel:
+        """Fails at once while the endpoint is down."""
+        return ChatModel(self._native.with_breaker(breaker._native))
+
+    def with_fallback(self, *others: ChatModel, **options: Unpack[FallbackOptions]) -> ChatModel:
+        """Asks these models, in order, when this one cannot answer."""
+        return ChatModel(self._native.with_fallback([other._native for other in others], options))
+
+    def with_cache(
+        self, cache: Cache, *, tenant: str | None = None, **options: Unpack[CacheOptions]
+    ) -> ChatModel:
+        """Gives answers again that were given to this tenant before. Leave it off where each is to be a new one."""
+        return ChatModel(self._native.with_cache(cache._native, tenant, options))
+
+    def with_budget(self, budget: Budget) -> ChatModel:
+        """Spends from a budget; at its limit the answer stops with `BudgetExceededError`."""
+        return ChatModel(self._native.with_budget(budget._native))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.info.name}>"
@@ -285,12 +338,36 @@ class _Steps:
         return [{"type": "text_end", "index": 0}, {"type": "finish", "reason": "stop"}]
 
 
-def model(name: str, *, api_key: str | None = None, base_url: str | None = None) -> ChatModel:
+_vendors: dict[str, Callable[[str], ChatModel]] = {}
+
+
+def register(vendor: str, factory: Callable[[str], ChatModel]) -> None:
+    """Adds a vendor of your own, or takes the place of one: `factory` gets what stands behind `vendor/`."""
+    if not vendor or "/" in vendor or ":" in vendor:
+        raise InvalidInputError(f"`{vendor}` is no vendor's name; it is the part before the `/`")
+    _vendors[vendor] = factory
+
+
+def register_compatible(vendor: str, base_url: str, quirks: dict[str, Any] | None = None) -> None:
+    """Adds a server of your own that speaks Chat Completions at an address with its `/v1`. A key, where it wants one,
+    is read from `MY_VENDOR_API_KEY` for the name `my-vendor`. `quirks` says how it differs from most such servers."""
+    native.register_compatible(vendor, base_url, quirks or {})
+    _vendors.pop(vendor, None)
+
+
+def model(name: str, *, is_bare: bool = False, **options: Unpack[VendorOptions]) -> ChatModel:
     """The model of a name such as `anthropic/claude-sonnet-5` or `openai/gpt-6-sol`; `extractive` needs no key.
 
-    Key and address are read from the environment (`ANTHROPIC_API_KEY`, `OPENAI_BASE_URL` …) where not given here.
+    Key and address are read from the environment (`ANTHROPIC_API_KEY`, `OPENAI_BASE_URL` …) where not given here. A
+    call that fails before its first word is made again, unless `is_bare`.
     """
-    return ChatModel(native.Model.named(name, api_key=api_key, base_url=base_url))
+    vendor, _, rest = name.strip().replace(":", "/", 1).partition("/")
+    own = _vendors.get(vendor)
+    if own is not None and rest:
+        if options or is_bare:
+            raise UnsupportedError(f"`{vendor}` is a vendor of this program; give its factory what it needs")
+        return own(rest)
+    return ChatModel(native.Model.named(name, *vendor_options(options, is_bare=is_bare or None)))
 
 
 class Extractive(ChatModel):
@@ -299,7 +376,7 @@ class Extractive(ChatModel):
 
     def __init__(self, embedder: Embedder | None = None) -> None:
         if embedder is None:
-            from ._collection import shared_minilm
+            from ._embedders import shared_minilm
 
             embedder = shared_minilm()
         super().__init__(native.Model.extractive(embedder._native))
@@ -380,5 +457,7 @@ __all__ = [
     "SyncChatStream",
     "model",
     "model_of",
+    "register",
+    "register_compatible",
     "request_of",
 ]
