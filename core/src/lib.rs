@@ -57,7 +57,7 @@ pub use partial_json::PartialJson;
 pub use policy::{AllowAll, AskBeforeEffects, Decision, Limits, Policy, PolicyRequest};
 pub use pricing::{Cost, Price, PriceTable, PriceTier};
 pub use retrieve::{Explanation, Hit, LegScore, Query, Reranker, Retriever, SearchMode};
-pub use schema::{Schema, Violation};
+pub use schema::{CompiledSchema, Dialect, Schema, SchemaChange, SchemaLoss, SchemaSize, Violation};
 pub use secret::Secret;
 pub use store::Scope;
 pub use stream::{ChatStream, Fold, StreamEvent, collect, whole};

@@ -1,4 +1,28 @@
-//! [`Schema`]: a JSON Schema (2020-12) with its compiled check.
+//! [`Schema`]: a JSON Schema (2020-12) with its compiled check, and its way into the dialects of vendors.
+//!
+//! ```text
+//! Schema ─▶ Dialect::compile ─▶ CompiledSchema: what is sent, and what it lost
+//!    └────▶ Schema::read: an answer with absent things absent, checked against what was given
+//! ```
+
+mod absent;
+mod alternatives;
+mod arguments;
+mod array;
+mod build;
+mod compile;
+mod dialect;
+mod loss;
+mod measure;
+mod null;
+mod object;
+mod reference;
+mod values;
+
+pub use compile::CompiledSchema;
+pub use dialect::Dialect;
+pub use loss::{SchemaChange, SchemaLoss};
+pub use measure::SchemaSize;
 
 use crate::{Error, Result};
 use schemars::JsonSchema;
@@ -19,8 +43,20 @@ const DEPTH: usize = 128;
 pub struct Violation {
     /// JSON pointer into the value; empty for the whole.
     pub path: String,
+    /// The keyword it breaks.
+    pub keyword: String,
     /// What is wrong there. It may quote the value.
     pub message: String,
+}
+
+impl Violation {
+    fn of_whole(keyword: &str, message: String) -> Vec<Self> {
+        vec![Self {
+            path: String::new(),
+            keyword: keyword.to_owned(),
+            message,
+        }]
+    }
 }
 
 impl fmt::Display for Violation {
@@ -65,17 +101,11 @@ impl Schema {
         if !value.is_object() && !value.is_boolean() {
             return Err(Error::invalid("schema", "a JSON Schema is an object"));
         }
-        if is_deeper(&value, DEPTH) || value.to_string().len() > SCHEMA_BYTES {
-            return Err(Error::LimitExceeded {
-                what: "the schema".into(),
-                limit: format!("{SCHEMA_BYTES} bytes and {DEPTH} levels"),
-            });
+        if is_deeper(&value, DEPTH) || measure::text_of(&value) > SCHEMA_BYTES {
+            return Err(too_large());
         }
         if let Some(reference) = remote_reference(&value) {
-            return Err(Error::invalid(
-                "schema",
-                format!("`$ref` to `{reference}` leaves the document; inline it"),
-            ));
+            return Err(leaves(&reference));
         }
         let schema = Self {
             value: Arc::new(value),
@@ -110,22 +140,18 @@ impl Schema {
     /// The violations; one that says so where the schema itself cannot be used.
     pub fn check(&self, value: &Value) -> Result<(), Vec<Violation>> {
         if is_deeper(value, DEPTH) {
-            return Err(vec![Violation {
-                path: String::new(),
-                message: format!("nested deeper than {DEPTH} levels"),
-            }]);
+            let message = format!("nested deeper than {DEPTH} levels");
+            return Err(Violation::of_whole("depth", message));
         }
-        let checker = self.checker().map_err(|message| {
-            vec![Violation {
-                path: String::new(),
-                message,
-            }]
-        })?;
+        let checker = self
+            .checker()
+            .map_err(|message| Violation::of_whole("schema", message))?;
         let violations: Vec<Violation> = checker
             .iter_errors(value)
             .take(20)
             .map(|error| Violation {
                 path: error.instance_path().to_string(),
+                keyword: error.kind().keyword().to_owned(),
                 message: error.to_string(),
             })
             .collect();
@@ -135,6 +161,45 @@ impl Schema {
             Err(violations)
         }
     }
+
+    /// The value as it was meant, if it keeps to the schema: a null stands for an absent property where the property
+    /// is optional and its schema has no null. Vendors that want every property there are given a schema in which
+    /// that is the way to leave one out.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use stepwell_core::Schema;
+    /// let schema = Schema::from_value(json!({ "type": "object", "properties": { "days": { "type": "integer" } } }))?;
+    /// assert_eq!(schema.read(json!({ "days": null })).expect("fits"), json!({}));
+    /// # Ok::<(), stepwell_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Schema::check`]; the violations are those of the value with such nulls taken out.
+    pub fn read(&self, mut value: Value) -> Result<Value, Vec<Violation>> {
+        let Err(found) = self.check(&value) else {
+            return Ok(value);
+        };
+        if is_deeper(&value, DEPTH) {
+            return Err(found);
+        }
+        absent::mend(&self.value, &mut value);
+        self.check(&value).map(|()| value)
+    }
+}
+
+fn too_large() -> Error {
+    Error::LimitExceeded {
+        what: "the schema".into(),
+        limit: format!("{SCHEMA_BYTES} bytes and {DEPTH} levels"),
+    }
+}
+
+fn leaves(reference: &str) -> Error {
+    Error::invalid(
+        "schema",
+        format!("`$ref` to `{reference}` leaves the document; inline it"),
+    )
 }
 
 impl fmt::Debug for Schema {
