@@ -5,8 +5,8 @@ use serde_json::{Map, Number, Value};
 
 /// Deepest nesting: as deep as `serde_json` reads.
 const DEPTH: usize = 127;
-/// Longest number, in characters: far longer than any that is exact.
-const NUMBER_BYTES: usize = 4 << 10;
+/// Longest number, in characters: far longer than any that is exact, and too short for an integer out of range.
+const NUMBER_BYTES: usize = 300;
 /// Most bytes by default.
 const BYTES: usize = 16 << 20;
 
@@ -240,6 +240,10 @@ impl PartialJson {
                 if self.number.take(byte) {
                     if self.number.text.len() > NUMBER_BYTES {
                         return Err(limit("a number in JSON", format!("{NUMBER_BYTES} characters")));
+                    }
+                    // An exponent out of range only grows.
+                    if self.number.place == NumberPlace::Exponent && self.number.value().is_none() {
+                        return Err(self.broken());
                     }
                 } else {
                     self.end_number()?;

@@ -22,9 +22,10 @@ use crate::{header, tls::TlsFault};
 use bytes::Bytes;
 use futures::StreamExt;
 use origin::Origin;
-#[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
-use reqwest::Url;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{
+    Url,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
 use std::{
     error::Error as StdError,
     fmt,
@@ -92,7 +93,7 @@ impl Http {
         let mut all: Vec<Secret> = secrets.into_iter().cloned().collect();
         all.extend(self.origin.secrets().cloned());
         if let Some(proxy) = &self.options.proxy {
-            let password = reqwest::Url::parse(proxy.reveal())
+            let password = Url::parse(proxy.reveal())
                 .ok()
                 .and_then(|proxy| Some(Secret::new(proxy.password()?)));
             all.extend(password);
@@ -103,7 +104,7 @@ impl Http {
     }
 
     /// The address under which paths are asked, for wires whose path depends on it.
-    #[cfg(any(feature = "anthropic", feature = "gemini", feature = "openai"))]
+    #[allow(dead_code)] // some vendors alone have no such path
     pub(crate) fn base(&self) -> &Url {
         self.origin.base()
     }

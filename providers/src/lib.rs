@@ -41,7 +41,7 @@ mod extractive;
 mod fixtures;
 #[cfg(feature = "http")]
 mod framing;
-#[cfg(any(test, feature = "fuzz"))]
+#[cfg(all(feature = "http", any(test, feature = "fuzz")))]
 #[doc(hidden)]
 pub mod fuzz;
 #[cfg(feature = "gemini")]

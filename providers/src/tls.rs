@@ -21,12 +21,12 @@ impl TlsFault {
     pub(crate) fn among(error: &(dyn StdError + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(cause) = next {
-            // An `io::Error` is silent about the error it was made of.
-            let inner = cause
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::get_ref)
-                .and_then(|inner| inner.downcast_ref::<Tls>());
-            if let Some(fault) = inner.or_else(|| cause.downcast_ref::<Tls>()) {
+            // An `io::Error` is silent about the error it was made of, which may be another one.
+            let mut inner = cause;
+            while let Some(made_of) = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+                inner = made_of;
+            }
+            if let Some(fault) = inner.downcast_ref::<Tls>() {
                 return Some(Self(sentence(fault)));
             }
             next = cause.source();
@@ -57,5 +57,23 @@ fn sentence(error: &Tls) -> &'static str {
             "the server does not speak TLS; check that the base URL is meant to be https"
         }
         _ => "the handshake with the server failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CertificateError, StdError, Tls, TlsFault, io};
+
+    #[test]
+    fn a_fault_is_found_however_deep_it_is_wrapped() {
+        let fault = || Tls::InvalidCertificate(CertificateError::UnknownIssuer);
+        let once = io::Error::new(io::ErrorKind::InvalidData, fault());
+        let twice = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, fault()));
+        let cases: [&(dyn StdError + 'static); 3] = [&fault(), &once, &twice];
+        for error in cases {
+            let found = TlsFault::among(error).expect("it is there");
+            assert!(found.to_string().contains("self-signed"), "{found}");
+        }
+        assert_eq!(TlsFault::among(&io::Error::from(io::ErrorKind::TimedOut)), None);
     }
 }

@@ -5,7 +5,7 @@
 mod blocks;
 pub(crate) mod decode;
 mod encode;
-mod failure;
+pub(crate) mod failure;
 #[cfg(test)]
 mod recorded;
 pub(crate) mod stream;

@@ -142,6 +142,12 @@ impl fmt::Debug for Cassette {
     }
 }
 
+/// Reads a line of a file, for the fuzzer.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_line(line: &str) {
+    play::read_line(line);
+}
+
 /// An error about the file itself.
 fn damaged(path: &Path, line: usize) -> Error {
     Error::Damaged {

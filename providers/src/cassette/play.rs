@@ -248,6 +248,26 @@ fn next(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
+/// Reads a line and cuts its body as recorded: the pieces are the body again.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_line(line: &str) {
+    let Some(one) = recorded(line) else { return };
+    let player = Player {
+        path: PathBuf::new(),
+        tape: Arc::from([]),
+        place: Arc::default(),
+        chunks: Chunks::Recorded,
+        keeps_time: false,
+        faults: Vec::new(),
+    };
+    let pieces: Vec<u8> = player
+        .cut(&one.body, &one.chunks)
+        .iter()
+        .flat_map(|(piece, _)| piece.to_vec())
+        .collect();
+    assert_eq!(pieces, one.body);
+}
+
 fn recorded(line: &str) -> Option<Recorded> {
     let mut exchange: Exchange = serde_json::from_str(line).ok()?;
     let mut headers = HeaderMap::new();

@@ -536,5 +536,42 @@ fn builder(vendor: Vendor, model: String, wire: &'static dyn Wire, limits: Limit
     }
 }
 
+/// Reads a body as each vendor's answer in each format; the failures.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_all(body: &[u8]) -> Vec<serde_json::Error> {
+    let wires: Vec<&dyn Wire> = vec![
+        #[cfg(feature = "openai")]
+        &openai::OpenAi,
+        #[cfg(feature = "openai")]
+        &mistral::Mistral,
+        #[cfg(feature = "gemini")]
+        &gemini::Gemini,
+        #[cfg(feature = "voyage")]
+        &voyage::Voyage,
+        #[cfg(feature = "cohere")]
+        &cohere::Cohere,
+        #[cfg(feature = "ollama")]
+        &ollama::Ollama,
+    ];
+    let formats = [
+        NumberFormat::Float,
+        NumberFormat::Int8,
+        NumberFormat::Uint8,
+        NumberFormat::Binary,
+        NumberFormat::Ubinary,
+    ];
+    let mut failures = Vec::new();
+    for (wire, format) in wires.iter().flat_map(|wire| formats.map(|format| (wire, format))) {
+        match wire.decode(body, format) {
+            Ok(read) => read
+                .rows
+                .into_iter()
+                .for_each(|(_, row)| drop(format.unpack(row))),
+            Err(error) => failures.push(error),
+        }
+    }
+    failures
+}
+
 #[cfg(test)]
 mod tests;

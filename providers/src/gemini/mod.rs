@@ -4,7 +4,7 @@
 //! `encode` and `stream` are pure; this file holds the client.
 
 mod encode;
-mod failure;
+pub(crate) mod failure;
 mod partial_args;
 mod parts;
 #[cfg(test)]

@@ -22,13 +22,13 @@ impl fmt::Debug for Vendor {
 
 /// Where a vendor's key travels.
 #[derive(Clone, Debug)]
+#[allow(dead_code)] // not every set of features has every kind
 pub(crate) enum Auth {
     /// `Authorization: Bearer …`
     Bearer,
     /// A header of this name, in lower case, with the bare key.
     Header(Cow<'static, str>),
     /// Nowhere: it asks for none, and none is sent.
-    #[allow(dead_code)] // not every set of features has a vendor without keys
     None,
 }
 

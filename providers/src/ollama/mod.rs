@@ -6,7 +6,7 @@
 
 mod address;
 mod encode;
-mod failure;
+pub(crate) mod failure;
 #[cfg(test)]
 mod recorded;
 pub(crate) mod stream;

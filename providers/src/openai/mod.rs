@@ -5,7 +5,7 @@
 pub(crate) mod chat;
 pub(crate) mod compatible;
 pub(crate) mod dialect;
-mod failure;
+pub(crate) mod failure;
 mod family;
 pub(crate) mod responses;
 mod schema;

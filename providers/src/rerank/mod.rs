@@ -386,5 +386,31 @@ impl Reranker for VendorReranker {
     }
 }
 
+/// Reads a body as each vendor's answer; the failures.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn read_all(body: &[u8]) -> Vec<serde_json::Error> {
+    let wires: Vec<&dyn Wire> = vec![
+        #[cfg(feature = "voyage")]
+        &voyage::Voyage,
+        #[cfg(feature = "cohere")]
+        &cohere::Cohere,
+        #[cfg(feature = "openai")]
+        &cohere::LlamaCpp,
+    ];
+    wires
+        .into_iter()
+        .filter_map(|wire| match wire.decode(body) {
+            Ok(read) => {
+                for (_, raw) in read.ranked {
+                    let score = wire.score(raw);
+                    assert!(score.is_finite() || !raw.is_finite(), "{raw} is no score");
+                }
+                None
+            }
+            Err(error) => Some(error),
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests;
