@@ -96,14 +96,14 @@ pub enum StreamEvent {
         /// Its place.
         index: u32,
         /// The part.
-        part: Part,
+        part: Box<Part>,
     },
     /// What a text part rests on.
     Citation {
         /// The text part.
         index: u32,
         /// The place in the source.
-        citation: Citation,
+        citation: Box<Citation>,
     },
     /// Data for the program beside the answer; it becomes a part of the message.
     Data(Data),
@@ -227,7 +227,7 @@ impl Fold {
                 _ => return Err(self.broken(&format!("text for part {index}, which is none"))),
             },
             StreamEvent::Citation { index, citation } => match self.at(index)? {
-                Open::Text(_, citations) => citations.push(citation),
+                Open::Text(_, citations) => citations.push(*citation),
                 _ => return Err(self.broken(&format!("a citation for part {index}, which is no text"))),
             },
             StreamEvent::ReasoningStart { index } => self.open(index, Open::Reasoning(String::new()))?,
@@ -266,7 +266,7 @@ impl Fold {
                 opaque,
                 is_redacted,
             } => self.close(index, opaque, is_redacted)?,
-            StreamEvent::Part { index, part } => self.open(index, Open::Closed(part))?,
+            StreamEvent::Part { index, part } => self.open(index, Open::Closed(*part))?,
             StreamEvent::Data(data) => {
                 let index = self.parts.iter().map(|(at, _)| at + 1).max().unwrap_or(0);
                 self.open(index, Open::Closed(Part::Data(data)))?;
@@ -417,11 +417,10 @@ pub fn whole(response: ChatResponse) -> Vec<StreamEvent> {
                     index,
                     text: text.text,
                 });
-                events.extend(
-                    text.citations
-                        .into_iter()
-                        .map(|citation| StreamEvent::Citation { index, citation }),
-                );
+                events.extend(text.citations.into_iter().map(|citation| StreamEvent::Citation {
+                    index,
+                    citation: Box::new(citation),
+                }));
                 events.push(StreamEvent::TextEnd {
                     index,
                     opaque: text.opaque,
@@ -461,7 +460,10 @@ pub fn whole(response: ChatResponse) -> Vec<StreamEvent> {
                 });
                 events.push(StreamEvent::ToolCallEnd { index, opaque });
             }
-            part => events.push(StreamEvent::Part { index, part }),
+            part => events.push(StreamEvent::Part {
+                index,
+                part: Box::new(part),
+            }),
         }
     }
     events.extend(response.warnings.into_iter().map(StreamEvent::Warning));

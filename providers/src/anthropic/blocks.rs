@@ -80,7 +80,7 @@ impl Blocks {
                 for citation in &citations {
                     out.push_back(StreamEvent::Citation {
                         index,
-                        citation: citation_of(citation),
+                        citation: Box::new(citation_of(citation)),
                     });
                 }
                 Block::Text { index, citations }
@@ -182,7 +182,7 @@ impl Blocks {
                 if let Some(citation) = delta.citation {
                     out.push_back(StreamEvent::Citation {
                         index: *index,
-                        citation: citation_of(&citation),
+                        citation: Box::new(citation_of(&citation)),
                     });
                     citations.push(citation);
                 }
@@ -250,7 +250,7 @@ impl Blocks {
                 let index = self.index();
                 out.push_back(StreamEvent::Part {
                     index,
-                    part: Part::unknown(VENDOR.name(), Value::Object(block), origin),
+                    part: Box::new(Part::unknown(VENDOR.name(), Value::Object(block), origin)),
                 });
             }
             Block::Done => {}

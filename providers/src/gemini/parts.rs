@@ -264,7 +264,10 @@ impl Parts {
             media.opaque = opaque;
         }
         let index = self.index();
-        out.push_back(StreamEvent::Part { index, part });
+        out.push_back(StreamEvent::Part {
+            index,
+            part: Box::new(part),
+        });
     }
 
     /// A part that is kept whole: code the vendor ran is a call of its own, everything else stays as it is.
@@ -297,7 +300,10 @@ impl Parts {
         let is_result = whole.get("codeExecutionResult").is_some() || whole.get("toolResponse").is_some();
         let origin = if is_result { Origin::Tool } else { Origin::Model };
         let part = Part::unknown(self.provider, whole, origin);
-        out.push_back(StreamEvent::Part { index, part });
+        out.push_back(StreamEvent::Part {
+            index,
+            part: Box::new(part),
+        });
     }
 
     /// What the open part ends with.
@@ -346,7 +352,10 @@ impl Parts {
                     .unwrap_or_else(|| citation.document_id.clone());
                 if !self.cited.contains(&address) {
                     self.cited.push(address);
-                    out.push_back(StreamEvent::Citation { index, citation });
+                    out.push_back(StreamEvent::Citation {
+                        index,
+                        citation: Box::new(citation),
+                    });
                 }
             }
         }
@@ -362,7 +371,10 @@ impl Parts {
             let index = self.index();
             let value = Value::Object(std::mem::take(&mut self.sources));
             let part = Part::data("gemini_sources", value, Origin::Tool);
-            out.push_back(StreamEvent::Part { index, part });
+            out.push_back(StreamEvent::Part {
+                index,
+                part: Box::new(part),
+            });
         }
     }
 }

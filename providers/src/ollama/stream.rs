@@ -102,7 +102,10 @@ impl Lines {
                     media.origin = Origin::Model;
                 }
                 let index = self.index();
-                out.push_back(StreamEvent::Part { index, part });
+                out.push_back(StreamEvent::Part {
+                    index,
+                    part: Box::new(part),
+                });
             }
         }
     }

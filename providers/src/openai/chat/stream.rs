@@ -309,7 +309,10 @@ impl Completion {
                 if let Ok(value) = serde_json::from_str(raw.get()) {
                     let index = self.index();
                     let part = Part::unknown(self.dialect.name(), value, Origin::Model);
-                    out.push_back(StreamEvent::Part { index, part });
+                    out.push_back(StreamEvent::Part {
+                        index,
+                        part: Box::new(part),
+                    });
                 }
             }
         }
@@ -408,7 +411,10 @@ impl Completion {
     fn end_text(&mut self, out: &mut Out) {
         let Some(index) = self.text.take() else { return };
         for citation in self.extras.take_citations() {
-            out.push_back(StreamEvent::Citation { index, citation });
+            out.push_back(StreamEvent::Citation {
+                index,
+                citation: Box::new(citation),
+            });
         }
         out.push_back(StreamEvent::TextEnd { index, opaque: None });
     }
@@ -433,7 +439,10 @@ impl Completion {
             if let Part::Media(media) = &mut part {
                 media.origin = Origin::Model;
             }
-            out.push_back(StreamEvent::Part { index, part });
+            out.push_back(StreamEvent::Part {
+                index,
+                part: Box::new(part),
+            });
         }
         let mut has_calls = false;
         for call in std::mem::take(&mut self.calls) {
@@ -445,7 +454,10 @@ impl Completion {
         for value in std::mem::take(&mut self.extras.executed) {
             let index = self.index();
             let part = Part::unknown(self.dialect.name(), value, Origin::Model);
-            out.push_back(StreamEvent::Part { index, part });
+            out.push_back(StreamEvent::Part {
+                index,
+                part: Box::new(part),
+            });
         }
         let refusal = self.refusal.take().filter(|refusal| !refusal.is_empty());
         let reason = match self.finish.as_deref() {

@@ -180,7 +180,10 @@ impl Responses {
                 let is_result = kind.is_some_and(|kind| kind.ends_with("_output"));
                 let origin = if is_result { Origin::Tool } else { Origin::Model };
                 let part = Part::unknown(self.vendor.name(), Value::Object(item), origin);
-                out.push_back(StreamEvent::Part { index, part });
+                out.push_back(StreamEvent::Part {
+                    index,
+                    part: Box::new(part),
+                });
             }
             Open::Done => {}
         }
@@ -200,7 +203,10 @@ impl Responses {
             let Some(text) = piece["text"].as_str() else {
                 let index = self.index();
                 let part = Part::unknown(self.vendor.name(), piece.clone(), Origin::Model);
-                out.push_back(StreamEvent::Part { index, part });
+                out.push_back(StreamEvent::Part {
+                    index,
+                    part: Box::new(part),
+                });
                 continue;
             };
             let words = streamed.next().unwrap_or_else(|| self.text(0, out));
@@ -213,7 +219,7 @@ impl Responses {
             for annotation in annotations.iter().skip(words.citations) {
                 out.push_back(StreamEvent::Citation {
                     index,
-                    citation: items::citation(annotation),
+                    citation: Box::new(items::citation(annotation)),
                 });
             }
             let opaque = self.beside_text(item, annotations);
@@ -247,7 +253,10 @@ impl Responses {
         refusal.push_str(words);
         let index = self.index();
         let part = Part::unknown(self.vendor.name(), items::refusal(id, words), Origin::Model);
-        out.push_back(StreamEvent::Part { index, part });
+        out.push_back(StreamEvent::Part {
+            index,
+            part: Box::new(part),
+        });
     }
 
     /// The end of a call.
@@ -277,7 +286,10 @@ impl Responses {
         out.push_back(StreamEvent::ToolCallEnd { index, opaque });
         if let Some(part) = image {
             let index = self.index();
-            out.push_back(StreamEvent::Part { index, part });
+            out.push_back(StreamEvent::Part {
+                index,
+                part: Box::new(part),
+            });
         }
     }
 
@@ -422,7 +434,7 @@ impl Responses {
             texts[part].citations += 1;
             out.push_back(StreamEvent::Citation {
                 index: texts[part].index,
-                citation: items::citation(&event.annotation),
+                citation: Box::new(items::citation(&event.annotation)),
             });
         }
     }
