@@ -78,7 +78,7 @@ impl<'de> Deserialize<'de> for Secret {
                 Err(E::custom("a key is a string, not a number"))
             }
         }
-        from.deserialize_string(Word)
+        from.deserialize_any(Word)
     }
 }
 
