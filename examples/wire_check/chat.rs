@@ -72,18 +72,17 @@ pub trait ChatWire: Send + Sync {
 }
 
 /// A [`ChatWire`] as a [`Wire`].
-#[derive(Debug)]
-pub struct Chat<W>(pub W);
+pub struct Chat(pub Box<dyn ChatWire>);
 
 #[async_trait]
-impl<W: ChatWire> Wire for Chat<W> {
+impl Wire for Chat {
     fn takes(&self, exchange: &Exchange) -> bool {
         self.0.takes(exchange)
     }
 
     async fn check(&self, exchange: &Exchange, server: &ReplayServer) -> Verdict {
         let mut notes = Notes::default();
-        let faults = check(&self.0, exchange, server, &mut notes).await;
+        let faults = check(self.0.as_ref(), exchange, server, &mut notes).await;
         Verdict::of(faults.unwrap_or_else(|fault| vec![fault]), notes)
     }
 }

@@ -3,8 +3,8 @@
 //! are read here, in every form that any of them sends.
 
 use super::{
-    Allowed, Asked, Chat, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, ReplayServer,
-    Verdict, Wire, completions,
+    Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, ReplayServer, Verdict,
+    Wire, completions,
 };
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -57,6 +57,11 @@ const REFUSED: Allowed = Allowed {
 const THINKING: Allowed = Allowed {
     name: "thinking_told",
     reason: "DeepSeek: an effort says that the model thinks, and a forced call that it does not; we say so in words too",
+};
+const BRIDGE: Allowed = Allowed {
+    name: "word_in_between",
+    reason: "most models of Mistral refuse a user directly behind results, so the model says a word in between; those \
+             that were recorded take both",
 };
 const NO_CALLS: Allowed = Allowed {
     name: "no_calls",
@@ -143,12 +148,10 @@ const VENDORS: [Compatible; 19] = [
 ];
 
 /// The wires of all of them.
-pub fn wires() -> Vec<Box<dyn Wire>> {
-    let mut wires: Vec<Box<dyn Wire>> = vec![Box::new(RefusedBefore)];
-    for vendor in VENDORS {
-        wires.push(Box::new(Chat(vendor)));
-    }
-    wires
+pub fn chats() -> impl Iterator<Item = Box<dyn ChatWire>> {
+    VENDORS
+        .into_iter()
+        .map(|vendor| Box::new(vendor) as Box<dyn ChatWire>)
 }
 
 impl ChatWire for Compatible {
@@ -201,7 +204,7 @@ impl ChatWire for Compatible {
 }
 
 /// What a vendor refused with 400 for its media, and we refuse before anything is sent.
-struct RefusedBefore;
+pub struct RefusedBefore;
 
 #[async_trait]
 impl Wire for RefusedBefore {
@@ -367,6 +370,19 @@ impl Compatible {
         if body["response_format"]["json_schema"].is_object() {
             let format = &mut body["response_format"]["json_schema"];
             notes.drop_if(format, "description", Value::is_string, &DESCRIPTION);
+        }
+        if let (Some(turns), "mistral") = (body["messages"].as_array_mut(), self.row) {
+            let is_bridge = |at: usize, turns: &[Value]| {
+                let role = |at: usize| turns.get(at).map(|turn| &turn["role"]);
+                at > 0
+                    && turns[at] == json!({ "role": "assistant", "content": "Noted." })
+                    && role(at - 1).is_some_and(|role| role == "tool")
+                    && role(at + 1).is_some_and(|role| role == "user")
+            };
+            if let Some(at) = (0..turns.len()).find(|at| is_bridge(*at, turns)) {
+                turns.remove(at);
+                notes.allow(&BRIDGE);
+            }
         }
         let mut ids: Vec<String> = Vec::new();
         let mut rename = |id: &mut Value, notes: &mut Notes| {

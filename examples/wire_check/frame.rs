@@ -64,19 +64,30 @@ pub trait Wire: Send + Sync {
     async fn check(&self, exchange: &Exchange, server: &ReplayServer) -> Verdict;
 }
 
+/// The wires of chat.
+pub fn chats() -> Vec<Box<dyn ChatWire>> {
+    let mut chats: Vec<Box<dyn ChatWire>> = vec![
+        Box::new(messages::Messages),
+        Box::new(gemini::GenerateContent),
+        Box::new(gemini::Vertex),
+        Box::new(ollama::NativeChat),
+        Box::new(completions::OPENAI),
+        Box::new(responses::BEARER),
+        Box::new(responses::AZURE),
+    ];
+    chats.extend(compatible::chats());
+    chats
+}
+
 /// All wires.
 fn wires() -> Vec<Box<dyn Wire>> {
-    let mut wires: Vec<Box<dyn Wire>> = vec![
-        Box::new(Chat(messages::Messages)),
-        Box::new(Chat(gemini::GenerateContent)),
-        Box::new(Chat(gemini::Vertex)),
-        Box::new(gemini::CountTokens),
-        Box::new(Chat(ollama::NativeChat)),
-        Box::new(Chat(completions::OPENAI)),
-        Box::new(Chat(responses::BEARER)),
-        Box::new(Chat(responses::AZURE)),
-    ];
-    wires.extend(compatible::wires());
+    let mut wires: Vec<Box<dyn Wire>> = vec![Box::new(compatible::RefusedBefore)];
+    wires.extend(
+        chats()
+            .into_iter()
+            .map(|chat| Box::new(Chat(chat)) as Box<dyn Wire>),
+    );
+    wires.push(Box::new(gemini::CountTokens));
     wires.push(Box::new(vectors::Vectors));
     wires.push(Box::new(rerank::Rerank));
     wires.push(Box::new(counts::Counts));

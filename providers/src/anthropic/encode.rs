@@ -6,11 +6,12 @@ use super::{
     VENDOR,
     stream::CONTAINER,
     wire::{
-        Block, CacheControl, Format, Metadata, OutputConfig, Request, Thinking, Tool, ToolChoice as Choice,
+        Block, CacheControl, Format, Known, Metadata, OutputConfig, Request, Thinking, Tool,
+        ToolChoice as Choice, Turn,
     },
 };
 use crate::{
-    doctor::{self, Alphabet, Arguments, Ids, Prefill, ReasoningRule, Rules, SystemPlace, Turns},
+    doctor::{self, Alphabet, Arguments, Ids, Names, Prefill, ReasoningRule, Rules, SystemPlace, Turns},
     narrow, options,
     warnings::Warnings,
 };
@@ -53,6 +54,7 @@ pub(crate) fn rules(info: &ModelInfo) -> Rules {
             max: 256,
             alphabet: Alphabet::Word,
         },
+        names: Names::Form { max: 128, more: "" },
         arguments: Arguments::Object,
         reasoning: ReasoningRule::Own,
         reasoning_leads: true,
@@ -135,6 +137,15 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         .or(info.max_output_tokens)
         .unwrap_or_else(|| usual_max_tokens(&info.model));
     let (thinking, effort) = encoder.thinking(request, max_tokens);
+    // With a budget, a turn that calls tools has to begin with a thought; one from elsewhere has none to begin with.
+    let is_budgeted = thinking
+        .as_ref()
+        .is_some_and(|thinking| thinking.kind == "enabled");
+    let thinking = encoder.warnings.unless(
+        is_budgeted && waits_without_thought(&messages),
+        "reasoning (the turn that waits for its results began without a thought)",
+        thinking,
+    );
     let format = encoder.format(&request.response_format);
     let thinks = thinking
         .as_ref()
@@ -180,6 +191,27 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         betas,
         warnings: encoder.warnings.into(),
     })
+}
+
+/// Whether results are sent to a turn of the model, up to the last words of the user, in which it never thought.
+fn waits_without_thought(turns: &[Turn<'_>]) -> bool {
+    let is_result = |block: &Block<'_>| matches!(block, Block::Known(Known::ToolResult { .. }));
+    let is_thought = |block: &Block<'_>| {
+        matches!(
+            block,
+            Block::Known(Known::Thinking { .. } | Known::RedactedThinking { .. })
+        )
+    };
+    let in_loop = turns
+        .iter()
+        .rev()
+        .take_while(|turn| turn.role == "assistant" || turn.content.iter().all(is_result));
+    let (mut waits, mut thought) = (false, false);
+    for (place, turn) in in_loop.enumerate() {
+        waits |= place == 0 && turn.role == "user";
+        thought |= turn.role == "assistant" && turn.content.iter().any(is_thought);
+    }
+    waits && !thought
 }
 
 struct Encoder<'a> {

@@ -27,6 +27,8 @@ pub enum ChangeKind {
     ReasoningDropped,
     /// A call got another id: its own was not of the form, or taken.
     IdChanged,
+    /// A call got the name of its tool in the wire's form.
+    NameChanged,
     /// A call without a result got one that says so.
     CallClosed,
     /// A call became words.
@@ -61,6 +63,7 @@ impl ChangeKind {
             Self::TokenDropped => "token_dropped",
             Self::ReasoningDropped => "reasoning_dropped",
             Self::IdChanged => "id_changed",
+            Self::NameChanged => "name_changed",
             Self::CallClosed => "call_closed",
             Self::CallAsText => "call_as_text",
             Self::ServerCallDropped => "server_call_dropped",
@@ -85,6 +88,7 @@ impl ChangeKind {
             Self::TokenDropped => "tokens of another model were left out",
             Self::ReasoningDropped => "reasoning that this model does not take back was left out",
             Self::IdChanged => "calls got other ids",
+            Self::NameChanged => "names of tools were put into the wire's form",
             Self::CallClosed => "calls without a result were closed",
             Self::CallAsText => "calls became words",
             Self::ServerCallDropped => {

@@ -29,8 +29,13 @@ mod turns;
 mod wires;
 
 pub use change::{Change, ChangeKind, Mended};
-pub use rules::{Alphabet, Arguments, Ids, OrphanResults, Prefill, ReasoningRule, Rules, SystemPlace, Turns};
+pub use rules::{
+    Alphabet, Arguments, Ids, Names, OrphanResults, Prefill, ReasoningRule, Rules, SystemPlace, Turns,
+};
 pub use wires::rules_of;
+
+#[cfg(feature = "openai")]
+pub(crate) use turns::NOTED;
 
 use draft::Chart;
 use std::borrow::Cow;
@@ -44,6 +49,7 @@ pub fn mend<'a>(messages: &'a [Message], rules: &Rules, info: &ModelInfo) -> Men
     chart.place_system();
     chart.pair_results();
     chart.drop_dangling_reasoning();
+    chart.drop_lone_reasoning();
     chart.order_turns();
     let (messages, changes) = chart.finish(messages);
     Mended { messages, changes }

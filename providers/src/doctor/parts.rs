@@ -3,17 +3,24 @@
 use super::{
     change::ChangeKind,
     draft::Chart,
-    rules::{Arguments, ReasoningRule},
+    rules::{Arguments, Names, ReasoningRule},
 };
 use serde_json::json;
 use std::borrow::Cow;
 use stepwell_core::{Opaque, Part, Role, Text, ToolCall, ToolResult};
 
+/// The name of a tool that was called without one.
+const NAMELESS: &str = "unnamed_tool";
+
 /// What becomes of a part.
 enum Verdict {
     Keep,
     Drop(ChangeKind, Cow<'static, str>),
-    Replace(Box<Part>, ChangeKind, Cow<'static, str>),
+    Replace(Box<Part>, Vec<(ChangeKind, Cow<'static, str>)>),
+}
+
+fn replace(part: Part, kind: ChangeKind, detail: impl Into<Cow<'static, str>>) -> Verdict {
+    Verdict::Replace(Box::new(part), vec![(kind, detail.into())])
 }
 
 fn drop(kind: ChangeKind, detail: &'static str) -> Verdict {
@@ -50,9 +57,11 @@ impl Chart<'_, '_> {
                 match verdict {
                     Verdict::Keep => kept.push(part),
                     Verdict::Drop(kind, detail) => self.change(index, kind, detail),
-                    Verdict::Replace(part, kind, detail) => {
+                    Verdict::Replace(part, changes) => {
                         kept.push(*part);
-                        self.change(index, kind, detail);
+                        for (kind, detail) in changes {
+                            self.change(index, kind, detail);
+                        }
                     }
                 }
             }
@@ -65,7 +74,7 @@ impl Chart<'_, '_> {
         let is_system = matches!(role, Role::System | Role::Developer);
         let is_assistant = role == Role::Assistant;
         match part {
-            Part::Text(text) => self.text(text),
+            Part::Text(text) => self.text(text, is_assistant),
             Part::Media(_) if is_system => drop(ChangeKind::PartDropped, "media among words of the program"),
             Part::Media(_) if is_assistant && !self.rules.assistant_media => {
                 drop(ChangeKind::PartDropped, "media in a turn of the model")
@@ -89,8 +98,8 @@ impl Chart<'_, '_> {
                         let mut bare = part.clone();
                         bare.opaque = None;
                         bare.is_redacted = false;
-                        Verdict::Replace(
-                            Box::new(Part::Reasoning(bare)),
+                        replace(
+                            Part::Reasoning(bare),
                             ChangeKind::TokenDropped,
                             made_by(Some(token)),
                         )
@@ -132,21 +141,18 @@ impl Chart<'_, '_> {
         }
     }
 
-    fn text(&self, part: &Text) -> Verdict {
+    fn text(&self, part: &Text, is_assistant: bool) -> Verdict {
         let is_own = self.is_own(part.opaque.as_ref());
         let is_empty = part.text.is_empty() || (!self.rules.blank_text && part.text.trim().is_empty());
-        if is_empty && !(is_own && self.rules.empty_text) {
+        // Only the model's own words carry one.
+        if is_empty && !(is_own && is_assistant && self.rules.empty_text) {
             return drop(ChangeKind::EmptyDropped, "text");
         }
         match &part.opaque {
             Some(token) if !is_own && self.rules.tokens => {
                 let mut bare = part.clone();
                 bare.opaque = None;
-                Verdict::Replace(
-                    Box::new(Part::Text(bare)),
-                    ChangeKind::TokenDropped,
-                    made_by(Some(token)),
-                )
+                replace(Part::Text(bare), ChangeKind::TokenDropped, made_by(Some(token)))
             }
             _ => Verdict::Keep,
         }
@@ -154,7 +160,9 @@ impl Chart<'_, '_> {
 
     /// Whether a call that a vendor ran goes back as it came.
     fn keeps_server_call(&self, call: &ToolCall) -> bool {
-        self.rules.own_parts && self.is_vendors(call.opaque.as_ref())
+        // It goes back as the block or item it was.
+        let is_whole = call.opaque.as_ref().is_some_and(|token| token.value.is_object());
+        self.rules.own_parts && is_whole && self.is_vendors(call.opaque.as_ref())
     }
 
     fn call(&self, call: &ToolCall) -> Verdict {
@@ -167,44 +175,44 @@ impl Chart<'_, '_> {
         if !self.rules.has_tools {
             return as_text(call, "this wire has no tools");
         }
-        let mut mended = None;
+        let mut mended = call.clone();
+        let mut changes: Vec<(ChangeKind, Cow<'static, str>)> = Vec::new();
         if self.rules.arguments == Arguments::Object {
-            if let Some(text) = &call.malformed {
+            if let Some(text) = mended.malformed.take() {
                 // What the model wrote stays to be seen, so that it can mend it.
-                let mut call = call.clone();
-                call.arguments = json!({ "INVALID_JSON": text });
-                call.malformed = None;
-                mended = Some((call, ChangeKind::ArgumentsMended, Cow::Borrowed("not JSON")));
+                mended.arguments = json!({ "INVALID_JSON": text });
+                changes.push((ChangeKind::ArgumentsMended, "not JSON".into()));
             } else if !call.arguments.is_object() {
-                let mut call = call.clone();
-                call.arguments = json!({ "value": call.arguments });
-                mended = Some((call, ChangeKind::ArgumentsMended, Cow::Borrowed("not an object")));
+                mended.arguments = json!({ "value": call.arguments });
+                changes.push((ChangeKind::ArgumentsMended, "not an object".into()));
             }
         }
-        if let Some(token) = &call.opaque
-            && self.rules.tokens
-            && !self.is_own(Some(token))
-        {
-            let mut bare = mended.map_or_else(|| call.clone(), |(call, ..)| call);
-            bare.opaque = None;
-            mended = Some((bare, ChangeKind::TokenDropped, made_by(Some(token))));
+        if let Some(name) = mended_name(&call.name, self.rules.names) {
+            mended.name = name;
+            changes.push((ChangeKind::NameChanged, "not of the wire's form".into()));
         }
-        mended.map_or(Verdict::Keep, |(call, kind, detail)| {
-            Verdict::Replace(Box::new(Part::ToolCall(call)), kind, detail)
-        })
+        if self.rules.tokens
+            && let Some(token) = call.opaque.as_ref().filter(|token| !self.is_own(Some(token)))
+        {
+            mended.opaque = None;
+            changes.push((ChangeKind::TokenDropped, made_by(Some(token))));
+        }
+        if changes.is_empty() {
+            return Verdict::Keep;
+        }
+        Verdict::Replace(Box::new(Part::ToolCall(mended)), changes)
     }
 
     fn result_as_text(&self, result: &ToolResult) -> Verdict {
         match result_text(result) {
-            Some(part) => Verdict::Replace(
-                Box::new(part),
-                ChangeKind::ResultAsText,
-                Cow::Borrowed(if self.rules.has_tools {
+            Some(part) => {
+                let why = if self.rules.has_tools {
                     "of a call that a vendor ran"
                 } else {
                     "this wire has no tools"
-                }),
-            ),
+                };
+                replace(part, ChangeKind::ResultAsText, why)
+            }
             None => drop(ChangeKind::ResultDropped, "it has no words"),
         }
     }
@@ -218,17 +226,30 @@ pub(super) fn server_call<'p>(parts: &'p [Part], id: &str) -> Option<&'p ToolCal
     })
 }
 
+/// Another name for a tool, where its own is not of the form: what can be read stays readable.
+fn mended_name(name: &str, form: Names) -> Option<String> {
+    let is_known =
+        |c: char, more: &str| c.is_ascii_alphanumeric() || matches!(c, '_' | '-') || more.contains(c);
+    if name.trim().is_empty() {
+        return Some(NAMELESS.to_owned());
+    }
+    let Names::Form { max, more } = form else {
+        return None;
+    };
+    let is_formed = name.len() <= max && name.chars().all(|c| is_known(c, more));
+    (!is_formed).then(|| {
+        let signs = name.chars().map(|c| if is_known(c, more) { c } else { '_' });
+        signs.take(max).collect()
+    })
+}
+
 fn as_text(call: &ToolCall, why: &'static str) -> Verdict {
     let arguments = call
         .malformed
         .clone()
         .unwrap_or_else(|| call.arguments.to_string());
     let text = format!("[called the tool `{}` with {arguments}]", call.name);
-    Verdict::Replace(
-        Box::new(Part::text(text, call.origin)),
-        ChangeKind::CallAsText,
-        Cow::Borrowed(why),
-    )
+    replace(Part::text(text, call.origin), ChangeKind::CallAsText, why)
 }
 
 /// A result as words, still labelled as what a tool said.

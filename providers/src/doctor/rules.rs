@@ -63,6 +63,22 @@ pub enum Ids {
     },
 }
 
+/// The form of the names of tools that were called. A model may call one that it made up, and its name stays in the
+/// history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Names {
+    /// Any, but not none.
+    Any,
+    /// `a-z A-Z 0-9 _ -`.
+    Form {
+        /// Most bytes.
+        max: usize,
+        /// These too.
+        more: &'static str,
+    },
+}
+
 /// The form of a call's arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -118,12 +134,16 @@ pub struct Rules {
     pub orphan_results: OrphanResults,
     /// The form of call ids.
     pub ids: Ids,
+    /// The form of the names of tools.
+    pub names: Names,
     /// The form of arguments.
     pub arguments: Arguments,
     /// Whether reasoning goes back.
     pub reasoning: ReasoningRule,
     /// Reasoning must have something behind it in its turn.
     pub reasoning_leads: bool,
+    /// A turn may be reasoning alone.
+    pub reasoning_alone: bool,
     /// Tokens on text and calls go back, where this very model made them.
     pub tokens: bool,
     /// Parts this version does not know go back to the vendor they came from, as do calls it ran itself.
@@ -157,9 +177,11 @@ impl Rules {
             max: 64,
             alphabet: Alphabet::Any,
         },
+        names: Names::Any,
         arguments: Arguments::Text,
         reasoning: ReasoningRule::Drop,
         reasoning_leads: false,
+        reasoning_alone: true,
         tokens: false,
         own_parts: false,
         server_results: false,

@@ -1,8 +1,8 @@
-//! Broken histories by hand; what holds for every history is in `tests/doctor.rs` of the crate.
+//! Broken histories by hand; what holds for every history on every wire is in `tests/wire/doctor.rs` of the crate.
 
-use super::{ChangeKind, Rules, mend};
+use super::{Arguments, ChangeKind, Names, Prefill, ReasoningRule, Rules, Turns, mend};
 use serde_json::json;
-use stepwell_core::{Message, ModelInfo, Origin, Part, Role, ToolCall};
+use stepwell_core::{Message, ModelInfo, Opaque, Origin, Part, Role, ToolCall};
 
 fn call(id: &str) -> ToolCall {
     ToolCall::new(id, "search", json!({ "q": 1 }))
@@ -158,4 +158,85 @@ fn the_report_counts_each_kind_once_and_quotes_nothing() {
         "{warnings:?}"
     );
     assert!(!format!("{:?} {warnings:?}", done.changes).contains("canary"));
+}
+
+#[test]
+fn every_change_of_one_call_is_told() {
+    use ChangeKind::{ArgumentsMended, NameChanged, TokenDropped};
+    let mut made_up = ToolCall::new("a", "functions.search", json!([1]));
+    made_up.opaque = Some(Opaque {
+        provider: "another".to_owned(),
+        model: "m".to_owned(),
+        value: json!("seal"),
+    });
+    let history = [
+        Message::new(Role::Assistant, vec![Part::ToolCall(made_up)]),
+        answers(&["a"]),
+    ];
+    let rules = Rules {
+        arguments: Arguments::Object,
+        names: Names::Form { max: 12, more: "" },
+        tokens: true,
+        ..Rules::LENIENT
+    };
+    let (_, kinds) = mended(&history, &rules);
+    assert_eq!(kinds, [ArgumentsMended, NameChanged, TokenDropped]);
+    let done = mend(&history, &rules, &info());
+    let call = done.messages[0].tool_calls().next().expect("the call");
+    assert_eq!(
+        (call.name.as_str(), &call.arguments),
+        ("functions_se", &json!({ "value": [1] }))
+    );
+}
+
+#[test]
+fn a_turn_that_was_cut_before_it_said_anything_is_left_out_where_no_wire_has_a_place_for_it() {
+    use ChangeKind::{ReasoningDropped, TurnsJoined};
+    let rules = Rules {
+        reasoning: ReasoningRule::Keep,
+        reasoning_alone: false,
+        turns: Turns::Alternating,
+        ..Rules::LENIENT
+    };
+    let thought = || Message::new(Role::Assistant, vec![Part::reasoning("Hm.", None)]);
+    let cut = [Message::user("x"), thought(), Message::user("y")];
+    assert_eq!(
+        mended(&cut, &rules),
+        ("u()".to_owned(), vec![ReasoningDropped, TurnsJoined])
+    );
+    // Neighbours are one turn there, and what is said in the next is said with it.
+    let goes_on = [Message::user("x"), thought(), Message::assistant("z")];
+    assert_eq!(
+        mended(&goes_on, &rules),
+        ("u() a()".to_owned(), vec![TurnsJoined])
+    );
+}
+
+#[test]
+fn a_call_of_the_vendors_waits_for_its_result_only_at_the_very_end() {
+    use ChangeKind::{ServerCallDropped, TurnAdded};
+    let mut call = call("s");
+    call.is_provider_executed = true;
+    call.opaque = Some(Opaque {
+        provider: "acme".to_owned(),
+        model: "m".to_owned(),
+        value: json!({ "type": "server_tool_use" }),
+    });
+    let rules = Rules {
+        own_parts: true,
+        server_results: true,
+        prefill: Prefill::Refused,
+        ..Rules::LENIENT
+    };
+    let paused = [
+        Message::user("x"),
+        Message::new(Role::Assistant, vec![Part::ToolCall(call.clone())]),
+    ];
+    assert_eq!(mended(&paused, &rules).1, []);
+    let said = [Part::ToolCall(call), Part::text("It is blue.", Origin::Model)];
+    let said = [Message::user("x"), Message::new(Role::Assistant, said)];
+    assert_eq!(
+        mended(&said, &rules),
+        ("u() a() u()".to_owned(), vec![ServerCallDropped, TurnAdded])
+    );
 }

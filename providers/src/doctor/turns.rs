@@ -13,7 +13,7 @@ const BEFORE_FIRST: &str = "(The conversation began earlier.)";
 /// Said for the user where the history ends with the model, and the model does not go on by itself.
 const GO_ON: &str = "Go on.";
 /// Said for the model where a user speaks directly after results.
-const NOTED: &str = "Noted.";
+pub(crate) const NOTED: &str = "Noted.";
 
 impl Chart<'_, '_> {
     /// Puts words of the program where the wire wants them.
@@ -53,10 +53,9 @@ impl Chart<'_, '_> {
             return;
         }
         let runs = self.runs();
-        let last_run = runs.last().copied().flatten();
+        let paused = self.paused_calls();
         let mut calls: HashSet<(usize, String)> = HashSet::new();
         let mut pairs: HashSet<(usize, String)> = HashSet::new();
-        let mut asks_us: HashSet<usize> = HashSet::new();
         let mut has_any = false;
         for (draft, run) in self.drafts.iter().zip(&runs) {
             for part in draft.parts.iter() {
@@ -64,9 +63,6 @@ impl Chart<'_, '_> {
                     (Part::ToolCall(call), Some(run)) if call.is_provider_executed => {
                         has_any = true;
                         calls.insert((*run, call.id.clone()));
-                    }
-                    (Part::ToolCall(_), Some(run)) => {
-                        asks_us.insert(*run);
                     }
                     (part, run) => {
                         if let Some(id) = server_result_id(part) {
@@ -97,7 +93,7 @@ impl Chart<'_, '_> {
                 };
                 let Some(run) = *run else { return false };
                 let is_paired = pairs.contains(&(run, id.to_owned()));
-                let is_paused = !is_result && Some(run) == last_run && !asks_us.contains(&run);
+                let is_paused = !is_result && paused.contains(id);
                 let is_ready = !is_result || seen.contains(&(false, run, id.to_owned()));
                 (is_paired || is_paused) && is_ready && seen.insert((is_result, run, id.to_owned()))
             };
@@ -121,6 +117,23 @@ impl Chart<'_, '_> {
         self.drop_empty();
     }
 
+    /// The ids of the vendor's calls behind which nothing more was said, at the very end.
+    fn paused_calls(&self) -> HashSet<String> {
+        let Some(last) = self.drafts.last().filter(|draft| draft.is_assistant()) else {
+            return HashSet::new();
+        };
+        let tail = last.parts.iter().rev().take_while(|part| match part {
+            Part::ToolCall(call) => call.is_provider_executed,
+            Part::Data(_) => true,
+            part => server_result_id(part).is_some(),
+        });
+        tail.filter_map(|part| match part {
+            Part::ToolCall(call) => Some(call.id.clone()),
+            _ => None,
+        })
+        .collect()
+    }
+
     /// Leaves out reasoning that nothing of its turn comes behind.
     pub(super) fn drop_dangling_reasoning(&mut self) {
         if !self.rules.reasoning_leads {
@@ -135,7 +148,8 @@ impl Chart<'_, '_> {
                 continue;
             }
             let parts = &self.drafts[at].parts;
-            let is_sent = |part: &Part| !matches!(part, Part::Data(_));
+            // Media are shown beside what made them, or not at all.
+            let is_sent = |part: &Part| !matches!(part, Part::Data(_) | Part::Media(_));
             let tail = parts
                 .iter()
                 .rev()
@@ -162,6 +176,38 @@ impl Chart<'_, '_> {
                 ChangeKind::ReasoningDropped,
                 "nothing of its turn comes behind it",
             );
+        }
+        self.drop_empty();
+    }
+
+    /// Leaves out turns of the model that are reasoning alone: it was cut before it said anything.
+    pub(super) fn drop_lone_reasoning(&mut self) {
+        if self.rules.reasoning_alone {
+            return;
+        }
+        let runs = self.runs();
+        let mut says: HashSet<usize> = HashSet::new();
+        for (draft, run) in self.drafts.iter().zip(&runs) {
+            let is_said = |part: &Part| !matches!(part, Part::Data(_) | Part::Reasoning(_));
+            if let Some(run) = run.filter(|_| draft.parts.iter().any(is_said)) {
+                says.insert(run);
+            }
+        }
+        let mut dropped = Vec::new();
+        for (draft, run) in self.drafts.iter_mut().zip(&runs) {
+            let is_thought = |part: &Part| matches!(part, Part::Reasoning(_));
+            let is_lone = run.is_some_and(|run| !says.contains(&run));
+            if !is_lone || !draft.parts.iter().any(is_thought) {
+                continue;
+            }
+            let mut parts = draft.take_parts();
+            let before = parts.len();
+            parts.retain(|part| !is_thought(part));
+            dropped.extend(std::iter::repeat_n(draft.index, before - parts.len()));
+            draft.parts = Cow::Owned(parts);
+        }
+        for index in dropped {
+            self.change(index, ChangeKind::ReasoningDropped, "nothing else was said");
         }
         self.drop_empty();
     }
@@ -291,10 +337,15 @@ impl Chart<'_, '_> {
         let joins = |one: &Draft<'_>, next: &Draft<'_>| {
             let has_results =
                 |draft: &Draft<'_>| draft.parts.iter().any(|part| matches!(part, Part::ToolResult(_)));
+            // Results are a turn of their own; words behind them are the user's.
+            let ends_in_words = |draft: &Draft<'_>| {
+                let last = draft.parts.iter().rfind(|part| !matches!(part, Part::Data(_)));
+                !matches!(last, Some(Part::ToolResult(_)))
+            };
             !one.is_system()
                 && !next.is_system()
                 && one.is_assistant() == next.is_assistant()
-                && has_results(one) == has_results(next)
+                && (has_results(one) == has_results(next) || (!has_results(next) && ends_in_words(one)))
         };
         if !self.drafts.windows(2).any(|pair| joins(&pair[0], &pair[1])) {
             return;

@@ -8,7 +8,7 @@ use super::wire::{
     Tool, ToolConfig,
 };
 use crate::{
-    doctor::{self, Alphabet, Arguments, Ids, ReasoningRule, Rules, SystemPlace, Turns},
+    doctor::{self, Alphabet, Arguments, Ids, Names, ReasoningRule, Rules, SystemPlace, Turns},
     http::Vendor,
     options,
     warnings::Warnings,
@@ -32,6 +32,7 @@ pub(crate) const RULES: Rules = Rules {
         max: 256,
         alphabet: Alphabet::Any,
     },
+    names: Names::Form { max: 128, more: ".:" },
     arguments: Arguments::Object,
     reasoning: ReasoningRule::Keep,
     tokens: true,

@@ -1,8 +1,8 @@
 use super::chat;
 use serde_json::{Value, json};
 use stepwell_core::{
-    CacheMode, CachePoint, ChatRequest, MediaSource, Message, ModelInfo, Origin, Part, ReasoningEffort, Role,
-    ToolCall, ToolChoice,
+    CacheMode, CachePoint, ChatRequest, MediaSource, Message, ModelInfo, Opaque, Origin, Part,
+    ReasoningEffort, Role, ToolCall, ToolChoice,
 };
 
 const MODEL: &str = "claude-test";
@@ -125,4 +125,41 @@ fn what_the_wire_cannot_say_is_refused_or_warned_about_before_anything_is_sent()
         (body["service_tier"].as_str(), body.get("betas")),
         (Some("auto"), None)
     );
+}
+
+#[test]
+fn a_turn_from_elsewhere_that_waits_for_results_is_not_asked_to_have_thought() {
+    let call = ToolCall::new("call_1", "look", json!({}));
+    let result = Part::tool_result(&call, vec![Part::text("5", Origin::Tool)], false, Origin::Tool);
+    let mut request = ChatRequest::new([
+        Message::user("look"),
+        Message::new(Role::Assistant, vec![Part::ToolCall(call)]),
+        Message::tool(vec![result]),
+    ]);
+    request.reasoning.effort = Some(ReasoningEffort::Low);
+    request.max_output_tokens = Some(4_096);
+    let thinking = |model: &str, request: &ChatRequest| {
+        let encoded = chat(&ModelInfo::new("anthropic", model), request).expect("encodes");
+        let sent: Value = serde_json::from_slice(&encoded.body).expect("JSON");
+        (sent["thinking"]["type"].clone(), encoded.warnings.len())
+    };
+    assert_eq!(thinking("claude-sonnet-4-5", &request), (Value::Null, 1));
+    assert_eq!(
+        thinking("claude-sonnet-5", &request),
+        (json!("adaptive"), 0),
+        "there it may begin so"
+    );
+    let mut thought = request.clone();
+    let token = Opaque {
+        provider: "anthropic".to_owned(),
+        model: "claude-sonnet-4-5".to_owned(),
+        value: json!("signature"),
+    };
+    thought.messages[1]
+        .parts
+        .insert(0, Part::reasoning("Hm.", Some(token)));
+    assert_eq!(thinking("claude-sonnet-4-5", &thought), (json!("enabled"), 0));
+    request.messages.push(Message::assistant("Five."));
+    request.messages.push(Message::user("And now?"));
+    assert_eq!(thinking("claude-sonnet-4-5", &request), (json!("enabled"), 0));
 }

@@ -7,7 +7,7 @@ use super::wire::{
     ToolName,
 };
 use crate::{
-    doctor::{self, Alphabet, Ids, ReasoningRule, Rules},
+    doctor::{self, Alphabet, Ids, Names, Prefill, ReasoningRule, Rules, SystemPlace, Turns},
     narrow,
     openai::{
         Dialect,
@@ -31,6 +31,24 @@ use stepwell_core::{
 pub(crate) fn rules(quirks: &Quirks) -> Rules {
     let takes_back = quirks.reasoning_back != ReasoningBack::Never;
     Rules {
+        system: if quirks.one_system {
+            SystemPlace::First
+        } else {
+            SystemPlace::InPlace
+        },
+        turns: if quirks.alternates {
+            Turns::Alternating
+        } else {
+            Turns::Separate
+        },
+        assistant_first: !quirks.alternates,
+        user_after_results: quirks.user_after_results,
+        prefill: if quirks.prefill == quirks::Prefill::Refused {
+            Prefill::Refused
+        } else {
+            Prefill::Kept
+        },
+        names: Names::Form { max: 64, more: "" },
         has_tools: quirks.tools,
         ids: match quirks.call_ids {
             CallIds::Any => Rules::LENIENT.ids,
@@ -45,6 +63,7 @@ pub(crate) fn rules(quirks: &Quirks) -> Rules {
         } else {
             ReasoningRule::Drop
         },
+        reasoning_alone: false,
         tokens: takes_back,
         ..Rules::LENIENT
     }
@@ -73,10 +92,21 @@ pub(crate) fn chat(dialect: &Dialect, info: &ModelInfo, request: &ChatRequest) -
         dialect,
         model: &info.model,
         reasons,
+        must_think: false,
         warnings: Warnings::new(dialect.name().to_owned()),
     };
     let mended = doctor::mend(&request.messages, &rules(quirks), info);
     encoder.warnings.history(&mended);
+    let tool_choice = encoder.tool_choice(request)?;
+    let thinking = encoder.thinking(request, options, tool_choice.is_some())?;
+    let is_off = |kind: &str| kind == "disabled";
+    let own = options.and_then(|options| options.get("thinking")?.get("type")?.as_str());
+    encoder.must_think = quirks.reasoning_required
+        && !thinking.as_ref().is_some_and(|thinking| is_off(thinking.kind))
+        && !own.is_some_and(is_off)
+        && info.abilities.reasoning != Some(false)
+        // The name under which the model does not think.
+        && !info.model.starts_with("deepseek-chat");
     let messages = encoder.history(&mended.messages)?;
     if messages.is_empty() {
         return Err(Error::invalid(
@@ -90,8 +120,6 @@ pub(crate) fn chat(dialect: &Dialect, info: &ModelInfo, request: &ChatRequest) -
     let stores = options.is_some_and(|options| options.get("store") == Some(&Value::Bool(true)));
     let metadata = (!request.metadata.is_empty()).then_some(&request.metadata);
     let tools = encoder.tools(request)?;
-    let tool_choice = encoder.tool_choice(request)?;
-    let thinking = encoder.thinking(request, options, tool_choice.is_some())?;
     let response_format = encoder.format(&request.response_format)?;
     let told = encoder.effort(request);
     let warnings = &mut encoder.warnings;
@@ -148,6 +176,8 @@ struct Encoder<'e> {
     dialect: &'e Dialect,
     model: &'e str,
     reasons: bool,
+    /// Every turn of the model has to carry its reasoning.
+    must_think: bool,
     warnings: Warnings,
 }
 

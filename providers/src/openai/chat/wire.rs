@@ -98,6 +98,9 @@ pub(crate) struct Turn<'a> {
     pub(crate) tool_calls: Vec<Call<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tool_call_id: Option<&'a str>,
+    /// The answer begins with this turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) prefix: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]

@@ -105,6 +105,18 @@ pub enum ReasoningBack {
     Always(ReasoningField),
 }
 
+/// Whether the last turn may be the model's, for it to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Prefill {
+    /// As it is.
+    Plain,
+    /// Marked with `prefix: true`.
+    Flagged,
+    /// It may not: the user asks to go on.
+    Refused,
+}
+
 /// How PDFs are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -202,6 +214,18 @@ quirks! {
     openai_names: bool = false;
     /// Which reasoning of earlier turns is sent back, and where.
     reasoning_back: ReasoningBack = ReasoningBack::Never;
+    /// Whether a model that thinks wants every turn of its own with its reasoning, if only an empty one. A turn
+    /// that another model made, or one from a time without thinking, is refused without.
+    reasoning_required: bool = false;
+    /// Whether words of the program go as one message, the first of all: the templates of many open models refuse
+    /// any other.
+    one_system: bool = false;
+    /// Whether user and assistant have to come by turns, the user first: neighbours are joined then.
+    alternates: bool = false;
+    /// Whether a user may speak directly after results; where not, the model is made to say a word in between.
+    user_after_results: bool = true;
+    /// Whether the last turn may be the model's.
+    prefill: Prefill = Prefill::Plain;
     /// Whether images are taken.
     images: bool = true;
     /// How PDFs are sent.

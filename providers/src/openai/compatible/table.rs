@@ -4,8 +4,8 @@
 //! Facts are from recorded exchanges; those marked ° are from the vendors' documentation and not met in a recording.
 
 use super::quirks::{
-    CallIds, Documents, EffortField, ForcedCall, Formats, Quirks, ReasoningBack, ReasoningField, SeedField,
-    StreamOptions, TokenLimit,
+    CallIds, Documents, EffortField, ForcedCall, Formats, Prefill, Quirks, ReasoningBack, ReasoningField,
+    SeedField, StreamOptions, TokenLimit,
 };
 use crate::http::{Auth, Vendor};
 use std::borrow::Cow;
@@ -67,6 +67,8 @@ const fn local(
 }
 
 const USUAL: Quirks = Quirks::USUAL;
+/// A server of open models: what it takes is up to the template of each, and the strictest want this.
+const TEMPLATED: Quirks = USUAL.one_system(true).alternates(true);
 
 /// All of them, by name.
 pub(crate) static ROWS: [Row; 20] = [
@@ -120,7 +122,9 @@ pub(crate) static ROWS: [Row; 20] = [
             .strict_schemas(false)
             .forced_call(ForcedCall::NotWhileThinking)
             .effort(EffortField::Thinking)
-            .reasoning_back(ReasoningBack::InToolLoop(ReasoningField::Content))
+            .reasoning_back(ReasoningBack::Always(ReasoningField::Content))
+            .reasoning_required(true) // °
+            .prefill(Prefill::Refused) // °
             .images(false)
             .seed(SeedField::Ignored), // °
     ),
@@ -130,7 +134,7 @@ pub(crate) static ROWS: [Row; 20] = [
         "DOUBLEWORD_BASE_URL",
         "https://api.doubleword.ai/v1",
         "Qwen/Qwen3.5-9B",
-        USUAL.reasoning_back(ReasoningBack::InToolLoop(ReasoningField::Content)),
+        USUAL.reasoning_back(ReasoningBack::Always(ReasoningField::Content)),
     ),
     cloud(
         "gemini-openai",
@@ -166,9 +170,9 @@ pub(crate) static ROWS: [Row; 20] = [
         "LLAMACPP_BASE_URL",
         "http://localhost:8080/v1",
         "the name does not matter",
-        USUAL
+        TEMPLATED
             .forced_call(ForcedCall::Unnamed)
-            .reasoning_back(ReasoningBack::InToolLoop(ReasoningField::Content))
+            .reasoning_back(ReasoningBack::Always(ReasoningField::Content))
             .top_k(true) // °
             .final_500(true),
     ),
@@ -178,7 +182,7 @@ pub(crate) static ROWS: [Row; 20] = [
         "LMSTUDIO_BASE_URL",
         "http://localhost:1234/v1",
         "qwen3-8b",
-        USUAL
+        TEMPLATED
             .forced_call(ForcedCall::Unnamed) // °
             .top_k(true) // °
             .final_500(true), // °
@@ -193,6 +197,8 @@ pub(crate) static ROWS: [Row; 20] = [
             .stream_options(StreamOptions::Refused)
             .forced_call(ForcedCall::Any)
             .call_ids(CallIds::NineAlphanumerics) // °
+            .user_after_results(false) // some models take it, others answer 400
+            .prefill(Prefill::Flagged)
             .reasoning_back(ReasoningBack::Always(ReasoningField::Pieces))
             .documents(Documents::DocumentUrl)
             .audio(true)
@@ -204,8 +210,8 @@ pub(crate) static ROWS: [Row; 20] = [
         "MISTRALRS_BASE_URL",
         "http://localhost:1234/v1",
         "default",
-        USUAL
-            .reasoning_back(ReasoningBack::InToolLoop(ReasoningField::Content)) // °
+        TEMPLATED
+            .reasoning_back(ReasoningBack::Always(ReasoningField::Content)) // °
             .top_k(true), // °
     ),
     // The native wire knows the size of the context: prefer `ollama`.
@@ -215,7 +221,7 @@ pub(crate) static ROWS: [Row; 20] = [
         "OLLAMA_OPENAI_BASE_URL",
         "http://localhost:11434/v1",
         "qwen3:8b",
-        USUAL
+        TEMPLATED
             .forced_call(ForcedCall::Unnamed) // °
             .parallel_tool_calls(false) // °
             .reasoning_back(ReasoningBack::Always(ReasoningField::Plain)),
@@ -244,6 +250,9 @@ pub(crate) static ROWS: [Row; 20] = [
             .stream_options(StreamOptions::Refused)
             .strict_schemas(false)
             .tools(false) // °
+            .one_system(true) // °
+            .alternates(true) // °
+            .prefill(Prefill::Refused) // °
             .parallel_tool_calls(false)
             .seed(SeedField::Ignored) // °
             .top_k(true), // °
@@ -270,8 +279,8 @@ pub(crate) static ROWS: [Row; 20] = [
         "VLLM_BASE_URL",
         "http://localhost:8000/v1",
         "openai/gpt-oss-20b",
-        USUAL
-            .reasoning_back(ReasoningBack::InToolLoop(ReasoningField::Content)) // °
+        TEMPLATED
+            .reasoning_back(ReasoningBack::Always(ReasoningField::Content)) // °
             .audio(true) // °
             .top_k(true) // °
             .final_500(true),

@@ -6,7 +6,7 @@ mod results;
 
 use super::wire::{Format, Reasoning, Request, StreamOptions, Text, Tool, ToolChoice as Choice};
 use crate::{
-    doctor::{self, Mended, ReasoningRule, Rules},
+    doctor::{self, Mended, Names, ReasoningRule, Rules},
     http::Vendor,
     narrow,
     openai::{
@@ -44,6 +44,7 @@ const COUNTED: &[&str] = &[
 /// What this wire asks of a history.
 pub(crate) fn rules() -> Rules {
     Rules {
+        names: Names::Form { max: 64, more: "" },
         reasoning: ReasoningRule::Own,
         reasoning_leads: true,
         tokens: true,

@@ -4,7 +4,10 @@ use super::{
     super::wire::{Call, Content, File, Function, ImageUrl, InputAudio, Piece, Turn},
     Encoder,
 };
-use crate::openai::compatible::quirks::{Documents, ReasoningBack, ReasoningField};
+use crate::{
+    doctor,
+    openai::compatible::quirks::{Documents, Prefill, ReasoningBack, ReasoningField},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use std::borrow::Cow;
 use stepwell_core::{
@@ -31,8 +34,10 @@ impl Encoder<'_> {
                 .parts
                 .iter()
                 .any(|part| matches!(part, Part::ToolResult(_)));
-            if !held.is_empty() && !has_results {
-                turns.push(user(std::mem::take(&mut held), None));
+            // Where user and assistant come by turns, they go with what the user says next.
+            let waits = self.quirks().alternates && message.role == Role::User;
+            if !held.is_empty() && !has_results && !waits {
+                self.say(&mut turns, std::mem::take(&mut held), None);
             }
             let name = message.name.as_deref().filter(|name| is_name(name));
             match message.role {
@@ -73,15 +78,33 @@ impl Encoder<'_> {
                     }
                     if !pieces.is_empty() {
                         held.append(&mut pieces);
-                        turns.push(user(std::mem::take(&mut held), name));
+                        self.say(&mut turns, std::mem::take(&mut held), name);
                     }
                 }
             }
         }
         if !held.is_empty() {
-            turns.push(user(held, None));
+            self.say(&mut turns, held, None);
+        }
+        if self.quirks().prefill == Prefill::Flagged
+            && let Some(last) = turns.last_mut().filter(|turn| turn.role == "assistant")
+        {
+            last.prefix = Some(true);
         }
         Ok(turns)
+    }
+
+    /// Adds a turn of the user; behind results with a word of the model in between, where the server wants one.
+    fn say<'a>(&self, turns: &mut Vec<Turn<'a>>, pieces: Vec<Piece<'a>>, name: Option<&'a str>) {
+        let is_behind_results = turns.last().is_some_and(|last| last.role == "tool");
+        if is_behind_results && !self.quirks().user_after_results {
+            turns.push(Turn {
+                role: "assistant",
+                content: Some(Content::Text(Cow::Borrowed(doctor::NOTED))),
+                ..Turn::default()
+            });
+        }
+        turns.push(user(pieces, name));
     }
 
     fn assistant<'a>(
@@ -123,6 +146,9 @@ impl Encoder<'_> {
         let mut thinking = None;
         if let Some(field) = field {
             thinking = self.think(&mut turn, field, &thoughts);
+        }
+        if self.must_think {
+            turn.reasoning_content.get_or_insert_default();
         }
         if text.is_empty() && turn.tool_calls.is_empty() {
             return None;

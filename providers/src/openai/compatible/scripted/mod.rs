@@ -4,6 +4,7 @@
 mod answered;
 mod asked;
 mod failed;
+mod ordered;
 
 use super::{OpenAiCompatible, OpenAiCompatibleBuilder};
 use crate::{
