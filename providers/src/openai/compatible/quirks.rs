@@ -106,7 +106,8 @@ pub enum ReasoningBack {
 }
 
 /// Whether the last turn may be the model's, for it to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Prefill {
     /// As it is.
