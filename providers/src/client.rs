@@ -115,6 +115,54 @@ impl Setup {
     }
 }
 
+/// What every vendor's builder lets one set; the documentation of key and address is the vendor's own.
+macro_rules! setters {
+    (key: $($key:literal)+, address: $($address:literal)+) => {
+        $(#[doc = $key])+
+        pub fn api_key(mut self, key: impl Into<stepwell_core::Secret>) -> Self {
+            self.setup.key = Some(key.into());
+            self
+        }
+
+        $(#[doc = $address])+
+        pub fn base_url(mut self, url: impl Into<String>) -> Self {
+            self.setup.base_url = Some(url.into());
+            self
+        }
+
+        /// A header that goes with every call. Its value is kept out of every `Debug`.
+        pub fn header(mut self, name: impl Into<String>, value: impl Into<stepwell_core::Secret>) -> Self {
+            self.setup.headers.push((name.into(), value.into()));
+            self
+        }
+
+        /// Timers, limits, proxy, cassette.
+        pub fn http(mut self, options: $crate::HttpOptions) -> Self {
+            self.setup.http = options;
+            self
+        }
+    };
+}
+pub(crate) use setters;
+
+/// What the builder of every vendor's chat model lets one set besides.
+macro_rules! model_setters {
+    () => {
+        /// What the program says at the registry.
+        pub(crate) fn options(mut self, options: $crate::ModelOptions) -> Self {
+            self.setup.take(options);
+            self
+        }
+
+        /// What is known of the model, such as its limits; vendor and name stay.
+        pub fn info(mut self, info: stepwell_core::ModelInfo) -> Self {
+            self.setup.describe(info);
+            self
+        }
+    };
+}
+pub(crate) use model_setters;
+
 /// One model at one vendor. Its key is among the headers and goes to the one origin of `http`.
 #[derive(Clone)]
 pub(crate) struct Client {

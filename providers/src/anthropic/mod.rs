@@ -13,15 +13,14 @@ mod wire;
 
 use crate::{
     answer::{self, Facts},
-    client::{Client, Setup},
-    http::{Auth, HttpOptions, Vendor},
-    registry::ModelOptions,
+    client::{Client, Setup, model_setters, setters},
+    http::{Auth, Vendor},
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
 use std::{borrow::Cow, fmt};
 use stepwell_core::{
-    ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret, Usage, VendorFailure,
+    ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Usage, VendorFailure,
 };
 
 pub(crate) use encode::rules;
@@ -84,35 +83,12 @@ impl fmt::Debug for AnthropicBuilder {
 }
 
 impl AnthropicBuilder {
-    /// The key; without, it is read from `ANTHROPIC_API_KEY`.
-    pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
-        self.setup.key = Some(key.into());
-        self
+    setters! {
+        key: "The key; without, it is read from `ANTHROPIC_API_KEY`.",
+        address: "The address; without, it is read from `ANTHROPIC_BASE_URL`, else it is the vendor's own."
     }
 
-    /// The address; without, it is read from `ANTHROPIC_BASE_URL`, else it is the vendor's own.
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.setup.base_url = Some(url.into());
-        self
-    }
-
-    /// What the program says at the registry.
-    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
-        self.setup.take(options);
-        self
-    }
-
-    /// Timers, limits, proxy.
-    pub fn http(mut self, options: HttpOptions) -> Self {
-        self.setup.http = options;
-        self
-    }
-
-    /// What is known of the model, such as its limits; vendor and name stay.
-    pub fn info(mut self, info: ModelInfo) -> Self {
-        self.setup.describe(info);
-        self
-    }
+    model_setters! {}
 
     /// The model. Nothing is dialled yet.
     ///

@@ -37,8 +37,8 @@ pub(crate) use vendors::voyage_vendor;
 
 use crate::{
     catalogue::{self, Catalogue},
-    client::{Client, Setup},
-    http::{HttpOptions, Vendor},
+    client::{Client, Setup, setters},
+    http::Vendor,
     registry::ModelOptions,
 };
 use async_trait::async_trait;
@@ -125,16 +125,9 @@ impl fmt::Debug for VendorEmbedderBuilder {
 }
 
 impl VendorEmbedderBuilder {
-    /// The key; without, it is read from the vendor's variable.
-    pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
-        self.setup.key = Some(key.into());
-        self
-    }
-
-    /// The address; without, it is read from the vendor's variable, else it is the vendor's own.
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.setup.base_url = Some(url.into());
-        self
+    setters! {
+        key: "The key; without, it is read from the vendor's variable.",
+        address: "The address; without, it is read from the vendor's variable, else it is the vendor's own."
     }
 
     /// What the program says at the registry.
@@ -142,18 +135,6 @@ impl VendorEmbedderBuilder {
         self.width = options.width.or(self.width);
         self.options.dimension = options.dimension.or(self.options.dimension);
         self.setup.take(options);
-        self
-    }
-
-    /// Timers, limits, proxy.
-    pub fn http(mut self, options: HttpOptions) -> Self {
-        self.setup.http = options;
-        self
-    }
-
-    /// A header of every call.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
-        self.setup.headers.push((name.into(), value.into()));
         self
     }
 

@@ -14,9 +14,8 @@ mod wire;
 
 use crate::{
     answer::{self, Facts, unreadable},
-    client::{Client, Setup},
-    http::{Auth, HttpOptions, Vendor},
-    registry::ModelOptions,
+    client::{Client, Setup, model_setters, setters},
+    http::{Auth, Vendor},
 };
 use async_trait::async_trait;
 use std::{borrow::Cow, fmt};
@@ -89,36 +88,13 @@ impl fmt::Debug for GeminiBuilder {
 }
 
 impl GeminiBuilder {
-    /// The key; without, it is read from `GEMINI_API_KEY`, else from `GOOGLE_API_KEY`. At Vertex AI it is an access
-    /// token, read from `GOOGLE_OAUTH_ACCESS_TOKEN`.
-    pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
-        self.setup.key = Some(key.into());
-        self
+    setters! {
+        key: "The key; without, it is read from `GEMINI_API_KEY`, else from `GOOGLE_API_KEY`. At Vertex AI it is an access"
+            "token, read from `GOOGLE_OAUTH_ACCESS_TOKEN`.",
+        address: "The address; without, it is read from `GEMINI_BASE_URL` (`VERTEX_BASE_URL`), else it is the vendor's own."
     }
 
-    /// The address; without, it is read from `GEMINI_BASE_URL` (`VERTEX_BASE_URL`), else it is the vendor's own.
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.setup.base_url = Some(url.into());
-        self
-    }
-
-    /// What the program says at the registry.
-    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
-        self.setup.take(options);
-        self
-    }
-
-    /// Timers, limits, proxy.
-    pub fn http(mut self, options: HttpOptions) -> Self {
-        self.setup.http = options;
-        self
-    }
-
-    /// What is known of the model, such as its limits; vendor and name stay.
-    pub fn info(mut self, info: ModelInfo) -> Self {
-        self.setup.describe(info);
-        self
-    }
+    model_setters! {}
 
     /// Asks the model at Vertex AI, in this project and location (such as `europe-west4`, or `global`). The model's
     /// vendor is then `vertex`: its signatures are not those of the Gemini API.

@@ -14,15 +14,14 @@ mod wire;
 
 use crate::{
     answer::{self, Facts},
-    client::{Client, Setup},
-    http::{Auth, HttpOptions, Vendor},
-    registry::ModelOptions,
+    client::{Client, Setup, model_setters, setters},
+    http::{Auth, Vendor},
 };
 use async_trait::async_trait;
 use encode::Context;
 use serde_json::Value;
 use std::{fmt, sync::Arc};
-use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret};
+use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result};
 use tokio::sync::OnceCell;
 
 pub(crate) use encode::RULES;
@@ -92,41 +91,18 @@ impl fmt::Debug for OllamaBuilder {
 }
 
 impl OllamaBuilder {
-    /// The address, as people write it; without, it is read from `OLLAMA_BASE_URL`, then from `OLLAMA_HOST`, else
-    /// it is `http://localhost:11434`.
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.setup.base_url = Some(url.into());
-        self
+    setters! {
+        key: "A key, for servers behind one; without, `OLLAMA_API_KEY` is sent to https addresses alone.",
+        address: "The address, as people write it; without, it is read from `OLLAMA_BASE_URL`, then from `OLLAMA_HOST`, else"
+            "it is `http://localhost:11434`."
     }
 
-    /// A key, for servers behind one; without, `OLLAMA_API_KEY` is sent to https addresses alone.
-    pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
-        self.setup.key = Some(key.into());
-        self
-    }
+    model_setters! {}
 
     /// The context in tokens, in and out together. Without, it is what the model's own file says, else 16,384 or
     /// the model's window where that is smaller. A larger one takes memory, and another one loads the model anew.
     pub fn num_ctx(mut self, tokens: u64) -> Self {
         self.num_ctx = Some(tokens);
-        self
-    }
-
-    /// What the program says at the registry.
-    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
-        self.setup.take(options);
-        self
-    }
-
-    /// Timers, limits, proxy.
-    pub fn http(mut self, options: HttpOptions) -> Self {
-        self.setup.http = options;
-        self
-    }
-
-    /// What is known of the model, such as its limits; vendor and name stay.
-    pub fn info(mut self, info: ModelInfo) -> Self {
-        self.setup.describe(info);
         self
     }
 

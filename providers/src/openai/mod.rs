@@ -12,16 +12,15 @@ mod schema;
 
 use crate::{
     answer::{self, Facts},
-    client::{Client, Setup},
+    client::{Client, Setup, model_setters, setters},
     doctor::Rules,
-    http::{Auth, HttpOptions, Vendor},
-    registry::ModelOptions,
+    http::{Auth, Vendor},
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 use std::fmt;
-use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Secret, Usage};
+use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Usage};
 
 use compatible::Quirks;
 use dialect::Dialect;
@@ -125,17 +124,12 @@ impl fmt::Debug for OpenAiBuilder {
 }
 
 impl OpenAiBuilder {
-    /// The key; without, it is read from `OPENAI_API_KEY`.
-    pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
-        self.setup.key = Some(key.into());
-        self
+    setters! {
+        key: "The key; without, it is read from `OPENAI_API_KEY`.",
+        address: "The address with its `/v1`; without, it is read from `OPENAI_BASE_URL`, else it is the vendor's own."
     }
 
-    /// The address with its `/v1`; without, it is read from `OPENAI_BASE_URL`, else it is the vendor's own.
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.setup.base_url = Some(url.into());
-        self
-    }
+    model_setters! {}
 
     /// The organisation that is billed, for keys of several.
     pub fn organization(mut self, id: impl Into<String>) -> Self {
@@ -153,24 +147,6 @@ impl OpenAiBuilder {
     /// Chat Completions, which nearly every server speaks.
     pub fn wire(mut self, wire: OpenAiWire) -> Self {
         self.wire = Some(wire);
-        self
-    }
-
-    /// What the program says at the registry.
-    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
-        self.setup.take(options);
-        self
-    }
-
-    /// Timers, limits, proxy.
-    pub fn http(mut self, options: HttpOptions) -> Self {
-        self.setup.http = options;
-        self
-    }
-
-    /// What is known of the model, such as its limits; vendor and name stay.
-    pub fn info(mut self, info: ModelInfo) -> Self {
-        self.setup.describe(info);
         self
     }
 

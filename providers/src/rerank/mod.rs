@@ -11,9 +11,9 @@ mod wire;
 use crate::{
     answer,
     catalogue::{self, Catalogue},
-    client::{Client, Setup},
+    client::{Client, Setup, setters},
     embeddings::{Limits, Spent, plan},
-    http::{HttpOptions, Vendor},
+    http::Vendor,
     registry::ModelOptions,
     vendor_failure,
 };
@@ -22,7 +22,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value};
 use std::{fmt, ops::Range, sync::Arc};
 use stepwell_core::{
-    Cost, Error, HeuristicTokens, Hit, Price, Reranker, Result, Secret, TokenCounter, Usage,
+    Cost, Error, HeuristicTokens, Hit, Price, Reranker, Result, TokenCounter, Usage,
 };
 use wire::{Ask, Read, Wire};
 
@@ -103,6 +103,11 @@ impl fmt::Debug for VendorRerankerBuilder {
 }
 
 impl VendorRerankerBuilder {
+    setters! {
+        key: "The key; without, it is read from the vendor's variable.",
+        address: "The address; without, it is read from the vendor's variable, else it is the vendor's own."
+    }
+
     fn new(vendor: Vendor, model: String, wire: &'static dyn Wire) -> Self {
         Self {
             setup: Setup::new(&vendor, model),
@@ -120,33 +125,9 @@ impl VendorRerankerBuilder {
         }
     }
 
-    /// The key; without, it is read from the vendor's variable.
-    pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
-        self.setup.key = Some(key.into());
-        self
-    }
-
-    /// The address; without, it is read from the vendor's variable, else it is the vendor's own.
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.setup.base_url = Some(url.into());
-        self
-    }
-
     /// What the program says at the registry.
     pub(crate) fn options(mut self, options: ModelOptions) -> Self {
         self.setup.take(options);
-        self
-    }
-
-    /// Timers, limits, proxy.
-    pub fn http(mut self, options: HttpOptions) -> Self {
-        self.setup.http = options;
-        self
-    }
-
-    /// A header of every call.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
-        self.setup.headers.push((name.into(), value.into()));
         self
     }
 

@@ -11,9 +11,8 @@ pub(crate) use quirks::Quirks;
 use super::{OpenAiWire, chat, dialect::Dialect, estimate, failure, family, responses};
 use crate::{
     answer::{self, Facts},
-    client::{Client, Setup},
-    http::{Auth, HttpOptions, Vendor},
-    registry::ModelOptions,
+    client::{Client, Setup, model_setters, setters},
+    http::{Auth, Vendor},
 };
 use async_trait::async_trait;
 use std::{borrow::Cow, fmt};
@@ -144,21 +143,16 @@ impl fmt::Debug for OpenAiCompatibleBuilder {
 }
 
 impl OpenAiCompatibleBuilder {
-    /// The key; without, it is read from the vendor's variable.
-    pub fn api_key(mut self, key: impl Into<Secret>) -> Self {
-        self.setup.key = Some(key.into());
-        self
+    setters! {
+        key: "The key; without, it is read from the vendor's variable.",
+        address: "The address with its `/v1`; without, it is read from the vendor's variable, else it is the vendor's own."
     }
+
+    model_setters! {}
 
     /// The header that carries the bare key, where it is not `Authorization: Bearer`.
     pub fn key_header(mut self, name: impl Into<String>) -> Self {
         self.vendor.auth = Auth::Header(Cow::Owned(name.into()));
-        self
-    }
-
-    /// The address with its `/v1`; without, it is read from the vendor's variable, else it is the vendor's own.
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.setup.base_url = Some(url.into());
         self
     }
 
@@ -174,12 +168,6 @@ impl OpenAiCompatibleBuilder {
         self
     }
 
-    /// A header that goes with every call. Its value is kept out of every `Debug`.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
-        self.setup.headers.push((name.into(), value.into()));
-        self
-    }
-
     /// A query parameter that goes with every call. It never stands in an error or a `Debug`.
     pub fn query(mut self, name: impl Into<String>, value: impl Into<Secret>) -> Self {
         self.setup.query.push((name.into(), value.into()));
@@ -190,24 +178,6 @@ impl OpenAiCompatibleBuilder {
     /// path. Without, it is read from `AZURE_OPENAI_API_VERSION`; without that too, the path is `/openai/v1`.
     pub fn api_version(mut self, version: impl Into<String>) -> Self {
         self.api_version = Some(version.into());
-        self
-    }
-
-    /// What the program says at the registry.
-    pub(crate) fn options(mut self, options: ModelOptions) -> Self {
-        self.setup.take(options);
-        self
-    }
-
-    /// Timers, limits, proxy.
-    pub fn http(mut self, options: HttpOptions) -> Self {
-        self.setup.http = options;
-        self
-    }
-
-    /// What is known of the model, such as its limits; vendor and name stay.
-    pub fn info(mut self, info: ModelInfo) -> Self {
-        self.setup.describe(info);
         self
     }
 
