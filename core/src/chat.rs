@@ -2,7 +2,7 @@
 
 use crate::{
     Attempt, ChatStream, Cost, FinishReason, HeuristicTokens, Message, Part, Price, Result, Role, Schema,
-    TokenCounter, ToolSpec, Usage, collect,
+    TokenCounter, ToolSpec, Usage, collect, telemetry::is_plain_name,
 };
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -372,14 +372,16 @@ impl ChatResponse {
     }
 }
 
-/// `Debug` tells sizes, never words: a truncated stream carries its answer inside an error.
+/// `Debug` tells sizes, never words: a truncated stream carries its answer inside an error. A vendor may put words
+/// into a name; such a name is left out.
 impl Debug for ChatResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |name: Option<&String>| name.filter(|name| is_plain_name(name)).cloned();
         f.debug_struct("ChatResponse")
             .field("provider", &self.provider)
-            .field("model", &self.model)
-            .field("id", &self.id)
-            .field("request_id", &self.request_id)
+            .field("model", &name(Some(&self.model)).unwrap_or_default())
+            .field("id", &name(self.id.as_ref()))
+            .field("request_id", &name(self.request_id.as_ref()))
             .field("parts", &self.message.parts.len())
             .field("finish_reason", &self.finish_reason)
             .field("usage", &self.usage)

@@ -51,3 +51,25 @@ pub const TIME_TO_FIRST_EVENT: &str = "stepwell.time_to_first_event_ms";
 pub const ATTEMPTS: &str = "stepwell.attempts";
 /// The vendor that answered, where it is another than the one asked.
 pub const RESPONSE_PROVIDER: &str = "stepwell.response.provider";
+
+/// Whether a name from outside, such as a vendor's id of an answer, may stand in a span, a log or an error: it is
+/// short and has no blanks, so it is no sentence.
+pub fn is_plain_name(name: &str) -> bool {
+    (1..=128).contains(&name.len()) && !name.chars().any(|sign| sign.is_whitespace() || sign.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain_name;
+
+    #[test]
+    fn a_name_is_shown_and_a_sentence_is_not() {
+        for name in ["msg_011C", "openai/gpt-oss-120b", "qwen3:4b", "日本"] {
+            assert!(is_plain_name(name), "{name}");
+        }
+        let long = "x".repeat(129);
+        for words in ["", "you sent: a secret", "a\nb", "a\u{a0}b", long.as_str()] {
+            assert!(!is_plain_name(words), "{words}");
+        }
+    }
+}

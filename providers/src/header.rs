@@ -58,7 +58,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
             let date = httpdate::parse_http_date(after?).ok()?;
             date.duration_since(now).ok().filter(|wait| !wait.is_zero())
         })
-        .filter(|wait| *wait <= LONGEST_WAIT)
+        .filter(|wait| !wait.is_zero() && *wait <= LONGEST_WAIT)
 }
 
 /// How long a failure's body asks to wait, where no header did: Gemini's `RetryInfo`, else a sentence such as
@@ -256,6 +256,8 @@ mod tests {
             (vec![("retry-after", "NaN")], None),
             (vec![("retry-after", "1e300")], None),
             (vec![("retry-after", "soon")], None),
+            // Above nothing, and shorter than any clock counts.
+            (vec![("retry-after", "55e-77")], None),
             (vec![], None),
         ] {
             assert_eq!(retry_after(&headers(&pairs), now), expected, "{pairs:?}");

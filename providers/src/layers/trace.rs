@@ -123,11 +123,11 @@ impl Watcher for Life {
         }
         match event {
             StreamEvent::MessageStart { id, model, .. } => {
-                if let Some(model) = model {
-                    self.span.record(telemetry::RESPONSE_MODEL, model.as_str());
+                if let Some(model) = model.as_deref().filter(|name| telemetry::is_plain_name(name)) {
+                    self.span.record(telemetry::RESPONSE_MODEL, model);
                 }
-                if let Some(id) = id {
-                    self.span.record(telemetry::RESPONSE_ID, id.as_str());
+                if let Some(id) = id.as_deref().filter(|name| telemetry::is_plain_name(name)) {
+                    self.span.record(telemetry::RESPONSE_ID, id);
                 }
             }
             StreamEvent::Attempt(_) => self.attempts += 1,

@@ -12,7 +12,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_rustls::TlsAcceptor;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Then {
+pub(crate) enum Then {
     /// The last frame of the stream, with trailers or without.
     End {
         trailers: bool,
@@ -28,9 +28,9 @@ enum Then {
     Empty,
 }
 
-struct Http2 {
-    url: String,
-    pem: String,
+pub(crate) struct Http2 {
+    pub(crate) url: String,
+    pub(crate) pem: String,
     task: JoinHandle<()>,
 }
 
@@ -41,7 +41,12 @@ impl Drop for Http2 {
 }
 
 /// Sends these header fields and this much of a body, then does that.
-async fn server(kind: &'static str, fields: Vec<(String, String)>, body: &'static [u8], then: Then) -> Http2 {
+pub(crate) async fn server(
+    kind: &'static str,
+    fields: Vec<(String, String)>,
+    body: &'static [u8],
+    then: Then,
+) -> Http2 {
     let ours = Authority::new("ours");
     let mut config = ours.issue("localhost", 2020, 2090);
     config.alpn_protocols = vec![b"h2".to_vec()];

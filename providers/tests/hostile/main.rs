@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod bodies;
+mod canary;
 mod cuts;
 mod environment;
 mod http2;
