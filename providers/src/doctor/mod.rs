@@ -58,7 +58,7 @@ pub fn mend<'a>(messages: &'a [Message], rules: &Rules, info: &ModelInfo) -> Men
 /// What [`mend`] would do to a history on its way to a model such as `anthropic/claude-sonnet-5`; nothing is sent.
 ///
 /// # Errors
-/// [`Error::InvalidInput`] for a name of another form, [`Error::NotFound`] for a vendor without known rules.
+/// [`Error::InvalidInput`] for a name of another form and a file of models that cannot be read, [`Error::NotFound`] for a vendor without known rules.
 pub fn examine<'a>(model: &str, messages: &'a [Message]) -> Result<Mended<'a>> {
     let (vendor, name) = model.trim().split_once(['/', ':']).ok_or_else(|| {
         Error::invalid(
@@ -66,7 +66,10 @@ pub fn examine<'a>(model: &str, messages: &'a [Message]) -> Result<Mended<'a>> {
             "write it as vendor/model, for example anthropic/claude-sonnet-5",
         )
     })?;
-    let info = ModelInfo::new(vendor, name);
+    #[cfg_attr(not(feature = "http"), allow(unused_mut))] // without it there is no vendor to be described
+    let mut info = ModelInfo::new(vendor, name);
+    #[cfg(feature = "http")]
+    crate::catalogue::describe(&mut info)?;
     let rules = rules_of(&info).ok_or_else(|| Error::NotFound {
         what: "rules for the history of vendor".to_owned(),
         name: vendor.chars().take(64).collect(),

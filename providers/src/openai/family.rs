@@ -1,6 +1,7 @@
 //! What a model can do, by the family its name tells: for models of which nothing better is known.
 
 use super::OpenAiWire;
+use stepwell_core::ModelInfo;
 
 /// Whether a model reasons, by its name: `o3`, `gpt-5` and later, but not their chat variants.
 pub(crate) fn is_reasoning(model: &str) -> bool {
@@ -29,9 +30,9 @@ pub(crate) fn reasons(model: &str) -> Option<bool> {
 
 /// The wire a model is asked on where nobody says which. xAI speaks Responses first; of the vendors that speak like
 /// OpenAI nearly all speak Chat Completions, and few anything else.
-pub(crate) fn wire(vendor: &str, model: &str) -> OpenAiWire {
-    match vendor {
-        "openai" => of_openai(model),
+pub(crate) fn wire(info: &ModelInfo) -> OpenAiWire {
+    match info.provider.as_str() {
+        "openai" => of_openai(&info.model, info.abilities.reasoning == Some(true)),
         "xai" => OpenAiWire::Responses,
         _ => OpenAiWire::Chat,
     }
@@ -39,8 +40,9 @@ pub(crate) fn wire(vendor: &str, model: &str) -> OpenAiWire {
 
 /// The wire of a model of OpenAI: Responses for the families that came with it or after it, for some of
 /// them answer there alone and all of them reason better with their reasoning returned; Chat Completions for the
-/// older ones and for those that speak or search only there.
-fn of_openai(model: &str) -> OpenAiWire {
+/// older ones and for those that speak or search only there. A name that tells no family goes by what is known of
+/// the model: whether it reasons.
+fn of_openai(model: &str, reasons: bool) -> OpenAiWire {
     let stays = ["audio", "search-preview", "search-api", "realtime"];
     if stays.iter().any(|word| model.contains(word)) {
         return OpenAiWire::Chat;
@@ -48,7 +50,7 @@ fn of_openai(model: &str) -> OpenAiWire {
     // `gpt-5-chat-latest` does not reason, but is of the family.
     let family = model.replace("-chat", "");
     let goes = ["codex", "deep-research", "computer-use"];
-    if is_reasoning(&family) || goes.iter().any(|word| model.contains(word)) {
+    if reasons || is_reasoning(&family) || goes.iter().any(|word| model.contains(word)) {
         OpenAiWire::Responses
     } else {
         OpenAiWire::Chat
@@ -58,6 +60,7 @@ fn of_openai(model: &str) -> OpenAiWire {
 #[cfg(test)]
 mod tests {
     use super::{OpenAiWire, is_reasoning, reasons, wire};
+    use stepwell_core::ModelInfo;
 
     #[test]
     fn a_model_that_reasons_is_told_by_its_name() {
@@ -104,7 +107,11 @@ mod tests {
             "codex-mini-latest",
             "computer-use-preview",
         ] {
-            assert_eq!(wire("openai", name), OpenAiWire::Responses, "{name}");
+            assert_eq!(
+                wire(&ModelInfo::new("openai", name)),
+                OpenAiWire::Responses,
+                "{name}"
+            );
         }
         for name in [
             "gpt-4o",
@@ -115,7 +122,26 @@ mod tests {
             "gpt-35-turbo",
             "llama",
         ] {
-            assert_eq!(wire("openai", name), OpenAiWire::Chat, "{name}");
+            assert_eq!(wire(&ModelInfo::new("openai", name)), OpenAiWire::Chat, "{name}");
         }
+    }
+
+    #[test]
+    fn the_models_of_the_catalogue_that_reason_are_asked_where_their_thoughts_are_returned() {
+        let catalogue = crate::Catalogue::built_in();
+        let models = catalogue.models("openai").iter();
+        let talks = |entry: &&crate::CatalogueEntry| entry.kind == crate::ModelKind::Chat;
+        let mut count = 0;
+        for entry in models.filter(talks) {
+            let (id, told) = (entry.info.model.as_str(), entry.info.abilities.reasoning);
+            let stays = ["audio", "search", "realtime"]
+                .iter()
+                .any(|word| id.contains(word));
+            if told == Some(true) && !stays {
+                assert_eq!(wire(&entry.info), OpenAiWire::Responses, "{id}");
+                count += 1;
+            }
+        }
+        assert!(count > 5, "the catalogue knows few that reason: {count}");
     }
 }

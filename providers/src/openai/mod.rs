@@ -31,7 +31,7 @@ pub(crate) fn rules(info: &ModelInfo) -> Option<Rules> {
         "openai" => &Quirks::OPENAI,
         name => &compatible::table::row(name)?.quirks,
     };
-    Some(match family::wire(&info.provider, &info.model) {
+    Some(match family::wire(info) {
         OpenAiWire::Chat => chat::encode::rules(quirks),
         OpenAiWire::Responses => responses::rules(),
     })
@@ -160,7 +160,7 @@ impl OpenAiBuilder {
         let is_openai = host == "openai.com" || host.ends_with(".openai.com");
         let of_family = || {
             if is_openai {
-                family::wire(VENDOR.name(), &client.info.model)
+                family::wire(&client.info)
             } else {
                 OpenAiWire::Chat
             }

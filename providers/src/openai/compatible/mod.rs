@@ -209,9 +209,7 @@ impl OpenAiCompatibleBuilder {
             Route::Plain => "/responses",
             Route::Azure => azure::responses(client.http.base(), version.is_some()),
         };
-        let wire = self
-            .wire
-            .unwrap_or_else(|| family::wire(self.vendor.name(), &model));
+        let wire = self.wire.unwrap_or_else(|| family::wire(&client.info));
         Ok(OpenAiCompatible {
             client,
             quirks: self.quirks,

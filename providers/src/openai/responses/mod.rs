@@ -8,7 +8,7 @@ mod encode;
 mod items;
 mod open;
 #[cfg(test)]
-mod recorded;
+mod scripted;
 pub(crate) mod stream;
 mod wire;
 

@@ -1,1 +1,0 @@
-//! Recorded conversations: what the model thought goes back byte for byte, in its place.
