@@ -19,9 +19,7 @@ use crate::{
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
 use std::{borrow::Cow, fmt};
-use stepwell_core::{
-    ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Usage, VendorFailure,
-};
+use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, Usage, VendorFailure};
 
 pub(crate) use encode::rules;
 

@@ -21,9 +21,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value};
 use std::{fmt, ops::Range, sync::Arc};
-use stepwell_core::{
-    Cost, Error, HeuristicTokens, Hit, Price, Reranker, Result, TokenCounter, Usage,
-};
+use stepwell_core::{Cost, Error, HeuristicTokens, Hit, Price, Reranker, Result, TokenCounter, Usage};
 use wire::{Ask, Read, Wire};
 
 /// A document in a better order.
