@@ -119,7 +119,7 @@ fn blend(rows: [&[f32]; ROWS], right: &[Lanes], out: &mut [Lanes; ROWS]) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_codes(codes: &[[i8; 4]; 8]) -> __m256i {
+pub(super) fn load_codes(codes: &[[i8; 4]; 8]) -> __m256i {
     // SAFETY: the array has the 32 bytes that are read.
     unsafe { _mm256_loadu_si256(codes.as_ptr().cast()) }
 }
@@ -133,7 +133,7 @@ fn load_floats(floats: &[f32; 8]) -> __m256 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_sums(out: &mut [i32; 8], sums: __m256i) {
+pub(super) fn store_sums(out: &mut [i32; 8], sums: __m256i) {
     // SAFETY: the array has the 32 bytes that are written.
     unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) }
 }

@@ -4,7 +4,7 @@
 //! instruction set switched on ([`Processor::run`]), where the compiler makes vector instructions of it.
 //!
 //! The only folder of the crate with `unsafe`. Two arguments carry every use. *Instructions*: a value of `Avx512`,
-//! `Avx2` or `Neon` is made in its `detect` alone, after the processor said that it has them; who holds one may use
+//! `AvxVnni`, `Avx2` or `Neon` is made in its `detect` alone, after the processor said that it has them; who holds one may use
 //! them. *Memory*: the only pointers are made from references to arrays of just the size that is read or written,
 //! and the instructions ask for no alignment.
 #![allow(unsafe_code)]
@@ -13,6 +13,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -68,6 +70,8 @@ pub(crate) enum Processor {
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
+    AvxVnni(avxvnni::AvxVnni),
+    #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Neon),
@@ -84,6 +88,8 @@ impl Processor {
         #[cfg(target_arch = "x86_64")]
         all.extend(avx2::Avx2::detect().map(Self::Avx2));
         #[cfg(target_arch = "x86_64")]
+        all.extend(avxvnni::AvxVnni::detect().map(Self::AvxVnni));
+        #[cfg(target_arch = "x86_64")]
         all.extend(avx512::Avx512::detect().map(Self::Avx512));
         #[cfg(target_arch = "aarch64")]
         all.extend(neon::Neon::detect().map(Self::Neon));
@@ -95,6 +101,8 @@ impl Processor {
             Self::Portable(cpu) => work.run(cpu),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(cpu) => cpu.run(work),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni(cpu) => cpu.run(work),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(cpu) => cpu.run(work),
             #[cfg(target_arch = "aarch64")]

@@ -6,7 +6,7 @@ use super::{COLUMNS, Codes, Cpu, LANES, Lanes, ROWS};
 pub(crate) struct Portable;
 
 impl Cpu for Portable {
-    const ROWS: usize = 4;
+    const ROWS: usize = 8;
 
     #[inline(always)]
     fn fma(self, a: f32, b: f32, c: f32) -> f32 {
@@ -14,15 +14,21 @@ impl Cpu for Portable {
     }
 
     fn dot(self, rows: &[[u8; 4]], panel: &[Codes], sums: &mut [[i32; COLUMNS]]) {
-        for (row, sums) in rows.chunks_exact(panel.len()).zip(sums) {
-            *sums = [0; COLUMNS];
-            for (four, step) in row.iter().zip(panel) {
-                let four = four.map(i16::from);
+        sums.fill([0; COLUMNS]);
+        for (at, step) in panel.iter().enumerate() {
+            // Columns side by side in 16 bits, which hold two products: compilers make vectors of that.
+            let mut weights = [[0; COLUMNS]; 4];
+            for column in 0..COLUMNS {
+                for part in 0..4 {
+                    weights[part][column] = i16::from(step.0[column][part]);
+                }
+            }
+            for (row, sums) in rows.chunks_exact(panel.len()).zip(&mut *sums) {
+                let [a, b, c, d] = row[at].map(i16::from);
                 for column in 0..COLUMNS {
-                    let weights = step.0[column].map(i16::from);
-                    // Two products fit into 16 bits.
-                    sums[column] += i32::from(four[0] * weights[0] + four[1] * weights[1])
-                        + i32::from(four[2] * weights[2] + four[3] * weights[3]);
+                    let one = a * weights[0][column] + b * weights[1][column];
+                    let two = c * weights[2][column] + d * weights[3][column];
+                    sums[column] += i32::from(one) + i32::from(two);
                 }
             }
         }
