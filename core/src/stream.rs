@@ -145,6 +145,9 @@ pub enum StreamEvent {
     },
 }
 
+/// Most parts of an answer: far more than any model says, and few enough to be looked through for each event.
+const MOST_PARTS: usize = 10_000;
+
 #[derive(Debug)]
 enum Open {
     Text(String, Vec<Citation>),
@@ -179,6 +182,12 @@ impl Fold {
     }
 
     fn open(&mut self, index: u32, part: Open) -> Result<()> {
+        if self.parts.len() >= MOST_PARTS {
+            return Err(Error::LimitExceeded {
+                what: format!("the answer of {}", self.response.provider),
+                limit: format!("{MOST_PARTS} parts"),
+            });
+        }
         if self.parts.iter().any(|(at, _)| *at == index) {
             return Err(self.broken(&format!("part {index} begins twice")));
         }
@@ -204,7 +213,8 @@ impl Fold {
     /// Takes one event in.
     ///
     /// # Errors
-    /// [`Error::InvalidResponse`] when events contradict each other: a delta without its start, two ends, anything after the end mark.
+    /// [`Error::InvalidResponse`] when events contradict each other: a delta without its start, two ends, anything after
+    /// the end mark. [`Error::LimitExceeded`] for more than 10,000 parts.
     pub fn push(&mut self, event: StreamEvent) -> Result<()> {
         if self.is_finished {
             return Err(self.broken("an event follows the end mark"));

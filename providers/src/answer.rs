@@ -28,6 +28,17 @@ use stepwell_core::{
 /// Most events that wait for the first real one: pings, and raw events where they are asked for.
 const MOST_WAITING: usize = 10_000;
 
+/// Most parts of an answer, as many as are folded: each event may look through those that are there.
+pub(crate) const MOST_PARTS: usize = 10_000;
+
+/// An answer of more parts than any model says.
+pub(crate) fn too_many_parts(provider: &str) -> Error {
+    Error::LimitExceeded {
+        what: format!("the answer of {provider}"),
+        limit: format!("{MOST_PARTS} parts"),
+    }
+}
+
 /// Events on their way out.
 pub(crate) type Out = VecDeque<StreamEvent>;
 
@@ -166,6 +177,8 @@ pub(crate) struct Answer<B, D> {
     tape: Tape,
     failed: Option<Error>,
     output_started: bool,
+    /// How many parts have begun.
+    parts: usize,
     /// Whether a byte has come that is no blank.
     has_bytes: bool,
     is_done: bool,
@@ -186,6 +199,7 @@ where
             tape: Tape::default(),
             failed: None,
             output_started: false,
+            parts: 0,
             has_bytes: false,
             is_done: false,
         }
@@ -228,7 +242,12 @@ where
             }
             Ok(Some(sse::Item::Event(event))) => {
                 keep_raw(self.facts.include_raw, &event.data, &mut self.out);
+                let known = self.out.len();
                 self.failed = self.decoder.event(&event.name, &event.data, &mut self.out).err();
+                self.parts += self.out.range(known..).filter(|event| begins_part(event)).count();
+                if self.parts > MOST_PARTS && self.failed.is_none() {
+                    self.failed = Some(too_many_parts(&self.facts.provider));
+                }
             }
             Err(error) => self.failed = Some(error),
             Ok(None) => match ready!(self.body.poll_next_unpin(cx)) {
@@ -351,6 +370,17 @@ where
             }
         }
     }
+}
+
+fn begins_part(event: &StreamEvent) -> bool {
+    matches!(
+        event,
+        StreamEvent::TextStart { .. }
+            | StreamEvent::ReasoningStart { .. }
+            | StreamEvent::ToolCallStart { .. }
+            | StreamEvent::Part { .. }
+            | StreamEvent::Data(_)
+    )
 }
 
 fn keep_raw(is_asked: bool, data: &str, out: &mut Out) {

@@ -5,6 +5,8 @@
 
 #[cfg(test)]
 mod found;
+#[cfg(test)]
+mod growth;
 mod promises;
 #[cfg(test)]
 mod tests;

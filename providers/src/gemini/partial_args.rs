@@ -4,9 +4,11 @@
 
 use serde_json::{Map, Value};
 
-/// Deepest path, and most items of a list, that are followed.
-const LIMIT: usize = 1 << 14;
+/// Deepest path that is followed.
 const DEPTH: usize = 64;
+/// How many items of a list may be missing before one that comes: lists come in order, and a place far behind their
+/// end is a bomb of a few bytes.
+const GAP: usize = 1;
 
 /// What has come of the arguments.
 #[derive(Debug)]
@@ -69,11 +71,11 @@ fn place<'a>(root: &'a mut Value, path: &str) -> Option<&'a mut Value> {
                 at.as_object_mut()?.entry(key).or_insert(Value::Null)
             }
             (None, index) => {
-                let index = index.filter(|index| *index < LIMIT)?;
                 if !at.is_array() {
                     *at = Value::Array(Vec::new());
                 }
                 let items = at.as_array_mut()?;
+                let index = index.filter(|index| *index <= items.len() + GAP)?;
                 if items.len() <= index {
                     items.resize(index + 1, Value::Null);
                 }
@@ -100,6 +102,7 @@ mod tests {
             json!({ "jsonPath": "$.gone", "nullValue": "NULL_VALUE" }),
             json!({ "jsonPath": "no path", "numberValue": 1 }),
             json!({ "jsonPath": "$.rows[99999999]", "numberValue": 1 }),
+            json!({ "jsonPath": "$.rows[4]", "numberValue": 1 }),
             json!({ "stringValue": "nowhere" }),
             json!(3),
         ]);

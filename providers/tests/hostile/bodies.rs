@@ -12,7 +12,7 @@ use stepwell_providers::{HttpOptions, VendorEmbedder, VendorReranker};
 
 async fn ask(wire: Wire, script: Vec<Act>) -> Result<ChatResponse> {
     let server = Server::always(script).await;
-    let options = HttpOptions::default().idle_timeout(Duration::from_millis(500));
+    let options = HttpOptions::default().idle_timeout(Duration::from_secs(10));
     (wire.build)(&server.url, "k", options).chat("hi".into()).await
 }
 

@@ -7,7 +7,7 @@ use super::{
     wire,
 };
 use crate::{
-    answer::{Decoder, Out, unreadable},
+    answer::{Decoder, MOST_PARTS, Out, too_many_parts, unreadable},
     openai::{Dialect, failure},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -145,6 +145,10 @@ impl Completion {
             };
             if let Some(delta) = delta {
                 self.delta(delta, out);
+            }
+            // Calls that have no name yet are no parts yet.
+            if self.calls.len() > MOST_PARTS {
+                return Err(too_many_parts(self.dialect.name()));
             }
             match choice.finish_reason.filter(|reason| !reason.is_empty()) {
                 // The vendor gave up, and says no more about it.
