@@ -340,6 +340,36 @@ fn effort(value: &Value) -> Result<ReasoningEffort, String> {
     })
 }
 
+const STRICT: Allowed = Allowed {
+    name: "strict_refused",
+    reason: "recorded to show what the vendor refuses: with more than 24 optional parameters we send no `strict`, and a \
+             parameter of any kind as one of words, numbers, booleans and null",
+};
+
+/// What of a strict tool the vendor is known to refuse.
+fn strict(tool: &mut Value, notes: &mut Notes) {
+    if tool["strict"] != true {
+        return;
+    }
+    let schema = &mut tool["input_schema"];
+    let required = schema["required"].as_array().map_or(0, Vec::len);
+    let mut count = 0;
+    for property in schema["properties"]
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|map| map.values_mut())
+    {
+        count += 1;
+        if *property == true {
+            *property = json!({ "type": ["string", "number", "boolean", "null"] });
+            notes.allow(&STRICT);
+        }
+    }
+    if count > required + 24 {
+        notes.drop_if(tool, "strict", |_| true, &STRICT);
+    }
+}
+
 fn canonical(body: &mut Value, notes: &mut Notes) {
     let as_blocks = |content: &mut Value, notes: &mut Notes| {
         if let Value::String(text) = content {
@@ -361,6 +391,9 @@ fn canonical(body: &mut Value, notes: &mut Notes) {
         &AUTO,
     );
     notes.drop_if(body, "tools", |tools| *tools == json!([]), &NO_TOOLS);
+    for tool in body["tools"].as_array_mut().into_iter().flatten() {
+        strict(tool, notes);
+    }
     if let Some(format) = body
         .as_object_mut()
         .and_then(|fields| fields.shift_remove("output_format"))

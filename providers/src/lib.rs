@@ -70,8 +70,6 @@ pub mod layers;
 #[cfg(feature = "minilm")]
 pub mod minilm;
 #[cfg(feature = "http")]
-mod narrow;
-#[cfg(feature = "http")]
 mod ndjson;
 #[cfg(feature = "ollama")]
 mod ollama;
@@ -82,6 +80,8 @@ mod options;
 mod registry;
 #[cfg(any(feature = "openai", feature = "voyage", feature = "cohere"))]
 mod rerank;
+#[cfg(feature = "http")]
+mod schema;
 mod scripted;
 mod seconds;
 #[cfg(feature = "http")]

@@ -1,7 +1,9 @@
 //! [`ChatRequest`] → body of `POST /v1/messages`. Pure: the same request gives the same bytes.
 
 mod history;
+mod strict;
 
+use self::strict::Strict;
 use super::{
     VENDOR,
     stream::CONTAINER,
@@ -12,38 +14,19 @@ use super::{
 };
 use crate::{
     doctor::{self, Alphabet, Arguments, Ids, Names, Prefill, ReasoningRule, Rules, SystemPlace, Turns},
-    narrow, options,
+    options, schema,
     warnings::Warnings,
 };
-use serde_json::{Value, json};
-use std::borrow::Cow;
+use serde_json::Value;
 use stepwell_core::{
-    CacheMode, CachePoint, ChatRequest, Error, Message, ModelInfo, Part, ReasoningEffort, ResponseFormat,
-    Result, Role, ToolCall, ToolChoice, ToolSpec, Warning,
+    CacheMode, CachePoint, ChatRequest, Dialect, Error, Message, ModelInfo, Part, ReasoningEffort,
+    ResponseFormat, Result, Role, ToolCall, ToolChoice, Warning,
 };
 
 /// Most places at which the vendor caches.
 const CACHE_POINTS: usize = 4;
 /// Least thinking budget the vendor takes.
 const LEAST_BUDGET: u64 = 1024;
-const GRAMMAR: narrow::Grammar = narrow::Grammar {
-    requires_all: false,
-    refuses: &[
-        "minimum",
-        "maximum",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "multipleOf",
-        "minLength",
-        "maxLength",
-        "minItems",
-        "maxItems",
-        "uniqueItems",
-        "minProperties",
-        "maxProperties",
-    ],
-};
-
 /// What this wire asks of a history.
 pub(crate) fn rules(info: &ModelInfo) -> Rules {
     Rules {
@@ -119,6 +102,7 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         warnings: Warnings::new(VENDOR.name()),
         uses_files: false,
         citations: request.citations,
+        strict: Strict::default(),
     };
     let mended = doctor::mend(&request.messages, &rules(info), info);
     encoder.warnings.history(&mended);
@@ -129,6 +113,7 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
             "there is nothing to answer; add a message of the user",
         ));
     }
+    let format = encoder.format(&request.response_format)?;
     let tools = encoder.tools(request)?;
     let vendor_tools = options.and_then(|options| options.get("tools")?.as_array());
     let tool_choice = tool_choice(request, vendor_tools.map_or(&[], Vec::as_slice))?;
@@ -146,7 +131,6 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest) -> Result<Encoded> {
         "reasoning (the turn that waits for its results began without a thought)",
         thinking,
     );
-    let format = encoder.format(&request.response_format);
     let thinks = thinking
         .as_ref()
         .is_some_and(|thinking| thinking.kind != "disabled");
@@ -220,6 +204,7 @@ struct Encoder<'a> {
     uses_files: bool,
     /// On all documents of a request or on none: the vendor refuses a mixture.
     citations: Option<bool>,
+    strict: Strict,
 }
 
 impl Encoder<'_> {
@@ -296,31 +281,38 @@ impl Encoder<'_> {
     fn tools<'t>(&mut self, request: &'t ChatRequest) -> Result<Vec<Tool<'t>>> {
         let mut tools = Vec::with_capacity(request.tools.len());
         for tool in &request.tools {
-            let mut input_schema = input_schema(tool)?;
-            if tool.strict == Some(true) {
-                let (narrow, dropped) = narrow::schema(&input_schema, &GRAMMAR);
-                self.warnings.weakened(&dropped);
-                input_schema = Cow::Owned(narrow);
-            }
+            let dialect = (tool.strict == Some(true)).then_some(Dialect::AnthropicStrictArguments);
+            let strict = &mut self.strict;
+            let written = schema::arguments(tool, dialect, &VENDOR, &mut self.warnings, |size| {
+                strict.takes_tool(size)
+            })?;
             tools.push(Tool {
                 name: &tool.name,
                 description: &tool.description,
-                input_schema,
-                strict: tool.strict.filter(|strict| *strict), // false is the default
+                input_schema: written.value,
+                strict: written.is_strict.then_some(true), // false is the default
                 cache_control: tool.cache.map(cache_control),
             });
         }
         Ok(tools)
     }
 
-    fn format(&mut self, format: &ResponseFormat) -> Option<Format> {
-        match format {
+    fn format(&mut self, format: &ResponseFormat) -> Result<Option<Format>> {
+        Ok(match format {
             ResponseFormat::Schema { schema, .. } => {
-                let (schema, dropped) = narrow::schema(schema.as_value(), &GRAMMAR);
-                self.warnings.weakened(&dropped);
+                let compiled = schema::strictly(Dialect::AnthropicStrict, schema.as_value())?;
+                let Some(compiled) = compiled.filter(|compiled| self.strict.takes(&compiled.size)) else {
+                    // The structured layer asks in another way; here the shape can only be checked.
+                    self.warnings.warn(Warning::new(
+                        "schema_not_kept",
+                        "anthropic cannot keep to the schema of the answer; it is checked here",
+                    ));
+                    return Ok(None);
+                };
+                self.warnings.weakened(&compiled.loose_keywords());
                 Some(Format {
                     kind: "json_schema",
-                    schema,
+                    schema: compiled.value,
                 })
             }
             ResponseFormat::Json => {
@@ -330,26 +322,7 @@ impl Encoder<'_> {
                 None
             }
             _ => None,
-        }
-    }
-}
-
-fn input_schema(tool: &ToolSpec) -> Result<Cow<'_, Value>> {
-    let kind = tool.parameters.get("type");
-    if kind.is_some_and(|kind| kind == "object") {
-        Ok(Cow::Borrowed(&tool.parameters))
-    } else if kind.is_none() && tool.parameters.is_object() {
-        let mut schema = serde_json::Map::new();
-        schema.insert("type".to_owned(), json!("object"));
-        schema.extend(tool.parameters.as_object().cloned().unwrap_or_default());
-        Ok(Cow::Owned(Value::Object(schema)))
-    } else if kind.is_some_and(|kind| kind == "null") {
-        Ok(Cow::Owned(json!({ "type": "object", "properties": {} }))) // a tool of no arguments
-    } else {
-        Err(VENDOR.unsupported(
-            &format!("the arguments of tool `{}`", tool.name),
-            "make their schema an object",
-        ))
+        })
     }
 }
 

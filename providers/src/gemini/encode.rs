@@ -10,12 +10,14 @@ use super::wire::{
 use crate::{
     doctor::{self, Alphabet, Arguments, Ids, Names, ReasoningRule, Rules, SystemPlace, Turns},
     http::Vendor,
-    options,
+    options, schema,
     warnings::Warnings,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
-use stepwell_core::{ChatRequest, Error, Message, ModelInfo, ResponseFormat, Result, ToolChoice, Warning};
+use stepwell_core::{
+    ChatRequest, Dialect, Error, Message, ModelInfo, ResponseFormat, Result, ToolChoice, Warning,
+};
 
 /// The options of both forms of the wire stand under this name.
 const OPTIONS: &str = "gemini";
@@ -133,6 +135,15 @@ impl<'a> Encoder<'a> {
             .is_none_or(|generation| generation >= (major, minor))
     }
 
+    /// JSON Schema is taken from 2.5 on°; models before that have a part of OpenAPI.
+    fn dialect(&self) -> Dialect {
+        if self.is_at_least(2, 5) {
+            Dialect::GeminiJson
+        } else {
+            Dialect::GeminiOpenApi
+        }
+    }
+
     fn request(
         &mut self,
         request: &'a ChatRequest,
@@ -148,7 +159,7 @@ impl<'a> Encoder<'a> {
         }
         let tools = self.tools(request)?;
         let tool_config = tool_config(request)?;
-        let generation_config = self.generation_config(request);
+        let generation_config = self.generation_config(request)?;
         let one_call = request.parallel_tool_calls == Some(false) && !request.tools.is_empty();
         let _ = self
             .warnings
@@ -195,31 +206,29 @@ impl<'a> Encoder<'a> {
         if request.tools.is_empty() {
             return Ok(Vec::new());
         }
+        let dialect = self.dialect();
         let function_declarations = request
             .tools
             .iter()
             .map(|tool| {
-                let kind = tool.parameters.get("type");
-                let schema = if kind.is_some_and(|kind| kind == "object") {
-                    Some(Cow::Borrowed(&tool.parameters))
-                } else if kind.is_none() && tool.parameters.is_object() {
-                    let mut schema = Map::new();
-                    schema.insert("type".to_owned(), json!("object"));
-                    schema.extend(tool.parameters.as_object().cloned().unwrap_or_default());
-                    Some(Cow::Owned(Value::Object(schema)))
-                } else if kind.is_some_and(|kind| kind == "null") {
-                    None // a tool of no arguments
+                // A tool of no arguments.
+                let is_empty = tool.parameters.get("type").is_some_and(|kind| kind == "null");
+                let schema = if is_empty {
+                    None
                 } else {
-                    return Err(self.vendor.unsupported(
-                        &format!("the arguments of tool `{}`", tool.name),
-                        "make their schema an object",
-                    ));
+                    let plain = schema::plain_arguments(tool, self.vendor)?;
+                    Some(dialect.compile(&plain)?.value)
+                };
+                let (open, json) = if dialect == Dialect::GeminiOpenApi {
+                    (schema, None)
+                } else {
+                    (None, schema)
                 };
                 Ok(FunctionDeclaration {
                     name: &tool.name,
                     description: &tool.description,
-                    parameters: None,
-                    parameters_json_schema: schema,
+                    parameters: open.map(Cow::Owned),
+                    parameters_json_schema: json.map(Cow::Owned),
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -228,7 +237,7 @@ impl<'a> Encoder<'a> {
         }])
     }
 
-    fn generation_config(&mut self, request: &'a ChatRequest) -> GenerationConfig<'a> {
+    fn generation_config(&mut self, request: &'a ChatRequest) -> Result<GenerationConfig<'a>> {
         let mut config = GenerationConfig {
             max_output_tokens: request.max_output_tokens,
             temperature: options::finite(request.temperature),
@@ -245,17 +254,25 @@ impl<'a> Encoder<'a> {
             let _ = self
                 .warnings
                 .unless(true, "response_format beside tools", Some(()));
-            return config;
+            return Ok(config);
         }
         match &request.response_format {
             ResponseFormat::Json => config.response_mime_type = Some("application/json"),
             ResponseFormat::Schema { schema, .. } => {
                 config.response_mime_type = Some("application/json");
-                config.response_json_schema = Some(Cow::Borrowed(schema.as_value()));
+                let dialect = self.dialect();
+                let compiled = dialect.compile(schema.as_value())?;
+                self.warnings.weakened(&compiled.loose_keywords());
+                let written = Some(Cow::Owned(compiled.value));
+                if dialect == Dialect::GeminiOpenApi {
+                    config.response_schema = written;
+                } else {
+                    config.response_json_schema = written;
+                }
             }
             _ => {}
         }
-        config
+        Ok(config)
     }
 }
 

@@ -6,15 +6,15 @@ use super::{
 };
 use crate::{
     doctor::{self, Alphabet, Arguments, Ids, ReasoningRule, Rules},
-    options,
+    options, schema,
     warnings::Warnings,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use stepwell_core::{
-    ChatRequest, Error, HeuristicTokens, Media, MediaSource, Message, ModelInfo, Part, ReasoningEffort,
-    ResponseFormat, Result, Role, TokenCounter, ToolChoice, Warning,
+    ChatRequest, Dialect, Error, HeuristicTokens, Media, MediaSource, Message, ModelInfo, Part,
+    ReasoningEffort, ResponseFormat, Result, Role, TokenCounter, ToolChoice, Warning,
 };
 
 /// An image, by the measure of the smaller models that see.
@@ -88,7 +88,11 @@ pub(crate) fn chat(info: &ModelInfo, request: &ChatRequest, context: Context) ->
     let num_ctx = asked_num_ctx(request).unwrap_or(context.num_ctx);
     fits(&messages, &tools, request.max_output_tokens, num_ctx)?;
     let format = match &request.response_format {
-        ResponseFormat::Schema { schema, .. } => Some(Cow::Borrowed(schema.as_value())),
+        ResponseFormat::Schema { schema, .. } => {
+            let compiled = Dialect::Ollama.compile(schema.as_value())?;
+            encoder.warnings.weakened(&compiled.loose_keywords());
+            Some(Cow::Owned(compiled.value))
+        }
         ResponseFormat::Json => Some(Cow::Owned(json!("json"))),
         _ => None,
     };
@@ -253,23 +257,7 @@ impl Encoder {
             return Ok(Vec::new()); // what it does not know it cannot call
         }
         let tools = request.tools.iter().map(|tool| {
-            let kind = tool.parameters.get("type");
-            let parameters = if kind.is_some_and(|kind| kind == "object") {
-                Cow::Borrowed(&tool.parameters)
-            } else if kind.is_none_or(|kind| kind == "null") {
-                let mut schema = json!({ "type": "object", "properties": {} });
-                if let (Value::Object(schema), Some(given), None) =
-                    (&mut schema, tool.parameters.as_object(), kind)
-                {
-                    schema.extend(given.clone());
-                }
-                Cow::Owned(schema)
-            } else {
-                return Err(VENDOR.unsupported(
-                    &format!("the arguments of tool `{}`", tool.name),
-                    "make their schema an object",
-                ));
-            };
+            let parameters = schema::plain_arguments(tool, &VENDOR)?;
             Ok(Tool {
                 kind: "function",
                 function: Function {

@@ -1,47 +1,14 @@
-//! What both wires want of a schema and of its name.
+//! The name of a schema, as both wires want it; and the dialect it is written in.
 
-use crate::{http::Vendor, narrow};
-use serde_json::{Value, json};
 use std::borrow::Cow;
-use stepwell_core::{Result, ToolSpec};
+use stepwell_core::Dialect;
 
-/// Keywords the vendor's grammars refuse, the first of them only for answers.
-const REFUSED: &[&str] = &[
-    "default",
-    "uniqueItems",
-    "minProperties",
-    "maxProperties",
-    "patternProperties",
-    "propertyNames",
-    "unevaluatedProperties",
-    "contains",
-];
-
-/// What the vendor's grammar of answers needs.
-pub(crate) const GRAMMAR: narrow::Grammar = narrow::Grammar {
-    requires_all: true,
-    refuses: REFUSED,
-};
-
-/// What its grammar of arguments needs: recorded calls show that a default is taken there.
-pub(crate) const TOOL_GRAMMAR: narrow::Grammar = narrow::Grammar {
-    requires_all: true,
-    refuses: REFUSED.split_at(1).1,
-};
-
-/// The schema of a tool's arguments.
-///
-/// # Errors
-/// [`stepwell_core::Error::Unsupported`] when they are no object.
-pub(crate) fn parameters<'a>(tool: &'a ToolSpec, vendor: &Vendor) -> Result<Cow<'a, Value>> {
-    match tool.parameters.get("type").and_then(Value::as_str) {
-        Some("object") => Ok(Cow::Borrowed(&tool.parameters)),
-        None if tool.parameters.is_object() => Ok(Cow::Borrowed(&tool.parameters)),
-        Some("null") => Ok(Cow::Owned(json!({ "type": "object", "properties": {} }))),
-        _ => Err(vendor.unsupported(
-            &format!("the arguments of tool `{}`", tool.name),
-            "make their schema an object",
-        )),
+/// The strict dialects of answers and of arguments: OpenAI's own has limits of size that others have not.
+pub(crate) fn strict(is_openai: bool) -> (Dialect, Dialect) {
+    if is_openai {
+        (Dialect::OpenAiStrict, Dialect::OpenAiStrictArguments)
+    } else {
+        (Dialect::CompatibleStrict, Dialect::CompatibleStrictArguments)
     }
 }
 

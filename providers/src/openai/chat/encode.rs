@@ -8,7 +8,6 @@ use super::wire::{
 };
 use crate::{
     doctor::{self, Alphabet, Ids, Names, Prefill, ReasoningRule, Rules, SystemPlace, Turns},
-    narrow,
     openai::{
         Dialect,
         compatible::quirks::{
@@ -16,15 +15,15 @@ use crate::{
             SeedField, TokenLimit,
         },
         family::is_reasoning,
-        schema,
+        schema::{name, strict},
     },
-    options,
+    options, schema,
     warnings::Warnings,
 };
 use serde_json::{Map, Value};
-use std::borrow::Cow;
 use stepwell_core::{
-    ChatRequest, Error, ModelInfo, ReasoningEffort, ResponseFormat, Result, ToolChoice, Warning,
+    ChatRequest, Dialect as SchemaDialect, Error, ModelInfo, ReasoningEffort, ResponseFormat, Result,
+    ToolChoice, Warning,
 };
 
 /// What a server with these quirks asks of a history.
@@ -204,26 +203,22 @@ impl Encoder<'_> {
                 ));
                 Some(Format::JsonObject)
             }
-            ResponseFormat::Schema { name, schema } => {
-                if schema.as_value().get("type").is_some_and(|kind| kind != "object") {
-                    return Err(self
-                        .dialect
-                        .vendor
-                        .unsupported("an answer that is no object", "wrap the schema into an object"));
-                }
-                let strict = self.quirks().strict_schemas;
-                let schema = if strict {
-                    let (schema, dropped) = narrow::schema(schema.as_value(), &schema::GRAMMAR);
-                    self.warnings.weakened(&dropped);
-                    Cow::Owned(schema)
+            ResponseFormat::Schema {
+                name: given_name,
+                schema,
+            } => {
+                let (answers, _) = strict(self.quirks().openai_names);
+                let dialect = if self.quirks().strict_schemas {
+                    answers
                 } else {
-                    Cow::Borrowed(schema.as_value())
+                    SchemaDialect::Plain
                 };
+                let written = schema::answer(schema, dialect, &self.dialect.vendor, &mut self.warnings)?;
                 Some(Format::JsonSchema {
                     json_schema: JsonSchema {
-                        name: schema::name(name),
-                        strict,
-                        schema,
+                        name: name(given_name),
+                        strict: written.is_strict && self.quirks().strict_schemas,
+                        schema: written.value,
                     },
                 })
             }
@@ -238,24 +233,21 @@ impl Encoder<'_> {
             return Err(vendor.unsupported("tools", "ask without them, or another model"));
         }
         let takes_strict = self.quirks().strict_schemas;
+        let (_, strict_arguments) = strict(self.quirks().openai_names);
         let mut tools = Vec::with_capacity(request.tools.len());
         for tool in &request.tools {
-            let mut parameters = schema::parameters(tool, vendor)?;
             // false is the default
-            let strict = tool.strict.filter(|strict| *strict);
-            let strict = self.warnings.unless(!takes_strict, "strict", strict);
-            if strict.is_some() {
-                let (narrow, dropped) = narrow::schema(&parameters, &schema::GRAMMAR);
-                self.warnings.weakened(&dropped);
-                parameters = Cow::Owned(narrow);
-            }
+            let asked = tool.strict.filter(|strict| *strict);
+            let asked = self.warnings.unless(!takes_strict, "strict", asked);
+            let dialect = asked.map(|_| strict_arguments);
+            let written = schema::arguments(tool, dialect, vendor, &mut self.warnings, |_| true)?;
             tools.push(Tool {
                 kind: "function",
                 function: ToolFunction {
                     name: &tool.name,
                     description: &tool.description,
-                    parameters,
-                    strict,
+                    parameters: written.value,
+                    strict: written.is_strict.then_some(true),
                 },
             });
         }

@@ -8,12 +8,11 @@ use super::wire::{Format, Reasoning, Request, StreamOptions, Text, Tool, ToolCho
 use crate::{
     doctor::{self, Mended, Names, ReasoningRule, Rules},
     http::Vendor,
-    narrow,
     openai::{
         family::{is_reasoning, reasons},
-        schema,
+        schema::{name, strict},
     },
-    options,
+    options, schema,
     warnings::Warnings,
 };
 use serde_json::{Map, Value};
@@ -208,21 +207,17 @@ impl<'a> Encoder<'a> {
     }
 
     fn tools(&mut self, request: &'a ChatRequest) -> Result<Vec<Tool<'a>>> {
+        let (_, arguments) = strict(self.vendor.name() == "openai");
         let mut tools = Vec::with_capacity(request.tools.len());
         for tool in &request.tools {
-            let mut parameters = schema::parameters(tool, self.vendor)?;
-            let strict = tool.strict == Some(true);
-            if strict {
-                let (narrow, dropped) = narrow::schema(&parameters, &schema::TOOL_GRAMMAR);
-                self.warnings.weakened(&dropped);
-                parameters = Cow::Owned(narrow);
-            }
+            let dialect = (tool.strict == Some(true)).then_some(arguments);
+            let written = schema::arguments(tool, dialect, self.vendor, &mut self.warnings, |_| true)?;
             tools.push(Tool {
                 kind: "function",
                 name: &tool.name,
                 description: &tool.description,
-                parameters,
-                strict,
+                parameters: written.value,
+                strict: written.is_strict,
             });
         }
         Ok(tools)
@@ -230,18 +225,16 @@ impl<'a> Encoder<'a> {
 
     fn format(&mut self, format: &'a ResponseFormat) -> Result<Option<Format<'a>>> {
         Ok(match format {
-            ResponseFormat::Schema { name, schema } => {
-                if schema.as_value().get("type").is_some_and(|kind| kind != "object") {
-                    return Err(self
-                        .vendor
-                        .unsupported("an answer that is no object", "wrap the schema into an object"));
-                }
-                let (schema, dropped) = narrow::schema(schema.as_value(), &schema::GRAMMAR);
-                self.warnings.weakened(&dropped);
+            ResponseFormat::Schema {
+                name: given_name,
+                schema,
+            } => {
+                let (dialect, _) = strict(self.vendor.name() == "openai");
+                let written = schema::answer(schema, dialect, self.vendor, &mut self.warnings)?;
                 Some(Format::JsonSchema {
-                    name: schema::name(name),
-                    strict: true,
-                    schema,
+                    name: name(given_name),
+                    strict: written.is_strict,
+                    schema: written.value,
                 })
             }
             ResponseFormat::Json => Some(Format::JsonObject),

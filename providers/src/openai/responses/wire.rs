@@ -190,7 +190,7 @@ pub(crate) enum Format<'a> {
     JsonSchema {
         name: Cow<'a, str>,
         strict: bool,
-        schema: Value,
+        schema: Cow<'a, Value>,
     },
 }
 
