@@ -4,8 +4,8 @@
 
 export type ErrorCode =
   | 'invalid_input' | 'not_found' | 'unsupported' | 'missing_key' | 'unauthorized' | 'rejected' | 'quota_exceeded'
-  | 'rate_limited' | 'overloaded' | 'transport' | 'stream_truncated' | 'invalid_response' | 'timeout' | 'cancelled'
-  | 'tool_failed' | 'budget_exceeded' | 'limit_exceeded' | 'step_limit' | 'invalid_graph' | 'invalid_update'
+  | 'rate_limited' | 'overloaded' | 'transport' | 'stream_truncated' | 'invalid_response' | 'schema_mismatch'
+  | 'timeout' | 'cancelled' | 'tool_failed' | 'budget_exceeded' | 'limit_exceeded' | 'step_limit' | 'invalid_graph' | 'invalid_update'
   | 'node_failed' | 'conflict' | 'locked' | 'foreign' | 'damaged' | 'unknown_version' | 'embedder_mismatch'
   | 'unreadable' | 'io' | 'disk_full' | 'store' | 'host' | 'internal'
 
@@ -50,6 +50,12 @@ export declare class StreamTruncatedError extends StepwellError {
   readonly partial: ChatResponse
 }
 export declare class InvalidResponseError extends StepwellError { private constructor(); readonly code: 'invalid_response' }
+export declare class SchemaMismatchError extends StepwellError {
+  private constructor()
+  readonly code: 'schema_mismatch'
+  /** The answer, whole: it has another shape than was asked for. */
+  readonly partial: ChatResponse
+}
 export declare class TimeoutError extends StepwellError {
   private constructor()
   readonly code: 'timeout'

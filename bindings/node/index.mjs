@@ -7,7 +7,7 @@ export const {
   InvalidGraphError, InvalidInputError, InvalidResponseError, InvalidUpdateError, IoError, LimitExceededError,
   LockedError, Message, MiniLm, MissingKeyError, NodeFailedError, NotFoundError, OpenAi, OverloadedError,
   ProviderError, QuotaExceededError, RateLimitedError, RateLimiter, RejectedError, Reranker, RunStream, Scripted, StepLimitError, StepwellError,
-  StoreError, StreamTruncatedError, TimeoutError, ToolError, ToolFailedError, TransportError, UnauthorizedError,
+  SchemaMismatchError, StoreError, StreamTruncatedError, TimeoutError, ToolError, ToolFailedError, TransportError, UnauthorizedError,
   UnknownVersionError, UnreadableError, UnsupportedError, embedder, model, register, registerCompatible, reranker,
   retrieverTool, tool,
 } = stepwell

@@ -147,10 +147,10 @@ impl NativeTool {
 
 /// A call outside of any run, with the checks a runner makes.
 async fn call_alone(tool: Arc<dyn DynTool>, arguments: Value) -> Result<ToolOutput, ToolError> {
-    if let Err(violations) = tool.schema().check(&arguments) {
+    let arguments = tool.schema().read(arguments).map_err(|violations| {
         let told: Vec<String> = violations.iter().map(ToString::to_string).collect();
-        return Err(ToolError::Retry(told.join("; ")));
-    }
+        ToolError::Retry(told.join("; "))
+    })?;
     // No run and no model gave this call an id.
     let cx = ToolContext::new("alone", "alone", Scope::local());
     tool.call(arguments, &cx).await

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         QuotaExceededError as QuotaExceededError,
         RateLimitedError as RateLimitedError,
         RejectedError as RejectedError,
+        SchemaMismatchError as SchemaMismatchError,
         StepLimitError as StepLimitError,
         StepwellError as StepwellError,
         StoreError as StoreError,
@@ -198,8 +199,8 @@ else:
             "EmbedderMismatchError ForeignError HostError InternalError InvalidGraphError InvalidInputError "
             "InvalidResponseError InvalidUpdateError IoError LimitExceededError LockedError MissingKeyError "
             "NodeFailedError NotFoundError OverloadedError ProviderError QuotaExceededError RateLimitedError "
-            "RejectedError StepLimitError StepwellError StoreError StreamTruncatedError TimeoutError ToolError "
-            "ToolFailed ToolFailedError ToolRetry TransportError UnauthorizedError UnknownVersionError "
+            "RejectedError SchemaMismatchError StepLimitError StepwellError StoreError StreamTruncatedError "
+            "TimeoutError ToolError ToolFailed ToolFailedError ToolRetry TransportError UnauthorizedError UnknownVersionError "
             "UnreadableError UnsupportedError"
         ),
         "_events": (

@@ -129,6 +129,13 @@ class InvalidResponseError(ProviderError):
     code = "invalid_response"
 
 
+class SchemaMismatchError(ProviderError):
+    """The answer has another shape than was asked for; it is whole in `partial`."""
+
+    code = "schema_mismatch"
+    partial: ChatResponse | None = None
+
+
 class TimeoutError(StepwellError, builtins.TimeoutError):  # noqa: A001  the rule is: code, then `Error`
     """A time limit was reached; what had come of an answer that stalled is in `partial`."""
 
