@@ -111,15 +111,22 @@ impl ToolsNode {
             let told = "the arguments are not whole JSON; send them again as one JSON object".to_owned();
             return Ended::Result(may_mend(call, told, messages, cx.limits()));
         }
-        if let Err(violations) = tool.schema().check(&call.arguments) {
-            let told: Vec<String> = violations
-                .iter()
-                .take(VIOLATIONS)
-                .map(ToString::to_string)
-                .collect();
-            let told = format!("the arguments do not fit the tool's schema: {}", told.join("; "));
-            return Ended::Result(may_mend(call, told, messages, cx.limits()));
-        }
+        // A strict vendor is given a schema in which an optional argument is null where it is absent.
+        let arguments = match tool.schema().read(call.arguments.clone()) {
+            Ok(arguments) => arguments,
+            Err(violations) => {
+                let told: Vec<String> = violations
+                    .iter()
+                    .take(VIOLATIONS)
+                    .map(ToString::to_string)
+                    .collect();
+                let told = format!("the arguments do not fit the tool's schema: {}", told.join("; "));
+                return Ended::Result(may_mend(call, told, messages, cx.limits()));
+            }
+        };
+        let mut meant = call.clone();
+        meant.arguments = arguments;
+        let call = &meant;
         let options = tool.options();
         let question = PolicyRequest::new(
             cx.scope(),
