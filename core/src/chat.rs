@@ -2,7 +2,7 @@
 
 use crate::{
     Attempt, ChatStream, Cost, FinishReason, HeuristicTokens, Message, Part, Price, Result, Role, Schema,
-    TokenCounter, ToolSpec, Usage, collect, telemetry::is_plain_name,
+    Structured, StructuredStrategy, TokenCounter, ToolSpec, Usage, collect, telemetry::is_plain_name,
 };
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -102,8 +102,10 @@ pub struct ChatRequest {
     pub tool_choice: ToolChoice,
     /// Whether it may ask for several at once; the vendor's default where `None`.
     pub parallel_tool_calls: Option<bool>,
-    /// The shape of the answer.
+    /// The shape of the answer. It is checked when it has come: [`crate::Error::SchemaMismatch`].
     pub response_format: ResponseFormat,
+    /// How the vendor is brought to that shape; the surest way it has where `None`.
+    pub structured: Option<StructuredStrategy>,
     /// Most tokens of the answer; the model's maximum where `None`.
     pub max_output_tokens: Option<u64>,
     /// 0 for the likeliest words, up to the vendor's maximum for wilder ones.
@@ -170,6 +172,12 @@ impl ChatRequest {
             name: name.into(),
             schema,
         };
+        self
+    }
+
+    /// Sets how the vendor is brought to the shape of the answer.
+    pub fn structured(mut self, strategy: StructuredStrategy) -> Self {
+        self.structured = Some(strategy);
         self
     }
 
@@ -335,6 +343,9 @@ pub struct ChatResponse {
     pub rate_limits: Vec<RateLimit>,
     /// The vendor's answer as it came, when asked for.
     pub raw: Option<Value>,
+    /// The answer's JSON where a shape was asked for, checked; text and parts are as the model wrote them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structured: Option<Structured>,
     /// Tries that failed before this answer came, oldest first: what the retry and fallback layers went through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<Attempt>,
@@ -362,6 +373,7 @@ impl ChatResponse {
             warnings: Vec::new(),
             rate_limits: Vec::new(),
             raw: None,
+            structured: None,
             attempts: Vec::new(),
         }
     }

@@ -4,7 +4,7 @@
 //! it once. Display is one sentence that says what to do next. Keys, headers, prompts and bodies never enter it:
 //! a vendor's own message may echo them, so it is kept apart in [`VendorFailure::message`], which is never printed.
 
-use crate::{Attempt, ChatResponse, Usage};
+use crate::{Attempt, ChatResponse, SchemaFault, Usage};
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 /// A boxed cause.
@@ -187,6 +187,20 @@ pub enum Error {
         /// What was wrong with it; never its text.
         message: String,
     },
+    /// The answer came whole and has another shape than was asked for. Asking again costs a whole answer and tends to
+    /// end the same way, so it is not retryable by itself: mend the schema or the instructions, or ask another model.
+    #[error(
+        "the answer of {provider} does not keep to the schema: {}; the answer is attached",
+        list(faults)
+    )]
+    SchemaMismatch {
+        /// The vendor.
+        provider: String,
+        /// The first places where it does not, without its values.
+        faults: Vec<SchemaFault>,
+        /// The answer, whole.
+        response: Box<ChatResponse>,
+    },
     /// A time limit was reached.
     #[error("{what} took longer than {after:?}; raise its limit or try again")]
     Timeout {
@@ -350,6 +364,12 @@ pub enum Error {
     },
 }
 
+/// Faults in one line.
+fn list(faults: &[SchemaFault]) -> String {
+    let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    told.join(", ")
+}
+
 impl Error {
     /// [`Error::InvalidInput`] in one line.
     pub fn invalid(what: impl Into<String>, message: impl Into<String>) -> Self {
@@ -396,6 +416,7 @@ impl Error {
             Self::Transport { .. } => "transport",
             Self::StreamTruncated { .. } => "stream_truncated",
             Self::InvalidResponse { .. } => "invalid_response",
+            Self::SchemaMismatch { .. } => "schema_mismatch",
             Self::Timeout { .. } => "timeout",
             Self::Cancelled => "cancelled",
             Self::ToolFailed { .. } => "tool_failed",
@@ -467,10 +488,13 @@ impl Error {
             .and_then(|failure| failure.message.as_deref())
     }
 
-    /// What had come of an answer that broke off, stalled or was stopped.
+    /// What had come of an answer that broke off, stalled or was stopped; the whole of one that has the wrong shape.
     pub fn partial(&self) -> Option<&ChatResponse> {
         match self {
             Self::StreamTruncated { partial, .. }
+            | Self::SchemaMismatch {
+                response: partial, ..
+            }
             | Self::Timeout {
                 partial: Some(partial),
                 ..

@@ -33,6 +33,7 @@ mod schema;
 mod secret;
 pub mod store;
 mod stream;
+mod structured;
 pub mod telemetry;
 mod tokens;
 mod tool;
@@ -61,6 +62,7 @@ pub use schema::{CompiledSchema, Dialect, Schema, SchemaChange, SchemaLoss, Sche
 pub use secret::Secret;
 pub use store::Scope;
 pub use stream::{ChatStream, Fold, StreamEvent, collect, whole};
+pub use structured::{ChatAs, PartialAnswer, SchemaFault, Structured, StructuredStrategy, TypedAnswer};
 pub use tokens::{HeuristicTokens, TokenCounter};
 pub use tool::{
     DynTool, Effect, IntoDynTool, ProgressSink, Risk, Tool, ToolContext, ToolError, ToolOptions, ToolOutput,

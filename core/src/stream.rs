@@ -2,7 +2,7 @@
 
 use crate::{
     Attempt, ChatResponse, Citation, Cost, Data, Error, FinishReason, Opaque, Origin, Part, RateLimit,
-    Refusal, Result, ToolCall, Usage, Warning,
+    Refusal, Result, Structured, ToolCall, Usage, Warning,
 };
 use futures::{Stream, StreamExt, stream::BoxStream};
 use serde::{Deserialize, Serialize};
@@ -118,6 +118,8 @@ pub enum StreamEvent {
         /// One for each kind.
         limits: Vec<RateLimit>,
     },
+    /// The answer's JSON, checked against the shape that was asked for. It comes last before the end mark.
+    Structured(Structured),
     /// A try that failed before the answer came; the answer keeps it.
     Attempt(Box<Attempt>),
     /// Another model than the one asked answers from here on.
@@ -285,6 +287,7 @@ impl Fold {
             StreamEvent::Usage(usage) => self.response.usage = usage,
             StreamEvent::Cost(cost) => self.response.cost = Some(cost),
             StreamEvent::RateLimits { limits } => self.response.rate_limits = limits,
+            StreamEvent::Structured(structured) => self.response.structured = Some(structured),
             StreamEvent::Attempt(attempt) => self.response.attempts.push(*attempt),
             StreamEvent::Fallback { provider, model } => {
                 self.response.provider = provider;
@@ -484,6 +487,7 @@ pub fn whole(response: ChatResponse) -> Vec<StreamEvent> {
     }
     events.push(StreamEvent::Usage(response.usage));
     events.extend(response.cost.map(StreamEvent::Cost));
+    events.extend(response.structured.map(StreamEvent::Structured));
     events.push(StreamEvent::Finish {
         reason: response.finish_reason,
         raw: response.raw_finish_reason,

@@ -51,6 +51,8 @@ pub const TIME_TO_FIRST_EVENT: &str = "stepwell.time_to_first_event_ms";
 pub const ATTEMPTS: &str = "stepwell.attempts";
 /// The vendor that answered, where it is another than the one asked.
 pub const RESPONSE_PROVIDER: &str = "stepwell.response.provider";
+/// How an answer was brought into its shape: `native`, `final_tool`, `prompted`, `two_phase`.
+pub const STRUCTURED_STRATEGY: &str = "stepwell.structured.strategy";
 
 /// Whether a name from outside, such as a vendor's id of an answer, may stand in a span, a log or an error: it is
 /// short and has no blanks, so it is no sentence.

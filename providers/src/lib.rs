@@ -86,6 +86,8 @@ mod scripted;
 mod seconds;
 #[cfg(feature = "http")]
 mod sse;
+#[cfg(feature = "http")]
+mod structured;
 mod tape;
 #[cfg(feature = "http")]
 mod tls;

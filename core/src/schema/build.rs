@@ -76,6 +76,15 @@ impl<'g> Compiler<'g> {
         if parts.iter().any(|part| part.get("if").is_some()) {
             self.tell_all(parts, &["then", "else"]);
         }
+        let mut types = types;
+        if let (Some(kinds), Some(values)) = (&mut types, &values)
+            && (self.rules.openapi || !self.can_list(values))
+        {
+            // A type of which no value is listed is none.
+            let found = types_of(values);
+            let has_number = found.contains(&"number") || found.contains(&"integer");
+            kinds.retain(|kind| found.contains(kind) || has_number && matches!(*kind, "number" | "integer"));
+        }
         let types = match (types, &values) {
             (None, Some(values)) if self.rules.openapi || !self.can_list(values) => Some(types_of(values)),
             (None, None) if self.rules.typed => self.guess(parts),

@@ -28,6 +28,7 @@ use crate::{Error, Result};
 use schemars::JsonSchema;
 use serde_json::Value;
 use std::{
+    collections::HashSet,
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -185,6 +186,29 @@ impl Schema {
         }
         absent::mend(&self.value, &mut value);
         self.check(&value).map(|()| value)
+    }
+}
+
+impl Schema {
+    /// A violation's path with the names that the schema does not know as `*`: they are the answer's own.
+    pub(crate) fn shown(&self, path: &str) -> String {
+        let names: HashSet<&str> = measure::schemas(&self.value)
+            .into_iter()
+            .filter_map(|(_, map)| map.get("properties")?.as_object())
+            .flat_map(|names| names.keys().map(String::as_str))
+            .collect();
+        let mut shown = String::new();
+        for segment in path.split('/').skip(1).take(16) {
+            let name = segment.replace("~1", "/").replace("~0", "~");
+            let is_place = !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
+            shown.push('/');
+            shown.push_str(if is_place || names.contains(name.as_str()) {
+                segment
+            } else {
+                "*"
+            });
+        }
+        shown
     }
 }
 

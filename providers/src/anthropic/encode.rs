@@ -15,6 +15,7 @@ use super::{
 use crate::{
     doctor::{self, Alphabet, Arguments, Ids, Names, Prefill, ReasoningRule, Rules, SystemPlace, Turns},
     options, schema,
+    structured::Means,
     warnings::Warnings,
 };
 use serde_json::Value;
@@ -439,6 +440,32 @@ fn version(model: &str) -> Option<(u32, u32)> {
         .filter_map(|word| word.parse::<u32>().ok().filter(|_| word.len() <= 2));
     let major = numbers.next()?;
     Some((major, numbers.next().unwrap_or(0)))
+}
+
+/// What the model can for the shape of an answer. It keeps to schemas from 4.5 on, as Opus 4.1 does; a call can only be
+/// forced while it does not think, which from 4.6 on it may do unasked.
+pub(crate) fn means(info: &ModelInfo, request: &ChatRequest) -> Means {
+    let version = version(&info.model);
+    let is_able = version.is_none_or(|version| version >= (4, 5)) || info.model.contains("opus-4-1");
+    let asked = &request.reasoning;
+    let thinks = asked.budget_tokens.is_some()
+        || asked.effort.is_some()
+        || version.is_none_or(|version| version >= (4, 6));
+    Means {
+        native: info
+            .abilities
+            .structured_output
+            .unwrap_or(is_able)
+            .then_some(Dialect::AnthropicStrict),
+        is_lenient: false,
+        beside_tools: true,
+        object_root: true,
+        json_mode: false,
+        tools: info.abilities.tools != Some(false),
+        forces_calls: asked.effort == Some(ReasoningEffort::None) || !thinks,
+        // A schema the vendor cannot keep to in an answer it cannot keep to in a tool either.
+        strict_tools: false,
+    }
 }
 
 /// What the generation can answer at most; the vendor wants the figure.

@@ -15,6 +15,7 @@ use crate::{
     answer::{self, Facts},
     client::{Client, Setup, model_setters, setters},
     http::{Auth, Vendor},
+    structured::{self, Means, Sends},
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -115,20 +116,7 @@ impl ChatModel for Anthropic {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
-        let include_raw = request.include_raw;
-        let encoded = encode::chat(&self.client.info, &request)?;
-        drop(request); // its media are in the body now
-        let headers = headers(&encoded.betas)?;
-        let path = self.path("/messages");
-        let reply = self
-            .client
-            .post(&path, headers, encoded.body, failure::error)
-            .await?;
-        let Client { info, http, .. } = &self.client;
-        let model = &info.model;
-        let facts = Facts::new(info, &reply.headers, encoded.warnings, include_raw);
-        let decoder = stream::Messages::new(model.as_str());
-        answer::of(reply, http, facts, decoder, |body| decode::body(model, body)).await
+        structured::stream(self, request).await
     }
 
     /// Asks the vendor, which bills nothing for it. A server that has only the messages and not this answers with
@@ -156,6 +144,35 @@ impl ChatModel for Anthropic {
             .map_err(|error| answer::unreadable(VENDOR.name(), "the count", &error))?;
         usage.input_tokens = Some(count.input_tokens);
         Ok(usage)
+    }
+}
+
+#[async_trait]
+impl Sends for Anthropic {
+    fn means(&self, request: &ChatRequest) -> Means {
+        encode::means(&self.client.info, request)
+    }
+
+    fn name(&self) -> (String, String) {
+        let info = &self.client.info;
+        (info.provider.clone(), info.model.clone())
+    }
+
+    async fn send(&self, request: ChatRequest) -> Result<ChatStream> {
+        let include_raw = request.include_raw;
+        let encoded = encode::chat(&self.client.info, &request)?;
+        drop(request); // its media are in the body now
+        let headers = headers(&encoded.betas)?;
+        let path = self.path("/messages");
+        let reply = self
+            .client
+            .post(&path, headers, encoded.body, failure::error)
+            .await?;
+        let Client { info, http, .. } = &self.client;
+        let model = &info.model;
+        let facts = Facts::new(info, &reply.headers, encoded.warnings, include_raw);
+        let decoder = stream::Messages::new(model.as_str());
+        answer::of(reply, http, facts, decoder, |body| decode::body(model, body)).await
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     doctor::{self, Alphabet, Arguments, Ids, Names, ReasoningRule, Rules, SystemPlace, Turns},
     http::Vendor,
     options, schema,
+    structured::Means,
     warnings::Warnings,
 };
 use serde_json::{Map, Value};
@@ -273,6 +274,22 @@ impl<'a> Encoder<'a> {
             _ => {}
         }
         Ok(config)
+    }
+}
+
+/// What the model can for the shape of an answer.
+pub(crate) fn means(vendor: &'static Vendor, info: &ModelInfo) -> Means {
+    let encoder = Encoder::new(vendor, info);
+    let can = info.abilities.structured_output != Some(false);
+    Means {
+        native: can.then(|| encoder.dialect()),
+        is_lenient: true,
+        beside_tools: encoder.is_at_least(3, 0),
+        object_root: false,
+        json_mode: true,
+        tools: info.abilities.tools != Some(false),
+        forces_calls: true,
+        strict_tools: false, // a forced call keeps to its schema anyway
     }
 }
 

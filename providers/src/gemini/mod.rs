@@ -16,6 +16,7 @@ use crate::{
     answer::{self, Facts, unreadable},
     client::{Client, Setup, model_setters, setters},
     http::{Auth, Vendor},
+    structured::{self, Means, Sends},
 };
 use async_trait::async_trait;
 use std::{borrow::Cow, fmt};
@@ -196,20 +197,7 @@ impl ChatModel for Gemini {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
-        let include_raw = request.include_raw;
-        let Client { info, http, .. } = &self.client;
-        let encoded = encode::chat(self.vendor, info, &request)?;
-        drop(request); // its media are in the body now
-        let path = format!("{}:streamGenerateContent?alt=sse", self.path);
-        let reply = self
-            .client
-            .post(&path, Vec::new(), encoded.body, failure::error)
-            .await?;
-        let facts = Facts::new(info, &reply.headers, encoded.warnings, include_raw);
-        let decoder = stream::Generated::new(self.vendor, info.model.as_str());
-        // A whole answer is framed as a stream of one value.
-        let whole = |_: &[u8]| Err(Error::internal("this wire has no whole form"));
-        answer::of(reply, http, facts, decoder, whole).await
+        structured::stream(self, request).await
     }
 
     /// Counted by the vendor.
@@ -228,5 +216,34 @@ impl ChatModel for Gemini {
             .total_tokens
             .map(|total| total.saturating_sub(cached.unwrap_or(0)));
         Ok(usage)
+    }
+}
+
+#[async_trait]
+impl Sends for Gemini {
+    fn means(&self, _request: &ChatRequest) -> Means {
+        encode::means(self.vendor, &self.client.info)
+    }
+
+    fn name(&self) -> (String, String) {
+        let info = &self.client.info;
+        (info.provider.clone(), info.model.clone())
+    }
+
+    async fn send(&self, request: ChatRequest) -> Result<ChatStream> {
+        let include_raw = request.include_raw;
+        let Client { info, http, .. } = &self.client;
+        let encoded = encode::chat(self.vendor, info, &request)?;
+        drop(request); // its media are in the body now
+        let path = format!("{}:streamGenerateContent?alt=sse", self.path);
+        let reply = self
+            .client
+            .post(&path, Vec::new(), encoded.body, failure::error)
+            .await?;
+        let facts = Facts::new(info, &reply.headers, encoded.warnings, include_raw);
+        let decoder = stream::Generated::new(self.vendor, info.model.as_str());
+        // A whole answer is framed as a stream of one value.
+        let whole = |_: &[u8]| Err(Error::internal("this wire has no whole form"));
+        answer::of(reply, http, facts, decoder, whole).await
     }
 }

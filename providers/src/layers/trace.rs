@@ -8,7 +8,7 @@ use super::{
 use async_trait::async_trait;
 use std::{sync::Arc, time::Duration};
 use stepwell_core::{
-    ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, StreamEvent, Usage, telemetry,
+    ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result, StreamEvent, Structured, Usage, telemetry,
 };
 use tracing::{Instrument, Span, field::Empty};
 
@@ -42,6 +42,7 @@ impl ChatModel for Traced {
             { telemetry::USAGE_OUTPUT_TOKENS } = Empty,
             { telemetry::USAGE_CACHE_READ_TOKENS } = Empty,
             { telemetry::USAGE_REASONING_TOKENS } = Empty,
+            { telemetry::STRUCTURED_STRATEGY } = Empty,
             { telemetry::TIME_TO_FIRST_EVENT } = Empty,
             { telemetry::ATTEMPTS } = Empty,
             { telemetry::ERROR_TYPE } = Empty,
@@ -81,6 +82,11 @@ struct Life {
 }
 
 impl Life {
+    fn shape(&self, structured: &Structured) {
+        self.span
+            .record(telemetry::STRUCTURED_STRATEGY, structured.strategy.as_str());
+    }
+
     fn end(&mut self, error: Option<&str>) {
         if std::mem::replace(&mut self.is_over, true) {
             return;
@@ -131,6 +137,7 @@ impl Watcher for Life {
                 }
             }
             StreamEvent::Attempt(_) => self.attempts += 1,
+            StreamEvent::Structured(structured) => self.shape(structured),
             StreamEvent::Fallback { provider, model } => {
                 self.span.record(telemetry::RESPONSE_PROVIDER, provider.as_str());
                 self.span.record(telemetry::RESPONSE_MODEL, model.as_str());
@@ -151,6 +158,9 @@ impl Watcher for Life {
 
     fn failure(&mut self, error: Error) -> Error {
         self.meter.failure(&error);
+        if let Some(structured) = error.partial().and_then(|answer| answer.structured.as_ref()) {
+            self.shape(structured);
+        }
         self.end(Some(error.code()));
         error
     }
@@ -166,7 +176,7 @@ impl Drop for Life {
 mod tests {
     use crate::layers::{
         ModelExt, RetryOptions, VirtualClock,
-        played::{Played, overloaded},
+        played::{Played, Step, overloaded},
     };
     use futures::{StreamExt, executor::block_on};
     use std::{
@@ -174,7 +184,7 @@ mod tests {
         fmt::{Debug, Write as _},
         sync::{Arc, Mutex},
     };
-    use stepwell_core::ChatModel;
+    use stepwell_core::{ChatModel, FinishReason, StreamEvent, Structured, StructuredStrategy};
     use tracing::{
         Event, Metadata, Subscriber,
         field::{Field, Visit},
@@ -276,6 +286,30 @@ mod tests {
         assert!(!seen.fields.contains_key("error.type"));
         assert!(!format!("{:?}", seen.fields).contains("canary"));
         assert_eq!((seen.closed, seen.open), (1, 0));
+    }
+
+    #[test]
+    fn a_span_tells_how_the_answer_was_brought_into_its_shape() {
+        let seen = watched(|| {
+            let clock = VirtualClock::new();
+            let structured = Structured::new(StructuredStrategy::TwoPhase, None);
+            let model = Played::new("m", &clock)
+                .play(vec![
+                    Step::Event(StreamEvent::Structured(structured)),
+                    Step::Event(StreamEvent::Finish {
+                        reason: FinishReason::Stop,
+                        raw: None,
+                        refusal: None,
+                    }),
+                ])
+                .with_trace();
+            block_on(clock.run(model.chat("x".into()))).expect("an answer");
+        });
+        let told = seen
+            .fields
+            .get("stepwell.structured.strategy")
+            .map(String::as_str);
+        assert_eq!(told, Some("two_phase"));
     }
 
     #[test]

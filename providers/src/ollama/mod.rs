@@ -16,12 +16,13 @@ use crate::{
     answer::{self, Facts},
     client::{Client, Setup, model_setters, setters},
     http::{Auth, Vendor},
+    structured::{self, Means, Sends},
 };
 use async_trait::async_trait;
 use encode::Context;
 use serde_json::Value;
 use std::{fmt, sync::Arc};
-use stepwell_core::{ChatModel, ChatRequest, ChatStream, Error, ModelInfo, Result};
+use stepwell_core::{ChatModel, ChatRequest, ChatStream, Dialect as SchemaDialect, Error, ModelInfo, Result};
 use tokio::sync::OnceCell;
 
 pub(crate) use encode::RULES;
@@ -228,6 +229,32 @@ impl ChatModel for Ollama {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
+        structured::stream(self, request).await
+    }
+}
+
+#[async_trait]
+impl Sends for Ollama {
+    /// The grammar of an answer leaves no room for calls, and a call cannot be forced.
+    fn means(&self, _request: &ChatRequest) -> Means {
+        Means {
+            native: Some(SchemaDialect::Ollama),
+            is_lenient: true,
+            beside_tools: false,
+            object_root: false,
+            json_mode: true,
+            tools: true,
+            forces_calls: false,
+            strict_tools: false,
+        }
+    }
+
+    fn name(&self) -> (String, String) {
+        let info = &self.client.info;
+        (info.provider.clone(), info.model.clone())
+    }
+
+    async fn send(&self, request: ChatRequest) -> Result<ChatStream> {
         let include_raw = request.include_raw;
         let Client { info, http, .. } = &self.client;
         let context = self.context(&request).await;

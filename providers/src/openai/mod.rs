@@ -15,6 +15,7 @@ use crate::{
     client::{Client, Setup, model_setters, setters},
     doctor::Rules,
     http::{Auth, Vendor},
+    structured::{self, Means, Sends},
 };
 use async_trait::async_trait;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -191,6 +192,29 @@ impl ChatModel for OpenAi {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
+        structured::stream(self, request).await
+    }
+
+    async fn count_tokens(&self, request: &ChatRequest) -> Result<Usage> {
+        if self.wire_of(request)? == OpenAiWire::Responses {
+            return responses::count(&self.client, RESPONSES, self.headers()?, request).await;
+        }
+        Ok(estimate(request))
+    }
+}
+
+#[async_trait]
+impl Sends for OpenAi {
+    fn means(&self, _request: &ChatRequest) -> Means {
+        Quirks::OPENAI.means(&self.client.info)
+    }
+
+    fn name(&self) -> (String, String) {
+        let info = &self.client.info;
+        (info.provider.clone(), info.model.clone())
+    }
+
+    async fn send(&self, request: ChatRequest) -> Result<ChatStream> {
         let headers = self.headers()?;
         if self.wire_of(&request)? == OpenAiWire::Responses {
             return responses::stream(&self.client, RESPONSES, headers, request).await;
@@ -214,13 +238,6 @@ impl ChatModel for OpenAi {
             chat::decode::body(&dialect, model, body)
         })
         .await
-    }
-
-    async fn count_tokens(&self, request: &ChatRequest) -> Result<Usage> {
-        if self.wire_of(request)? == OpenAiWire::Responses {
-            return responses::count(&self.client, RESPONSES, self.headers()?, request).await;
-        }
-        Ok(estimate(request))
     }
 }
 

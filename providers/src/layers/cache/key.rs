@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use stepwell_core::{ChatRequest, ModelInfo, ResponseFormat, Scope};
 
 /// Counted up when the form of the key or of the value changes: older entries are not found any more.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Over tenant, vendor, model and everything of the request that can change the answer; labels of the call and the
 /// messages' own ids and notes cannot. Maps count by content, not by order.
@@ -33,6 +33,7 @@ pub(super) fn key(scope: &Scope, info: &ModelInfo, request: &ChatRequest) -> Str
         request.tool_choice,
         request.parallel_tool_calls,
         format,
+        request.structured,
         request.max_output_tokens,
         request.temperature,
         request.top_p,

@@ -6,7 +6,7 @@ use crate::layers::{
 };
 use futures::{StreamExt, executor::block_on};
 use std::{sync::Arc, time::Duration};
-use stepwell_core::{ChatModel, Error, FinishReason, Role, StreamEvent, Timer, VendorFailure};
+use stepwell_core::{ChatModel, ChatResponse, Error, FinishReason, Role, StreamEvent, Timer, VendorFailure};
 
 fn rejected(kind: Option<&str>, message: &str) -> Error {
     let mut failure = VendorFailure::new("acme");
@@ -48,6 +48,15 @@ fn each_failure_goes_on_or_stays_as_the_table_says() {
             || Error::InvalidResponse {
                 provider: "acme".into(),
                 message: "x".into(),
+            },
+            true,
+        ),
+        (
+            "wrong shape",
+            || Error::SchemaMismatch {
+                provider: "acme".into(),
+                faults: Vec::new(),
+                response: Box::new(ChatResponse::new("acme", "m", Vec::new(), FinishReason::Stop)),
             },
             true,
         ),

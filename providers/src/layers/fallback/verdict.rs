@@ -30,7 +30,7 @@ impl Verdict {
             | Error::Transport { .. }
             | Error::StreamTruncated { .. }
             | Error::Timeout { .. } => FallbackReason::Failure,
-            Error::InvalidResponse { .. } => FallbackReason::InvalidResponse,
+            Error::InvalidResponse { .. } | Error::SchemaMismatch { .. } => FallbackReason::InvalidResponse,
             Error::Unauthorized { .. } | Error::NotFound { .. } | Error::MissingKey { .. } => {
                 FallbackReason::Misconfiguration
             }

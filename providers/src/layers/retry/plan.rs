@@ -131,6 +131,7 @@ mod tests {
     use crate::layers::{around::Around, clock::Dice, retry::RetryOptions};
     use proptest::prelude::*;
     use std::time::Duration;
+    use stepwell_core::{ChatResponse, Error, FinishReason};
 
     #[test]
     fn the_own_delay_doubles_up_to_its_cap_and_is_never_below_three_quarters() {
@@ -148,6 +149,18 @@ mod tests {
             let least = backoff(retries, &options, 0.999_999_9).as_secs_f64();
             assert!(least >= 0.75 * seconds && least < 0.76 * seconds, "{least}");
         }
+    }
+
+    #[test]
+    fn an_answer_of_the_wrong_shape_is_not_asked_for_again() {
+        let answer = ChatResponse::new("acme", "m", Vec::new(), FinishReason::Stop);
+        let error = Error::SchemaMismatch {
+            provider: "acme".into(),
+            faults: Vec::new(),
+            response: Box::new(answer),
+        };
+        assert_eq!(Verdict::of(&error), Verdict::Never);
+        assert!(!error.is_retryable());
     }
 
     fn verdicts() -> impl Strategy<Value = (Verdict, Option<u64>, u64)> {

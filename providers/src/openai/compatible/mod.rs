@@ -13,6 +13,7 @@ use crate::{
     answer::{self, Facts},
     client::{Client, Setup, model_setters, setters},
     http::{Auth, Vendor},
+    structured::{self, Means, Sends},
 };
 use async_trait::async_trait;
 use std::{borrow::Cow, fmt};
@@ -236,6 +237,33 @@ impl ChatModel for OpenAiCompatible {
     }
 
     async fn stream(&self, request: ChatRequest) -> Result<ChatStream> {
+        structured::stream(self, request).await
+    }
+
+    async fn count_tokens(&self, request: &ChatRequest) -> Result<Usage> {
+        // Of these vendors only Azure counts on this wire.
+        if self.wire_of(request)? == OpenAiWire::Responses && self.client.http.vendor.name() == "azure" {
+            return responses::count(&self.client, self.responses_path, Vec::new(), request).await;
+        }
+        Ok(estimate(request))
+    }
+}
+
+#[async_trait]
+impl Sends for OpenAiCompatible {
+    fn means(&self, request: &ChatRequest) -> Means {
+        match self.wire_of(request) {
+            Ok(OpenAiWire::Responses) => Quirks::OPENAI.openai_names(false).means(&self.client.info),
+            _ => self.quirks.means(&self.client.info),
+        }
+    }
+
+    fn name(&self) -> (String, String) {
+        let info = &self.client.info;
+        (info.provider.clone(), info.model.clone())
+    }
+
+    async fn send(&self, request: ChatRequest) -> Result<ChatStream> {
         if self.wire_of(&request)? == OpenAiWire::Responses {
             return responses::stream(&self.client, self.responses_path, Vec::new(), request).await;
         }
@@ -263,13 +291,5 @@ impl ChatModel for OpenAiCompatible {
             chat::decode::body(&dialect, model, body)
         })
         .await
-    }
-
-    async fn count_tokens(&self, request: &ChatRequest) -> Result<Usage> {
-        // Of these vendors only Azure counts on this wire.
-        if self.wire_of(request)? == OpenAiWire::Responses && self.client.http.vendor.name() == "azure" {
-            return responses::count(&self.client, self.responses_path, Vec::new(), request).await;
-        }
-        Ok(estimate(request))
     }
 }

@@ -6,6 +6,9 @@
 
 use serde::Deserialize;
 
+use crate::structured::Means;
+use stepwell_core::{Dialect, ModelInfo};
+
 /// The field that bounds the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -201,6 +204,8 @@ quirks! {
     strict_schemas: bool = true;
     /// The tightest form of answer.
     formats: Formats = Formats::JsonSchema;
+    /// Whether it is kept to also where the model may call tools.
+    format_beside_tools: bool = true;
     /// Whether there are tools at all; where not, a request with tools is refused.
     tools: bool = true;
     /// How a call is asked for.
@@ -261,6 +266,29 @@ impl Quirks {
         metadata: true,
         ..Self::USUAL
     };
+}
+
+impl Quirks {
+    /// What such a server can for the shape of an answer.
+    pub(crate) fn means(&self, info: &ModelInfo) -> Means {
+        let (strict, _) = crate::openai::schema::strict(self.openai_names);
+        let dialect = if self.strict_schemas {
+            strict
+        } else {
+            Dialect::Plain
+        };
+        let can = self.formats == Formats::JsonSchema && info.abilities.structured_output != Some(false);
+        Means {
+            native: can.then_some(dialect),
+            is_lenient: true,
+            beside_tools: self.format_beside_tools,
+            object_root: true,
+            json_mode: self.formats != Formats::Words,
+            tools: self.tools && info.abilities.tools != Some(false),
+            forces_calls: self.forced_call != ForcedCall::NotWhileThinking,
+            strict_tools: self.strict_schemas && self.openai_names,
+        }
+    }
 }
 
 impl Default for Quirks {

@@ -100,7 +100,10 @@ pub(crate) static ROWS: [Row; 20] = [
         "CEREBRAS_BASE_URL",
         "https://api.cerebras.ai/v1",
         "gpt-oss-120b",
-        USUAL.token_limit(TokenLimit::MaxCompletionTokens).images(false), // °
+        USUAL
+            .token_limit(TokenLimit::MaxCompletionTokens)
+            .images(false) // °
+            .format_beside_tools(false), // °
     ),
     // Its key is a token that the host gets for it, and it wants headers of the editor: `.header(..)`.
     cloud(
@@ -154,7 +157,7 @@ pub(crate) static ROWS: [Row; 20] = [
         "GROQ_BASE_URL",
         "https://api.groq.com/openai/v1",
         "openai/gpt-oss-120b",
-        USUAL,
+        USUAL.format_beside_tools(false), // °
     ),
     cloud(
         "huggingface",

@@ -130,18 +130,29 @@ async fn a_schema_goes_out_strict_plain_as_any_object_or_not_at_all() {
     assert_eq!(format["json_schema"]["schema"], given);
     let (body, warned) = sent("deepseek", request.clone()).await.expect("sent");
     assert_eq!(body["response_format"], json!({ "type": "json_object" }));
-    assert_eq!(warned, ["schema_not_kept"]);
+    assert!(warned.is_empty(), "the model is told the shape instead");
+    assert!(
+        body["messages"][0]["content"]
+            .as_str()
+            .is_some_and(|words| words.contains("integer"))
+    );
     let mut any = asked();
     any.response_format = ResponseFormat::Json;
     for request in [request, any] {
         let server = Server::start(vec![ok()]).await;
         let model = OpenAiCompatible::new("plain", &server.url, "m")
-            .quirks(Quirks::default().formats(Formats::Words))
+            .quirks(Quirks::default().formats(Formats::Words).tools(false))
             .build()
             .expect("builds");
-        let answer = model.chat(request).await.expect("answers");
-        assert_eq!(server.requests()[0].json().get("response_format"), None);
-        assert_eq!(answer.warnings[0].code, "option_ignored");
+        let error = model.chat(request).await.expect_err("its words are no JSON");
+        assert_eq!(error.code(), "schema_mismatch");
+        let body = server.requests()[0].json();
+        assert_eq!(body.get("response_format"), None);
+        assert!(
+            body["messages"][0]["content"]
+                .as_str()
+                .is_some_and(|words| words.contains("JSON"))
+        );
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) async fn answer(vendor: &str, events: &[&str]) -> Result<ChatResponse
 
 /// The body that a request becomes, and the warnings it makes.
 pub(super) async fn sent(vendor: &str, request: ChatRequest) -> Result<(Value, Vec<String>)> {
-    let (text, stop) = (delta(&json!({ "content": "ok" })), end("stop"));
+    let (text, stop) = (delta(&json!({ "content": "{}" })), end("stop"));
     let server = Server::start(vec![sse(&[&text, &stop, DONE])]).await;
     let answer = builder(vendor, &server.url).build()?.chat(request).await;
     let seen = server.requests();
