@@ -19,10 +19,14 @@ pub(super) fn types<'g>(parts: &[Part<'g>]) -> Option<Option<Vec<&'g str>>> {
             Some(so_far) => {
                 let mut both: Vec<&'g str> = Vec::new();
                 for kind in so_far {
+                    let before = both.len();
                     if kinds.contains(&kind) || kind == "integer" && kinds.contains(&"number") {
                         both.push(kind);
                     } else if kind == "number" && kinds.contains(&"integer") {
                         both.push("integer");
+                    }
+                    if both.len() > before && both[..before].contains(&both[before]) {
+                        both.pop();
                     }
                 }
                 both
