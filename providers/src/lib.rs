@@ -80,13 +80,23 @@ mod options;
 mod registry;
 #[cfg(any(feature = "openai", feature = "voyage", feature = "cohere"))]
 mod rerank;
-#[cfg(feature = "http")]
+#[cfg(any(
+    feature = "anthropic",
+    feature = "openai",
+    feature = "gemini",
+    feature = "ollama"
+))]
 mod schema;
 mod scripted;
 mod seconds;
 #[cfg(feature = "http")]
 mod sse;
-#[cfg(feature = "http")]
+#[cfg(any(
+    feature = "anthropic",
+    feature = "openai",
+    feature = "gemini",
+    feature = "ollama"
+))]
 mod structured;
 mod tape;
 #[cfg(feature = "http")]
