@@ -198,6 +198,42 @@ async fn every_call_gets_one_result_in_call_order_whatever_happens() {
 }
 
 #[tokio::test]
+async fn a_null_for_an_absent_argument_reaches_the_tool_as_absent() {
+    #[derive(Deserialize, schemars::JsonSchema)]
+    struct Args {
+        city: String,
+        #[serde(default)]
+        days: u8,
+    }
+    struct Trip;
+    impl Tool for Trip {
+        const NAME: &'static str = "trip";
+        const DESCRIPTION: &'static str = "Plans.";
+        type Args = Args;
+        type Output = String;
+        async fn call(&self, args: Args, _cx: &ToolContext) -> Result<String, ToolError> {
+            Ok(format!("{} for {}", args.city, args.days))
+        }
+    }
+    // A strict vendor sends every argument: this is how it leaves one out.
+    let given = |id: &str, city: Value| Part::tool_call(id, "trip", json!({ "city": city, "days": null }));
+    let calls = vec![given("absent", json!("Oslo")), given("needed", Value::Null)];
+    let model = Script::new(vec![calls, says("done")]);
+    let agent = Agent::new(model).tool(Trip).build().expect("no fault");
+    let result = agent.run("go").await.expect("answers");
+    let told = results(&result.messages);
+    assert_eq!(
+        (told[0].is_error, told[0].text()),
+        (false, "Oslo for 0".to_owned())
+    );
+    assert!(
+        told[1].is_error && told[1].text().contains("do not fit"),
+        "{}",
+        told[1].text()
+    );
+}
+
+#[tokio::test]
 async fn a_fatal_tool_stops_the_run_and_the_history_is_closed() {
     let model = Script::new(vec![
         vec![call("1", "hang"), call("2", "fatal"), call("3", "ok")],
