@@ -4,7 +4,7 @@
 
 use super::{
     Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, ReplayServer, Verdict,
-    Wire, completions,
+    Wire, completions, gist::source,
 };
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -480,8 +480,8 @@ struct Call {
 struct Whole {
     calls: Vec<Call>,
     refusal: String,
-    links: usize,
-    sources: usize,
+    links: Vec<Value>,
+    sources: Vec<Value>,
     executed: Vec<Value>,
     /// Blocks by index and type.
     blocks: Vec<Value>,
@@ -561,11 +561,16 @@ impl Compatible {
             for usage in [&chunk["x_groq"]["usage"], &chunk["usage"]] {
                 if usage.is_object() {
                     gist.usage = self.usage(usage);
+                    gist.cost = usage["cost"].as_f64().or(gist.cost);
                 }
             }
             let told = [&chunk["search_results"], &chunk["citations"]];
             if let Some(told) = told.iter().find_map(|list| list.as_array()) {
-                whole.sources = told.len();
+                let place = |place: &Value| match place {
+                    Value::String(_) => source(&Value::Null, place),
+                    place => source(&place["title"], &place["url"]),
+                };
+                whole.sources = told.iter().map(place).collect();
             }
             for choice in choices
                 .iter()
@@ -645,11 +650,13 @@ impl Compatible {
         whole
             .refusal
             .push_str(delta["refusal"].as_str().unwrap_or_default());
-        whole.links += delta["annotations"].as_array().map_or(0, |list| {
-            list.iter()
-                .filter(|link| link["url_citation"].is_object())
-                .count()
-        });
+        let links = delta["annotations"].as_array().into_iter().flatten();
+        let links = links
+            .map(|link| &link["url_citation"])
+            .filter(|link| link.is_object());
+        whole
+            .links
+            .extend(links.map(|link| source(&link["title"], &link["url"])));
         for tool in delta["executed_tools"].as_array().into_iter().flatten() {
             whole.executed.retain(|known| known["index"] != tool["index"]);
             whole.executed.push(tool.clone());
@@ -776,7 +783,7 @@ impl Whole {
         if let Some(Piece::Text { citations, .. }) =
             text.into_iter().find(|piece| matches!(piece, Piece::Text { .. }))
         {
-            *citations = self.links + self.sources;
+            citations.extend(self.links.into_iter().chain(self.sources));
         }
         gist.parts.extend(self.executed.into_iter().map(Piece::Other));
         let has_calls = !self.calls.is_empty();

@@ -1,7 +1,9 @@
 //! Chat Completions of OpenAI and of the vendors that speak it: recorded requests into our words, recorded answers
 //! into a [`Gist`]. A vendor's quirks are fields of [`Completions`].
 
-use super::{Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, blob};
+use super::{
+    Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, blob, gist::source,
+};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use stepwell::{
@@ -527,15 +529,19 @@ impl Completions {
         gist.say(delta["content"].as_str().unwrap_or_default());
         gist.say(delta["audio"]["transcript"].as_str().unwrap_or_default());
         refusal.push_str(delta["refusal"].as_str().unwrap_or_default());
-        let links = delta["annotations"].as_array().map_or(0, Vec::len);
-        if links > 0
+        let links = delta["annotations"].as_array().into_iter().flatten();
+        let links: Vec<Value> = links
+            .map(|link| &link["url_citation"])
+            .map(|link| source(&link["title"], &link["url"]))
+            .collect();
+        if !links.is_empty()
             && let Some(Piece::Text { citations, .. }) = gist
                 .parts
                 .iter_mut()
                 .rev()
                 .find(|piece| matches!(piece, Piece::Text { .. }))
         {
-            *citations += links;
+            citations.extend(links);
         }
         for piece in delta["tool_calls"].as_array().into_iter().flatten() {
             let (at, id) = (piece["index"].as_u64(), piece["id"].as_str().unwrap_or_default());

@@ -13,13 +13,17 @@ pub struct Allowed {
 
 /// Which allowed differences an exchange made use of.
 #[derive(Debug, Default)]
-pub struct Notes(pub Vec<&'static Allowed>);
+pub struct Notes {
+    pub allowed: Vec<&'static Allowed>,
+    /// The answer came byte by byte too.
+    pub is_cut_at_every_byte: bool,
+}
 
 impl Notes {
     /// The rewriting that this entry stands for changed something.
     pub fn allow(&mut self, allowed: &'static Allowed) {
-        if !self.0.contains(&allowed) {
-            self.0.push(allowed);
+        if !self.allowed.contains(&allowed) {
+            self.allowed.push(allowed);
         }
     }
 

@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod gemini;
 pub mod gist;
 pub mod messages;
+pub mod mutation;
 pub mod ollama;
 pub mod random;
 pub mod rerank;
@@ -115,6 +116,8 @@ pub struct Report {
     pub passed: usize,
     pub failed: usize,
     pub unsupported: usize,
+    /// Streams that came byte by byte too.
+    pub cut_at_every_byte: usize,
     /// One per exchange, in order.
     pub lines: Vec<String>,
     /// Vendor and API: passed, supported, all.
@@ -135,11 +138,12 @@ impl Report {
                 self.passed += 1;
                 (cell[0], cell[1]) = (cell[0] + 1, cell[1] + 1);
                 let mut line = format!("ok           {}  {what}", exchange.id);
-                if verbose && !notes.0.is_empty() {
-                    let names: Vec<_> = notes.0.iter().map(|allowed| allowed.name).collect();
+                self.cut_at_every_byte += usize::from(notes.is_cut_at_every_byte);
+                if verbose && !notes.allowed.is_empty() {
+                    let names: Vec<_> = notes.allowed.iter().map(|allowed| allowed.name).collect();
                     let _ = write!(line, "  [{}]", names.join(", "));
                 }
-                for allowed in notes.0 {
+                for allowed in notes.allowed {
                     *self.allowed.entry(allowed).or_default() += 1;
                 }
                 line
@@ -191,6 +195,11 @@ impl Report {
         for (allowed, count) in &self.allowed {
             let _ = writeln!(table, "{count:>5}  {:<22} {}", allowed.name, allowed.reason);
         }
+        let _ = writeln!(
+            table,
+            "{:>5}  streams cut at every byte, all at random",
+            self.cut_at_every_byte
+        );
         table
     }
 

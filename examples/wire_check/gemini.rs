@@ -3,7 +3,7 @@
 
 use super::{
     Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, ReplayServer, Verdict,
-    Wire, blob, chat, difference,
+    Wire, blob, chat, difference, gist,
 };
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -690,8 +690,17 @@ fn answer(exchange: &Exchange) -> Result<Outcome, String> {
         }
         for support in list(&candidate["groundingMetadata"]["groundingSupports"]) {
             for at in list(&support["groundingChunkIndices"]) {
-                if !cited.contains(at) {
-                    cited.push(at.clone());
+                let at = at
+                    .as_u64()
+                    .and_then(|at| usize::try_from(at).ok())
+                    .unwrap_or(usize::MAX);
+                let place = &candidate["groundingMetadata"]["groundingChunks"][at];
+                let kinds = place.as_object().into_iter().flatten();
+                for (_, place) in kinds.take(1) {
+                    let place = gist::source(&place["title"], &place["uri"]);
+                    if !cited.contains(&place) {
+                        cited.push(place);
+                    }
                 }
             }
         }
@@ -705,7 +714,7 @@ fn answer(exchange: &Exchange) -> Result<Outcome, String> {
         _ => None,
     });
     if let Some(count) = said {
-        *count = cited.len();
+        *count = cited;
     }
     if !sources.is_empty() {
         gist.parts
@@ -753,7 +762,7 @@ fn say(pieces: &mut Vec<Piece>, part: &Value) {
             }),
             _ => pieces.push(Piece::Text {
                 text: words.to_owned(),
-                citations: 0,
+                citations: Vec::new(),
                 token,
             }),
         }
@@ -776,7 +785,7 @@ fn say(pieces: &mut Vec<Piece>, part: &Value) {
     } else if let Some(data) = part.get("inlineData") {
         pieces.push(Piece::Media {
             media_type: data["mimeType"].as_str().unwrap_or_default().to_owned(),
-            bytes: blob::bytes(data["data"].as_str().unwrap_or_default()).len(),
+            bytes: blob::bytes(data["data"].as_str().unwrap_or_default()),
         });
     } else {
         pieces.push(Piece::Other(part.clone()));

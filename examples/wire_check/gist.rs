@@ -2,6 +2,7 @@
 //! [`Gist::of`] takes it from our answer; the two are compared field by field.
 
 use super::exchange::Exchange;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use stepwell::{ChatResponse, Error, FinishReason, MediaSource, Part, Refusal, Usage};
@@ -11,8 +12,8 @@ use stepwell::{ChatResponse, Error, FinishReason, MediaSource, Part, Refusal, Us
 pub enum Piece {
     Text {
         text: String,
-        /// How many.
-        citations: usize,
+        /// Title and address of each; see [`source`].
+        citations: Vec<Value>,
         /// The value of the vendor's token.
         token: Option<Value>,
     },
@@ -32,7 +33,7 @@ pub enum Piece {
     },
     Media {
         media_type: String,
-        bytes: usize,
+        bytes: Vec<u8>,
     },
     /// Beside the answer, under a name.
     Data(String, Value),
@@ -72,11 +73,18 @@ impl Piece {
             } => {
                 json!({ "call": name, "id": id, "arguments": arguments, "token": token, "by_vendor": is_by_vendor })
             }
-            Self::Media { media_type, bytes } => json!({ "media": media_type, "bytes": bytes }),
+            Self::Media { media_type, bytes } => {
+                json!({ "media": media_type, "bytes": STANDARD.encode(bytes) })
+            }
             Self::Data(name, value) => json!({ "data": name, "value": value }),
             Self::Other(value) => json!({ "other": value }),
         }
     }
+}
+
+/// What a text rests on, by its title and address: the first of the names that is there.
+pub fn source(title: &Value, uri: &Value) -> Value {
+    json!({ "title": title, "uri": uri })
 }
 
 /// A limit told in a header.
@@ -98,6 +106,8 @@ pub struct Gist {
     pub raw_finish: Option<String>,
     pub refusal: Option<Refusal>,
     pub usage: Usage,
+    /// What the vendor says the call cost, in dollars.
+    pub cost: Option<f64>,
     pub id: Option<String>,
     /// `None`: the vendor told none, so the one that was asked for stands.
     pub model: Option<String>,
@@ -132,7 +142,7 @@ impl Gist {
             Some(Piece::Text { text, .. }) => text.push_str(words),
             _ => self.parts.push(Piece::Text {
                 text: words.to_owned(),
-                citations: 0,
+                citations: Vec::new(),
                 token: None,
             }),
         }
@@ -167,7 +177,11 @@ impl Gist {
         let parts = answer.message.parts.iter().map(|part| match part {
             Part::Text(part) => Piece::Text {
                 text: part.text.clone(),
-                citations: part.citations.len(),
+                citations: part
+                    .citations
+                    .iter()
+                    .map(|place| source(&json!(place.title), &json!(place.uri)))
+                    .collect(),
                 token: part.opaque.as_ref().map(|token| token.value.clone()),
             },
             Part::Reasoning(part) => Piece::Reasoning {
@@ -188,8 +202,8 @@ impl Gist {
             Part::Media(media) => Piece::Media {
                 media_type: media.media_type.clone(),
                 bytes: match &media.source {
-                    MediaSource::Bytes(bytes) => bytes.len(),
-                    _ => 0,
+                    MediaSource::Bytes(bytes) => bytes.to_vec(),
+                    _ => Vec::new(),
                 },
             },
             Part::Data(part) => Piece::Data(part.name.clone(), part.value.clone()),
@@ -202,6 +216,7 @@ impl Gist {
             raw_finish: answer.raw_finish_reason.clone(),
             refusal: answer.refusal.clone(),
             usage: answer.usage.clone(),
+            cost: None, // without the vendor's word it is reckoned
             id: answer.id.clone(),
             model: Some(answer.model.clone()),
             request_id: answer.request_id.clone(),
@@ -241,6 +256,12 @@ impl Gist {
         ids.sort();
         if ids.windows(2).any(|pair| pair[0] == pair[1]) {
             found.push(".parts: two calls have one id".to_owned());
+        }
+        if let Some(usd) = self.cost {
+            let told = answer.cost.as_ref().map(|cost| cost.micro_usd as f64);
+            if told.is_none_or(|micro| (micro - usd * 1e6).abs() > 1.0) {
+                found.push(format!(".cost: ${usd} expected, {told:?} millionths there"));
+            }
         }
         for part in &answer.message.parts {
             let token = match part {

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! cargo run --release --example wire_check -- FOLDER [--verbose]
+//! cargo run --release --example wire_check -- FOLDER --mutate
 //! ```
 //!
 //! FOLDER holds one exchange per `.json` file, at any depth. One line per exchange, a table vendor × API, and a last
-//! line `N passed, M failed, K unsupported`; exit code 1 when anything failed, 2 when nothing could be checked.
+//! line `N passed, M failed, K unsupported`; exit code 1 when anything failed, 2 when nothing could be checked. With
+//! `--mutate` answers and requests are changed on their way, and the places are told at which the check overlooks it.
 
 #[path = "frame.rs"]
 #[allow(unreachable_pub)] // the same files are a module of a test
@@ -17,11 +19,25 @@ use std::{path::PathBuf, process::ExitCode};
 async fn main() -> ExitCode {
     let (flags, paths): (Vec<String>, Vec<String>) =
         std::env::args().skip(1).partition(|word| word.starts_with("--"));
-    let verbose = flags.iter().any(|flag| flag == "--verbose");
-    let ([path], true) = (paths.as_slice(), flags.iter().all(|flag| flag == "--verbose")) else {
-        eprintln!("usage: wire_check FOLDER [--verbose]");
+    let has = |name: &str| flags.iter().any(|flag| flag == name);
+    let verbose = has("--verbose");
+    let is_known = |flag: &String| matches!(flag.as_str(), "--verbose" | "--mutate");
+    let ([path], true) = (paths.as_slice(), flags.iter().all(is_known)) else {
+        eprintln!("usage: wire_check FOLDER [--verbose | --mutate]");
         return ExitCode::from(2);
     };
+    if has("--mutate") {
+        return match frame::mutation::run(&PathBuf::from(path), 2, |_, _, _| true).await {
+            Ok(mutations) => {
+                println!("{}", mutations.table());
+                ExitCode::SUCCESS
+            }
+            Err(fault) => {
+                eprintln!("{fault}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let report = match frame::run(&PathBuf::from(path), verbose, |line| println!("{line}")).await {
         Ok(report) => report,
         Err(fault) => {

@@ -1,6 +1,6 @@
 //! Anthropic Messages: recorded requests into our words, recorded answers into a [`Gist`].
 
-use super::{Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, blob};
+use super::{Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, blob, gist};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use stepwell::{
@@ -467,7 +467,20 @@ fn piece(block: &Value) -> Piece {
             let citations = block["citations"].as_array().cloned().unwrap_or_default();
             Piece::Text {
                 text: text("text"),
-                citations: citations.len(),
+                citations: citations
+                    .iter()
+                    .map(|place| {
+                        let first = |names: [&str; 2]| {
+                            let found = names.iter().map(|name| &place[*name]);
+                            found
+                                .into_iter()
+                                .find(|value| value.is_string())
+                                .cloned()
+                                .unwrap_or_default()
+                        };
+                        gist::source(&first(["document_title", "title"]), &first(["url", "source"]))
+                    })
+                    .collect(),
                 token: (!citations.is_empty()).then(|| json!({ "citations": citations })),
             }
         }

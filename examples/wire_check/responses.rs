@@ -1,7 +1,9 @@
 //! Responses of OpenAI and of the vendors that speak it: recorded requests into our words, recorded answers into a
 //! [`Gist`].
 
-use super::{Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, blob};
+use super::{
+    Allowed, Asked, ChatWire, Exchange, Failure, Gist, KEY, Notes, Outcome, Piece, blob, gist::source,
+};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use stepwell::{
@@ -679,6 +681,10 @@ fn answer(exchange: &Exchange) -> Result<Outcome, String> {
     let begun = begun.unwrap_or(&response);
     let filled = |key: &str| begun[key].as_str().map(str::to_owned);
     (gist.id, gist.model, gist.usage) = (filled("id"), filled("model"), usage_of(&response));
+    let told = &response["usage"];
+    // A tick is a ten-thousandth of a millionth.
+    let ticks = told["cost_in_usd_ticks"].as_f64().map(|ticks| ticks / 1e10);
+    gist.cost = ticks.or_else(|| told["cost"].as_f64());
     let cut = response["incomplete_details"]["reason"].as_str();
     let status = response["status"].as_str().unwrap_or_default();
     gist.finish = match (status, cut) {
@@ -710,8 +716,18 @@ fn message(item: &Value, gist: &mut Gist, refused: &mut String) {
                 token.insert(key.to_owned(), item[key].clone());
             }
         }
-        let citations = piece["annotations"].as_array().map_or(0, Vec::len);
-        if citations > 0 {
+        let places = piece["annotations"].as_array().into_iter().flatten();
+        let citations: Vec<Value> = places
+            .map(|place| {
+                let title = if place["title"].is_string() {
+                    &place["title"]
+                } else {
+                    &place["filename"]
+                };
+                source(title, &place["url"])
+            })
+            .collect();
+        if !citations.is_empty() {
             token.insert("annotations".to_owned(), piece["annotations"].clone());
         }
         gist.parts.push(Piece::Text {

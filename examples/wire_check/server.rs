@@ -44,6 +44,11 @@ impl Request {
 struct State {
     answers: VecDeque<Answer>,
     seen: VecDeque<Request>,
+    last_body: Vec<u8>,
+    /// Sent in place of the body of every answer.
+    other_answer: Option<Vec<u8>>,
+    /// Seen in place of the body of every request.
+    other_request: Option<Vec<u8>>,
 }
 
 /// One for the whole check.
@@ -86,6 +91,23 @@ impl ReplayServer {
         self.state().answers.push_back(answer);
     }
 
+    /// From now on another body is answered, or another one seen than was sent: what is checked then has to fail.
+    pub fn tamper(&self, answer: Option<Vec<u8>>, request: Option<Vec<u8>>) {
+        let mut state = self.state();
+        (state.other_answer, state.other_request) = (answer, request);
+    }
+
+    /// Whether anything is changed on its way.
+    pub fn is_tampering(&self) -> bool {
+        let state = self.state();
+        state.other_answer.is_some() || state.other_request.is_some()
+    }
+
+    /// The body of the latest request, as it was sent.
+    pub fn last_body(&self) -> Vec<u8> {
+        self.state().last_body.clone()
+    }
+
     /// The requests since the last time, oldest first; answers nobody asked for are dropped.
     pub fn take(&self) -> Vec<Request> {
         let mut state = self.state();
@@ -101,13 +123,24 @@ impl Drop for ReplayServer {
 }
 
 async fn serve(mut socket: TcpStream, state: &Mutex<State>) -> io::Result<()> {
-    let Some(request) = read(&mut socket).await? else {
+    let Some(mut request) = read(&mut socket).await? else {
         return Ok(());
     };
     let answer = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last_body.clone_from(&request.body);
+        if let Some(other) = &state.other_request {
+            request.body.clone_from(other);
+        }
         state.seen.push_back(request);
-        state.answers.pop_front()
+        let other = state.other_answer.clone();
+        state.answers.pop_front().map(|answer| match other {
+            Some(other) => Answer {
+                pieces: vec![other],
+                ..answer
+            },
+            None => answer,
+        })
     };
     let answer = answer.unwrap_or(Answer {
         status: 599,

@@ -17,6 +17,7 @@ mod doctor;
 mod frame;
 mod histories;
 mod laws;
+mod mutated;
 mod recorded;
 mod sink;
 mod stable;
