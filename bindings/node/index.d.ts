@@ -225,9 +225,15 @@ export interface ChatResponse {
   rateLimits: RateLimit[]
   /** The vendor's answer as it came, with `includeRaw`. */
   raw: Json
+  /** The answer's JSON where a shape was asked for. */
+  structured?: Structured
   /** Tries that failed before this answer came, oldest first. */
   attempts?: Attempt[]
 }
+/** How a vendor is brought to answer in a shape. */
+export type StructuredStrategy = 'native' | 'final_tool' | 'prompted' | 'two_phase'
+/** The JSON of an answer that was asked for in a shape; `value` is null where the answer broke it. */
+export interface Structured { strategy: StructuredStrategy; value: Json }
 /** A try of a call that failed before the answer came. */
 export interface Attempt {
   provider: string
@@ -258,6 +264,7 @@ export type StreamEvent =
   | { type: 'citation'; index: number; citation: Citation }
   | { type: 'data'; name: string; value: Json; origin: Origin }
   | ({ type: 'warning' } & Warning)
+  | ({ type: 'structured' } & Structured)
   | ({ type: 'usage' } & Usage)
   | { type: 'rate_limits'; limits: RateLimit[] }
   | ({ type: 'attempt' } & Attempt)
@@ -273,6 +280,8 @@ export interface RequestOptions {
   toolChoice?: 'auto' | 'none' | 'any' | { named: string }
   parallelToolCalls?: boolean
   responseFormat?: 'text' | 'json' | { name: string; schema: JsonSchema | StandardSchema }
+  /** How the vendor is brought to that shape; the surest way it has otherwise. */
+  structured?: StructuredStrategy
   maxOutputTokens?: number
   temperature?: number
   topP?: number
@@ -319,6 +328,9 @@ export interface ChatStream extends EventStream<StreamEvent> {
 }
 export declare const ChatStream: { prototype: ChatStream; [Symbol.hasInstance](value: unknown): value is ChatStream }
 
+/** An answer as a value of the shape it was asked for, and all that came beside it. */
+export interface TypedAnswer<T> { value: T; response: ChatResponse }
+
 /** A model that continues a conversation. */
 export declare class ChatModel {
   protected constructor()
@@ -328,6 +340,12 @@ export declare class ChatModel {
   chat(request: ChatInput, options?: CallOptions): Promise<ChatResponse>
   /** The answer as it comes. The call starts at once. */
   stream(request: ChatInput, options?: CallOptions): ChatStream
+  /**
+   * The answer as a value of this shape: a JSON Schema, or a Standard Schema such as a zod object. An answer of another
+   * shape is a `SchemaMismatchError`, with the whole answer as its `partial`.
+   */
+  chatAs<const S extends StandardSchema>(shape: S, request: ChatInput, options?: CallOptions): Promise<TypedAnswer<OutputOf<S>>>
+  chatAs<const S extends JsonSchema>(shape: S, request: ChatInput, options?: CallOptions): Promise<TypedAnswer<FromJsonSchema<S>>>
   /** How many tokens the request has; estimated where the vendor does not count. */
   countTokens(request: ChatInput, options?: CallOptions): Promise<Usage>
   // Layers: each gives a model around this one, and the one put on last is the outermost.

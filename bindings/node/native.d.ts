@@ -56,6 +56,8 @@ export declare class Model {
   chat(request: string, cancel?: Cancel | undefined | null): Promise<string>
   /** The answer as it comes. The outcome is the whole answer. */
   stream(request: string): NativeStream
+  /** The answer in the shape that the request asks for, as JSON of `value` and `response`. */
+  chatValue(request: string, cancel?: Cancel | undefined | null): Promise<string>
   /** How many tokens a request has, as JSON of a usage. */
   countTokens(request: string, cancel?: Cancel | undefined | null): Promise<string>
   /** Asks again when a call fails before its first word. */

@@ -192,6 +192,15 @@ pub struct TypedAnswer<T> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait ChatAs: ChatModel {
+    /// Asks for an answer in the shape the request asks for, as JSON; without one it is the text.
+    ///
+    /// # Errors
+    /// As [`ChatAs::chat_as`].
+    fn chat_value(
+        &self,
+        request: impl Into<ChatRequest> + Send,
+    ) -> impl Future<Output = Result<TypedAnswer<Value>>> + Send;
+
     /// Asks for an answer of this type, in place of the shape the request asks for.
     ///
     /// # Errors
@@ -206,6 +215,19 @@ pub trait ChatAs: ChatModel {
 }
 
 impl<M: ChatModel + ?Sized> ChatAs for M {
+    async fn chat_value(&self, request: impl Into<ChatRequest> + Send) -> Result<TypedAnswer<Value>> {
+        let request: ChatRequest = request.into();
+        let format = request.response_format.clone();
+        let response = self.chat(request).await?;
+        let known = response.structured.as_ref().and_then(|known| known.value.clone());
+        let value = match known {
+            Some(value) => value,
+            // Models that are no vendor's do not say it.
+            None => format.read(&response)?.unwrap_or_else(|| response.text().into()),
+        };
+        Ok(TypedAnswer { value, response })
+    }
+
     async fn chat_as<T>(&self, request: impl Into<ChatRequest> + Send) -> Result<TypedAnswer<T>>
     where
         T: DeserializeOwned + JsonSchema + Send,

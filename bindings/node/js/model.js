@@ -1,10 +1,10 @@
 'use strict'
-const { guarded, invalid } = require('./errors.js')
+const { classes, guarded, invalid } = require('./errors.js')
 const { Breaker, Budget, Cache, RateLimiter, nativeOf } = require('./layers.js')
 const { settings } = require('./settings.js')
 const { known, signalOf, under } = require('./signal.js')
 const { EventStream } = require('./stream.js')
-const { jsonSchema } = require('./tool.js')
+const { jsonSchema, validated } = require('./tool.js')
 
 /** A request as JSON: a string, messages, or an object with options. */
 function requestText(request) {
@@ -14,6 +14,20 @@ function requestText(request) {
     request = { ...request, responseFormat: { ...format, schema: jsonSchema('responseFormat', format.schema) } }
   }
   return JSON.stringify(request)
+}
+
+/** The request, asking for an answer of this shape. */
+function shaped(shape, request) {
+  const isPlain = typeof request === 'string' || Array.isArray(request) || request?.role !== undefined
+  const given = isPlain ? { messages: request } : request
+  if (given?.responseFormat !== undefined) throw invalid('responseFormat', 'the shape that is asked for says it already')
+  return { ...given, responseFormat: { name: 'answer', schema: shape } }
+}
+
+/** An answer that keeps to the JSON Schema and not to what the Standard Schema checks besides. */
+function misfit(faults, { response }) {
+  const message = `the answer of ${response.provider} does not fit: ${faults.join('; ')}; the answer is attached`
+  return new classes.SchemaMismatchError(message, { code: 'schema_mismatch', partial: response })
 }
 
 /** An answer as it comes: events, and in the end the whole answer. */
@@ -50,6 +64,14 @@ class ChatModel {
   stream(request, options) {
     const signal = signalOf(known('options', options, ['signal']))
     return new ChatStream(guarded(() => nativeModel(this).stream(requestText(request))), signal)
+  }
+
+  async chatAs(shape, request, options) {
+    const signal = signalOf(known('options', options, ['signal']))
+    const text = requestText(shaped(shape, request))
+    const answer = JSON.parse(await under(signal, (cancel) => nativeModel(this).chatValue(text, cancel)))
+    if (shape['~standard'] !== undefined) answer.value = await validated(shape, answer.value, (faults) => misfit(faults, answer))
+    return answer
   }
 
   async countTokens(request, options) {

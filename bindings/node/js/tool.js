@@ -19,16 +19,19 @@ function jsonSchema(what, schema) {
   return parameters
 }
 
-/** What a Standard Schema makes of an input: defaults filled in, transforms done. Faults are told to the model. */
-async function validated(schema, input) {
+/** What a Standard Schema makes of a value: defaults filled in, transforms done. `refused` makes the error of the faults. */
+async function validated(schema, input, refused) {
   const result = await schema['~standard'].validate(input)
   if (result.issues === undefined) return result.value
   const faults = result.issues.map(({ message, path }) => {
     const place = path?.map((step) => (typeof step === 'object' ? step.key : step)).join('.')
     return place ? `${place}: ${message}` : message
   })
-  throw ToolError.retry(`the arguments do not fit: ${faults.join('; ')}`)
+  throw refused(faults)
 }
+
+/** The model is told, and mends its call. */
+const unfit = (faults) => ToolError.retry(`the arguments do not fit: ${faults.join('; ')}`)
 
 class Tool {
   constructor(options) {
@@ -43,7 +46,7 @@ class Tool {
     this.options = { effect, risk, timeoutMs, parallel }
     const isStandard = input['~standard'] !== undefined
     Object.defineProperty(this, 'run', {
-      value: isStandard ? async (given, context) => run(await validated(input, given), context) : run,
+      value: isStandard ? async (given, context) => run(await validated(input, given, unfit), context) : run,
     })
     Object.defineProperty(this, brand, { value: true })
     guarded(() => native.checkTool(declaration(this)))
@@ -125,4 +128,4 @@ function dispatcher(tools) {
   return { dispatch, thrown }
 }
 
-module.exports = { SearchTool, Tool, declaration, dispatcher, isTool, jsonSchema, tool }
+module.exports = { SearchTool, Tool, declaration, dispatcher, isTool, jsonSchema, tool, validated }

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use stepwell::{
-    CacheMode, ChatModel, ChatRequest, ChatResponse, Error, Fold, ReasoningEffort, ResponseFormat, Result,
-    Schema, StreamEvent, ToolChoice, ToolSpec,
+    CacheMode, ChatAs, ChatModel, ChatRequest, ChatResponse, Error, Fold, ReasoningEffort, ResponseFormat,
+    Result, Schema, StreamEvent, StructuredStrategy, ToolChoice, ToolSpec,
 };
 
 #[derive(Deserialize)]
@@ -57,6 +57,7 @@ struct RequestGiven {
     tool_choice: Option<ToolChoice>,
     parallel_tool_calls: Option<bool>,
     response_format: Option<FormatGiven>,
+    structured: Option<StructuredStrategy>,
     max_output_tokens: Option<u64>,
     temperature: Option<f64>,
     top_p: Option<f64>,
@@ -98,6 +99,7 @@ pub(crate) fn request(text: &str) -> Result<ChatRequest> {
             schema: Schema::from_value(schema)?,
         },
     };
+    request.structured = given.structured;
     request.max_output_tokens = given.max_output_tokens;
     request.temperature = given.temperature;
     request.top_p = given.top_p;
@@ -191,6 +193,23 @@ impl Model {
             }
             response_json(&fold.finish()?).map(Some)
         }))
+    }
+
+    /// The answer in the shape that the request asks for, as JSON of `value` and `response`.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn chat_value<'env>(
+        &self,
+        env: &'env Env,
+        request: String,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let model = self.inner();
+        let request = self::request(&request).map_err(to_napi)?;
+        promise(env, Cancel::of(cancel), async move {
+            let answer = model.chat_value(request).await?;
+            let response = response_json(&answer.response)?;
+            Ok(format!("{{\"value\":{},\"response\":{response}}}", answer.value))
+        })
     }
 
     /// How many tokens a request has, as JSON of a usage.

@@ -8,8 +8,9 @@ import { join } from 'node:path'
 import test from 'node:test'
 import {
   Breaker, Budget, BudgetExceededError, Cache, Cassette, Embedder, InvalidInputError, NotFoundError, OverloadedError,
-  RateLimiter, Scripted, TimeoutError, embedder, model, register, registerCompatible, reranker,
+  RateLimiter, SchemaMismatchError, Scripted, TimeoutError, embedder, model, register, registerCompatible, reranker,
 } from 'stepwell'
+import { z } from 'zod'
 
 /** A server that answers as a vendor would: each answer is a status and a body; the last one goes on for ever. */
 async function vendor(t, ...answers) {
@@ -154,6 +155,33 @@ test('an equal request of the same tenant is answered from the cache', async (t)
     assert.equal((await script.withCache(cache, { tenant }).chat('hi')).text, text)
   }
   assert.equal(script.remaining, 0)
+})
+
+test('an answer comes as a value of the shape asked for', async (t) => {
+  const { url, asked } = await vendor(t, said('{"city": "Oslo", "days": null}'))
+  const shape = { type: 'object', properties: { city: { type: 'string' }, days: { type: 'integer' } }, required: ['city'] }
+  const answer = await model('vllm/m', { baseUrl: url }).chatAs(shape, 'Where to?')
+  assert.deepEqual(answer.value, { city: 'Oslo' })
+  assert.equal(answer.response.usage.outputTokens, 3)
+  assert.equal(asked[0].body.response_format.json_schema.schema.properties.city.type, 'string')
+
+  const trip = z.object({ city: z.string().transform((city) => city.toUpperCase()), days: z.number().default(3) })
+  const typed = await new Scripted().say('Gladly: {"city": "Rome"}').chatAs(trip, { messages: 'Where to?', temperature: 0 })
+  assert.deepEqual(typed.value, { city: 'ROME', days: 3 })
+})
+
+test('an answer of another shape is an error that keeps it', async () => {
+  const shape = { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] }
+  await assert.rejects(new Scripted().say('{"city": 77123}').chatAs(shape, 'Where to?'), (error) => {
+    assert.ok(error instanceof SchemaMismatchError)
+    assert.match(error.message, /city/)
+    assert.doesNotMatch(error.message, /77123/)
+    assert.match(error.partial.text, /77123/)
+    return true
+  })
+  const even = z.object({ n: z.number().refine((n) => n % 2 === 0, 'odd') })
+  await assert.rejects(new Scripted().say('{"n": 3}').chatAs(even, 'A number?'), SchemaMismatchError)
+  await assert.rejects(new Scripted().chatAs(shape, { messages: 'x', responseFormat: 'json' }), /responseFormat/)
 })
 
 test('a slip in an option is refused with what there is', () => {

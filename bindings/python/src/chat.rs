@@ -2,7 +2,7 @@
 
 use crate::{
     caller::{Caller, Function},
-    convert::serde_to_py,
+    convert::{json_to_py, serde_to_py},
     embed::NativeEmbedder,
     error::to_pyerr,
     layers::{self, Backing, Layer, NativeBreaker, NativeBudget, NativeCache, NativeRateLimiter},
@@ -14,8 +14,11 @@ use crate::{
 };
 use futures::StreamExt;
 use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, intern, prelude::*, types::PyDict};
+use serde_json::Value;
 use std::sync::Arc;
-use stepwell::{ChatModel, ChatResponse, Fold, ModelInfo, StreamEvent, providers::Extractive};
+use stepwell::{
+    ChatAs, ChatModel, ChatResponse, Fold, ModelInfo, StreamEvent, TypedAnswer, providers::Extractive,
+};
 
 /// Deltas are nearly all events of a stream: they are built by hand, the rest goes through JSON.
 impl Item for StreamEvent {
@@ -200,6 +203,27 @@ impl NativeModel {
         response.show(py)
     }
 
+    fn chat_value<'py>(&self, py: Python<'py>, request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
+        self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
+        let (caller, bridge) = Caller::on_loop(py)?;
+        let model = self.bind(&caller);
+        bridge.spawn(
+            py,
+            async move { model.chat_value(request).await },
+            |py, answer| show_typed(py, &answer),
+        )
+    }
+
+    fn chat_value_sync(&self, py: Python<'_>, request: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
+        self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
+        let (caller, desk) = Caller::on_thread(py)?;
+        let model = self.bind(&caller);
+        let answer = desk.block_on(py, async move { model.chat_value(request).await })?;
+        show_typed(py, &answer)
+    }
+
     fn count_tokens<'py>(&self, py: Python<'py>, request: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
         self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
@@ -252,4 +276,11 @@ impl NativeModel {
             Ok(watched.boxed())
         })
     }
+}
+
+fn show_typed(py: Python<'_>, answer: &TypedAnswer<Value>) -> PyResult<Py<PyAny>> {
+    let dict = PyDict::new(py);
+    dict.set_item(intern!(py, "value"), json_to_py(py, &answer.value)?)?;
+    dict.set_item(intern!(py, "response"), answer.response.show(py)?)?;
+    dict.into_py_any(py)
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use stepwell::{
     CacheMode, ChatRequest, Error, Message, ReasoningEffort, ReasoningOptions, ResponseFormat, Result,
-    Schema, ToolChoice, ToolSpec,
+    Schema, StructuredStrategy, ToolChoice, ToolSpec,
 };
 
 /// A request as the Python layer writes it down.
@@ -22,6 +22,8 @@ struct Request {
     parallel_tool_calls: Option<bool>,
     #[serde(default)]
     response_format: Format,
+    #[serde(default)]
+    structured: Option<StructuredStrategy>,
     #[serde(default)]
     max_output_tokens: Option<u64>,
     #[serde(default)]
@@ -95,6 +97,7 @@ pub(crate) fn read_request(given: &Bound<'_, PyAny>) -> Result<ChatRequest> {
             schema: Schema::from_value(schema)?,
         },
     };
+    request.structured = given.structured;
     request.max_output_tokens = given.max_output_tokens;
     request.temperature = given.temperature;
     request.top_p = given.top_p;

@@ -6,6 +6,8 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import pytest
@@ -225,6 +227,37 @@ def test_tokens_are_counted_or_estimated(run):
     usage = model.count_tokens_sync("How many tokens are in this sentence?")
     assert usage.is_estimated and usage.input_tokens
     assert run(model.count_tokens("How many tokens are in this sentence?")) == usage
+
+
+@dataclass
+class Trip:
+    """Where to go."""
+
+    city: str
+    when: date
+    days: int = 3
+
+
+def test_an_answer_comes_as_a_value_of_the_type_asked_for(vendor, run):
+    server = vendor(said('{"city": "Oslo", "when": "2026-11-21", "days": null}'))
+    answer = stepwell.model("vllm/m", base_url=server.url).chat_as_sync(Trip, "Where to?")
+    assert answer.value == Trip("Oslo", date(2026, 11, 21), 3)
+    assert answer.response.usage.output_tokens == 3
+    asked = server.asked[-1][2]["response_format"]["json_schema"]
+    assert asked["name"] == "Trip" and asked["schema"]["properties"]["city"] == {"type": "string"}
+
+    host = stepwell.HostModel(lambda request: 'Gladly: {"city": "Rome", "when": "2026-12-01", "days": 2}')
+    assert run(host.chat_as(Trip, "Where to?")).value == Trip("Rome", date(2026, 12, 1), 2)
+
+
+def test_an_answer_of_another_shape_is_an_error_that_keeps_it():
+    model = stepwell.Scripted('{"city": 7, "when": "2026-11-21"}')
+    with pytest.raises(stepwell.SchemaMismatchError, match="/city") as mismatch:
+        model.chat_as_sync(Trip, "Where to?")
+    assert mismatch.value.partial is not None and mismatch.value.partial.text.startswith('{"city": 7')
+    assert not mismatch.value.retryable and "2026" not in str(mismatch.value)
+    with pytest.raises(stepwell.InvalidInputError, match="response_format"):
+        model.chat_as_sync(Trip, "Where to?", response_format="json")
 
 
 def test_a_slip_in_an_option_is_refused_with_what_there_is():

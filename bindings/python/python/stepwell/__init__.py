@@ -109,6 +109,7 @@ if TYPE_CHECKING:
         ReasoningEnd as ReasoningEnd,
         ReasoningStart as ReasoningStart,
         StreamEvent as StreamEvent,
+        StructuredEvent as StructuredEvent,
         TextDelta as TextDelta,
         TextEnd as TextEnd,
         TextStart as TextStart,
@@ -133,6 +134,7 @@ if TYPE_CHECKING:
         HostModel as HostModel,
         Scripted as Scripted,
         SyncChatStream as SyncChatStream,
+        TypedAnswer as TypedAnswer,
         model as model,
         register as register,
         register_compatible as register_compatible,
@@ -152,6 +154,7 @@ if TYPE_CHECKING:
         Record as Record,
         Refusal as Refusal,
         Span as Span,
+        Structured as Structured,
         Text as Text,
         ToolCall as ToolCall,
         ToolResult as ToolResult,
@@ -205,16 +208,17 @@ else:
         ),
         "_events": (
             "AttemptEvent CitationEvent DataEvent FallbackEvent Finish MessageStart PartEvent Ping "
-            "RateLimitsEvent RawEvent ReasoningDelta ReasoningEnd ReasoningStart StreamEvent TextDelta TextEnd TextStart ToolCallDelta "
+            "RateLimitsEvent RawEvent ReasoningDelta ReasoningEnd ReasoningStart StreamEvent StructuredEvent TextDelta TextEnd TextStart ToolCallDelta "
             "ToolCallEnd ToolCallStart UnknownEvent UsageEvent WarningEvent"
         ),
         "_layers": "Breaker Budget Cache Cassette RateLimiter",
         "_models": (
-            "ChatModel ChatStream Extractive HostModel Scripted SyncChatStream model register register_compatible"
+            "ChatModel ChatStream Extractive HostModel Scripted SyncChatStream TypedAnswer model register "
+            "register_compatible"
         ),
         "_records": (
             "Attempt ChatResponse Citation Data Media Message ModelInfo Opaque Part RateLimit Reasoning Record "
-            "Refusal Span Text ToolCall ToolResult Unknown Usage Warning"
+            "Refusal Span Structured Text ToolCall ToolResult Unknown Usage Warning"
         ),
         "_runs": (
             "CustomEvent Failure ModelEvent NodeEnd NodeStart RunEnd RunEvent RunResult RunStart Spend StepEnd "

@@ -134,6 +134,14 @@ class WarningEvent(Record):
     type: Literal["warning"] = "warning"
 
 
+class StructuredEvent(Record):
+    """The answer's JSON, checked against the shape that was asked for. It comes last before the end."""
+
+    strategy: str
+    value: Any = None
+    type: Literal["structured"] = "structured"
+
+
 class UsageEvent(Record):
     """The tokens so far; a later one replaces it."""
 
@@ -219,6 +227,7 @@ if TYPE_CHECKING:
         | CitationEvent
         | DataEvent
         | WarningEvent
+        | StructuredEvent
         | UsageEvent
         | RateLimitsEvent
         | AttemptEvent
@@ -231,7 +240,7 @@ else:
     StreamEvent = MessageStart | TextStart | TextDelta | TextEnd | ReasoningStart | ReasoningDelta | ReasoningEnd
     StreamEvent |= ToolCallStart | ToolCallDelta | ToolCallEnd | PartEvent | CitationEvent | DataEvent
     StreamEvent |= WarningEvent | UsageEvent | RateLimitsEvent | AttemptEvent | FallbackEvent | Ping | RawEvent
-    StreamEvent |= Finish
+    StreamEvent |= StructuredEvent | Finish
 
 _EVENTS: dict[str, type[Record]] = {
     cls.type: cls  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic, TypeVar
 
 from ._engine import native, refuse_on_background
 from ._errors import InvalidInputError, UnsupportedError
@@ -10,6 +11,8 @@ from ._events import TextDelta, event_of
 from ._layers import vendor_options
 from ._records import ChatResponse, Message, ModelInfo, Text, Usage, messages_of
 from ._stream import AsyncStream, SyncStream
+
+T = TypeVar("T")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
         tool_choice: Literal["auto", "none", "any"] | dict[str, str]
         parallel_tool_calls: bool | None
         response_format: Literal["text", "json"] | type[Any] | dict[str, Any]
+        structured: Literal["native", "final_tool", "prompted", "two_phase"] | None
         max_output_tokens: int | None
         temperature: float | None
         top_p: float | None
@@ -127,6 +131,33 @@ def _response(result: dict[str, Any] | None) -> ChatResponse:
     return ChatResponse._of(result)
 
 
+class TypedAnswer(Generic[T]):
+    """An answer as a value of the type it was asked for, and all that came beside it."""
+
+    __slots__ = ("response", "value")
+
+    def __init__(self, value: T, response: ChatResponse) -> None:
+        self.value = value
+        self.response = response
+
+    def __repr__(self) -> str:
+        return f"TypedAnswer({self.value!r})"
+
+
+def _asked_as(shape: Any, messages: Messages, options: ChatOptions) -> tuple[dict[str, Any], Callable[[Any], Any]]:
+    from ._schema import shape_of
+
+    if "response_format" in options:
+        raise InvalidInputError("response_format: the type that is asked for says it already")
+    schema, decode = shape_of(shape)
+    named = {"name": getattr(shape, "__name__", "answer"), "schema": schema}
+    return request_of(messages, {**options, "response_format": named}), decode
+
+
+def _typed(answer: dict[str, Any], decode: Callable[[Any], Any]) -> TypedAnswer[Any]:
+    return TypedAnswer(decode(answer["value"]), ChatResponse._of(answer["response"]))
+
+
 class ChatModel:
     """A model that continues a conversation. Get one with `stepwell.model("vendor/name")`."""
 
@@ -155,6 +186,22 @@ class ChatModel:
         """The blocking twin of `stream`."""
         refuse_on_background()
         return SyncChatStream(self._native.stream(request_of(messages, options), blocking=True), event_of)
+
+    async def chat_as(
+        self, shape: type[T], messages: Messages, **options: Unpack[ChatOptions]
+    ) -> TypedAnswer[T]:
+        """The answer as a value of this type: a dataclass, a `TypedDict`, a Pydantic model, anything a tool's argument
+        may be. An answer of another shape raises `SchemaMismatchError`, with the whole answer as its `partial`."""
+        request, decode = _asked_as(shape, messages, options)
+        return _typed(await self._native.chat_value(request), decode)
+
+    def chat_as_sync(
+        self, shape: type[T], messages: Messages, **options: Unpack[ChatOptions]
+    ) -> TypedAnswer[T]:
+        """The blocking twin of `chat_as`."""
+        refuse_on_background()
+        request, decode = _asked_as(shape, messages, options)
+        return _typed(self._native.chat_value_sync(request), decode)
 
     async def count_tokens(self, messages: Messages, **options: Unpack[ChatOptions]) -> Usage:
         """How many tokens a request has: counted by the vendor where it can, else an estimate, flagged."""
@@ -455,6 +502,7 @@ __all__ = [
     "HostModel",
     "Scripted",
     "SyncChatStream",
+    "TypedAnswer",
     "model",
     "model_of",
     "register",

@@ -401,6 +401,14 @@ class Attempt(Record):
     _nested = {"usage": _one(Usage)}
 
 
+class Structured(Record):
+    """The JSON of an answer that was asked for in a shape; `value` is `None` where the answer broke it."""
+
+    #: How it was brought about: `native`, `final_tool`, `prompted` or `two_phase`.
+    strategy: str
+    value: Any = None
+
+
 class ChatResponse(Record):
     """A whole answer."""
 
@@ -417,10 +425,13 @@ class ChatResponse(Record):
     warnings: list[Warning] = []
     rate_limits: list[RateLimit] = []
     raw: Any = None
+    #: The answer's JSON where a shape was asked for.
+    structured: Structured | None = None
     #: Tries that failed before this answer came, oldest first.
     attempts: list[Attempt] = []
     _nested = {
         "message": _one(Message),
+        "structured": _one(Structured),
         "usage": _one(Usage),
         "refusal": _one(Refusal),
         "warnings": _many(Warning),

@@ -483,17 +483,22 @@ def to_json(value: Any) -> Any:
     )
 
 
-def schema_of(shape: Any) -> dict[str, Any]:
-    """The JSON Schema of a type: what `response_format` takes."""
+def shape_of(shape: Any) -> tuple[dict[str, Any], Decode]:
+    """The JSON Schema of a type, and the way from an answer that keeps to it back to the type."""
     reader = Reader("response_format")
-    schema, _ = reader.read(shape)
+    schema, decode = reader.read(shape)
     if schema.keys() == {"$ref"} and schema["$ref"].startswith("#/$defs/"):
         name = schema["$ref"][len("#/$defs/") :]
         if not _refers(reader.definitions, schema["$ref"]):
             schema = reader.definitions.pop(name)
     if reader.definitions:
         schema = {**schema, "$defs": reader.definitions}
-    return schema
+    return schema, decode
+
+
+def schema_of(shape: Any) -> dict[str, Any]:
+    """The JSON Schema of a type: what `response_format` takes."""
+    return shape_of(shape)[0]
 
 
 def _refers(value: Any, reference: str) -> bool:
