@@ -194,7 +194,7 @@ const delta = (content) => `data: ${JSON.stringify({ id: 'c1', object: 'chat.com
 test('a vendor with options: the key is sent, the request asserted, the stream read', async (t) => {
   const { seen, baseUrl } = await vendor(t, async (response) => {
     response.writeHead(200, sse)
-    for (const piece of ['A ', 'ledger', '.']) response.write(delta(piece))
+    for (const piece of ['{"ok"', ': tr', 'ue}']) response.write(delta(piece))
     response.write(`data: ${JSON.stringify({ id: 'c1', model: 'm', choices: [{ index: 0, delta: {}, finish_reason: 'stop' }] })}\n\n`)
     response.write(`data: ${JSON.stringify({ id: 'c1', model: 'm', choices: [], usage: { prompt_tokens: 5, completion_tokens: 3 } })}\n\n`)
     response.end('data: [DONE]\n\n')
@@ -202,7 +202,8 @@ test('a vendor with options: the key is sent, the request asserted, the stream r
   const openai = new OpenAi('m', { apiKey: 'k-canary', baseUrl })
   const schema = z.object({ ok: z.boolean() })
   const answer = await openai.chat({ messages: 'What?', maxOutputTokens: 7, responseFormat: { name: 'shape', schema } })
-  assert.equal(answer.text, 'A ledger.')
+  assert.equal(answer.text, '{"ok": true}')
+  assert.deepEqual(answer.structured, { strategy: 'native', value: { ok: true } })
   assert.deepEqual([answer.usage.inputTokens, answer.usage.outputTokens], [5, 3])
   assert.equal(seen[0].headers.authorization, 'Bearer k-canary')
   assert.equal(seen[0].body.response_format.json_schema.schema.properties.ok.type, 'boolean')
