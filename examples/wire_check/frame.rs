@@ -123,6 +123,8 @@ pub struct Report {
     /// Vendor and API: passed, supported, all.
     cells: BTreeMap<(String, String), [usize; 3]>,
     allowed: BTreeMap<&'static Allowed, usize>,
+    /// Why not, and how often.
+    reasons: BTreeMap<&'static str, usize>,
 }
 
 impl Report {
@@ -168,6 +170,7 @@ impl Report {
             }
             Verdict::Unsupported(why) => {
                 self.unsupported += 1;
+                *self.reasons.entry(why).or_default() += 1;
                 format!("unsupported  {}  {what}: {why}", exchange.id)
             }
         });
@@ -185,6 +188,9 @@ impl Report {
                 "{vendor:<16} {api:<18} {passed:>6} {of:>6} {:>12}",
                 all - of
             );
+        }
+        for (why, count) in &self.reasons {
+            let _ = writeln!(table, "{count:>5}  unsupported: {why}");
         }
         table
     }
