@@ -2,8 +2,10 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
+mod extras;
 #[cfg(test)]
 mod secrecy;
 pub(crate) mod stream;
 mod thought;
+mod usage;
 pub(crate) mod wire;

@@ -2,8 +2,13 @@
 //!
 //! What compatible servers do otherwise is taken in whatever form it comes, without asking who sends it.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
+    extras::Extras,
     thought::{Thought, words_of_details},
+    usage::{cost_of, usage_of},
     wire,
 };
 use crate::{
@@ -13,12 +18,9 @@ use crate::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, value::RawValue};
 use stepwell_core::{
-    Citation, Cost, Error, FinishReason, MediaSource, Opaque, Origin, Part, Refusal, Result, StreamEvent,
-    Usage, VendorFailure, Warning,
+    Cost, Error, FinishReason, MediaSource, Opaque, Origin, Part, Refusal, Result, StreamEvent,
+    VendorFailure, Warning,
 };
-
-/// Most citations, annotations and executed tools that are kept of an answer.
-const MOST_EXTRAS: usize = 512;
 
 /// A call that has begun.
 #[derive(Debug)]
@@ -33,17 +35,6 @@ struct Call {
     waiting: String,
     /// The vendor's token on it.
     token: Option<Value>,
-}
-
-/// What belongs to the answer as a whole and may come in any chunk.
-#[derive(Debug, Default)]
-struct Extras {
-    /// Replaced by a later chunk.
-    citations: Vec<Citation>,
-    /// Added to by later chunks.
-    annotations: Vec<Citation>,
-    /// Tools that the vendor ran: a later one of the same index replaces it.
-    executed: Vec<Value>,
 }
 
 /// The decoder of one answer.
@@ -493,62 +484,6 @@ impl Completion {
     }
 }
 
-impl Extras {
-    /// What the answer rests on, as Perplexity tells it with every chunk.
-    fn read(&mut self, citations: Option<&RawValue>, results: Option<&RawValue>) {
-        let results: Option<Vec<wire::SearchResult>> =
-            results.and_then(|raw| serde_json::from_str(raw.get()).ok());
-        if let Some(results) = results.filter(|results| !results.is_empty()) {
-            self.citations = results
-                .into_iter()
-                .take(MOST_EXTRAS)
-                .map(|result| web_place(result.url, result.title, result.snippet))
-                .collect();
-        } else if self.citations.is_empty() {
-            let addresses: Option<Vec<String>> =
-                citations.and_then(|raw| serde_json::from_str(raw.get()).ok());
-            let places = addresses.into_iter().flatten().take(MOST_EXTRAS);
-            self.citations = places.map(|url| web_place(Some(url), None, None)).collect();
-        }
-    }
-
-    fn annotate(&mut self, raw: &RawValue) {
-        let annotations: Option<Vec<wire::Annotation>> = serde_json::from_str(raw.get()).ok();
-        for annotation in annotations.into_iter().flatten() {
-            if let Some(place) = annotation.url_citation
-                && self.annotations.len() < MOST_EXTRAS
-            {
-                self.annotations
-                    .push(web_place(place.url, place.title, place.content));
-            }
-        }
-    }
-
-    fn execute(&mut self, raw: &RawValue) {
-        let tools: Option<Vec<Value>> = serde_json::from_str(raw.get()).ok();
-        for tool in tools.into_iter().flatten() {
-            let is_same = |known: &Value| known["index"].is_number() && known["index"] == tool["index"];
-            match self.executed.iter().position(is_same) {
-                Some(at) => self.executed[at] = tool,
-                None if self.executed.len() < MOST_EXTRAS => self.executed.push(tool),
-                None => {}
-            }
-        }
-    }
-
-    fn take_citations(&mut self) -> impl Iterator<Item = Citation> + use<> {
-        let annotations = std::mem::take(&mut self.annotations).into_iter();
-        annotations.chain(std::mem::take(&mut self.citations))
-    }
-}
-
-fn web_place(url: Option<String>, title: Option<String>, words: Option<String>) -> Citation {
-    let mut citation = Citation::new(url.clone().unwrap_or_default(), 0..0, words.unwrap_or_default());
-    citation.uri = url;
-    citation.title = title;
-    citation
-}
-
 impl Decoder for Completion {
     fn event(&mut self, name: &str, data: &str, out: &mut Out) -> Result<()> {
         let data = data.trim();
@@ -593,228 +528,5 @@ fn sound_type(bytes: &[u8]) -> &'static str {
         [b'f', b'L', b'a', b'C', ..] => "audio/flac",
         [b'O', b'g', b'g', b'S', ..] => "audio/ogg",
         _ => "audio/pcm",
-    }
-}
-
-/// The vendor's totals in disjoint parts.
-fn usage_of(wire: &wire::Usage, hides_reasoning: bool) -> Usage {
-    let prompt = wire.prompt_tokens_details.unwrap_or_default();
-    let sum = wire
-        .prompt_tokens
-        .zip(wire.completion_tokens)
-        .map(|(input, output)| input.saturating_add(output));
-    // What the total counts beside input and output.
-    let beside = wire
-        .total_tokens
-        .zip(sum)
-        .map(|(total, sum)| total.saturating_sub(sum))
-        .filter(|beside| *beside > 0);
-    let mut usage = Usage::default();
-    // Sound stands beside the input at Mistral, inside it elsewhere.
-    let sound = beside.filter(|beside| prompt.audio_tokens == Some(*beside));
-    let input = wire
-        .prompt_tokens
-        .map(|input| input.saturating_add(sound.unwrap_or(0)));
-    // Grok behind Azure counts a prompt of its own into what was cached.
-    let cached = prompt
-        .cached_tokens
-        .or(wire.prompt_cache_hit_tokens)
-        .or(wire.cache_read_input_tokens);
-    usage.cache_read_tokens = cached.map(|cached| cached.min(input.unwrap_or(cached)));
-    usage.cache_write_tokens = prompt.cache_write_tokens;
-    usage.input_tokens = input.map(|total| {
-        total
-            .saturating_sub(usage.cache_read_tokens.unwrap_or(0))
-            .saturating_sub(prompt.cache_write_tokens.unwrap_or(0))
-    });
-    let told = wire
-        .completion_tokens_details
-        .and_then(|details| details.reasoning_tokens)
-        .or(wire.reasoning_tokens);
-    usage.reasoning_tokens = told.or(beside.filter(|_| hides_reasoning));
-    // Most count reasoning into the output; where the total says so, it stands beside it.
-    let is_beside = beside.is_some() && beside == usage.reasoning_tokens;
-    usage.output_tokens = wire.completion_tokens.map(|total| {
-        let within = usage.reasoning_tokens.filter(|_| !is_beside);
-        total.saturating_sub(within.unwrap_or(0))
-    });
-    usage
-}
-
-/// What the vendor says the call cost.
-fn cost_of(wire: &wire::Usage) -> Option<Cost> {
-    let ticks = wire.cost_in_usd_ticks.filter(|ticks| *ticks > 0);
-    match (wire.cost.and_then(wire::Money::usd), ticks) {
-        (Some(usd), _) => Cost::from_usd(usd),
-        // A tick is 10^-10 dollar.
-        (None, Some(ticks)) => Cost::from_pico_usd(u128::from(ticks) * 100),
-        (None, None) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Completion;
-    use crate::{
-        answer::{Decoder, Out},
-        openai::Dialect,
-    };
-    use serde_json::{Value, json};
-    use stepwell_core::{ChatResponse, FinishReason, Fold, Part, Result};
-
-    fn decode(chunks: &[Value]) -> Result<ChatResponse> {
-        let (mut decoder, mut out) = (Completion::new(Dialect::openai(), "m"), Out::new());
-        for chunk in chunks {
-            decoder.event("message", &chunk.to_string(), &mut out)?;
-        }
-        decoder.end(&mut out);
-        let mut fold = Fold::new("openai", "m", false);
-        for event in out {
-            fold.push(event)?;
-        }
-        fold.finish()
-    }
-
-    fn calls(pieces: &Value) -> Value {
-        json!({ "id": "a", "choices": [{ "index": 0, "delta": { "tool_calls": pieces } }] })
-    }
-
-    fn end(reason: &str) -> Value {
-        json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": reason }] })
-    }
-
-    fn seen(answer: &ChatResponse) -> Vec<(String, String, Value)> {
-        answer
-            .message
-            .tool_calls()
-            .map(|call| (call.id.clone(), call.name.clone(), call.arguments.clone()))
-            .collect()
-    }
-
-    #[test]
-    fn a_new_id_on_a_known_index_is_a_new_call() {
-        let answer = decode(&[
-            calls(&json!([{ "index": 0, "id": "x", "function": { "name": "f", "arguments": "{\"n\":1}" } }])),
-            calls(&json!([{ "index": 0, "id": "y", "function": { "name": "g", "arguments": "{\"n\"" } }])),
-            calls(&json!([{ "index": 0, "function": { "arguments": ":2}" } }])),
-            end("stop"),
-        ])
-        .expect("decodes");
-        assert_eq!(
-            seen(&answer),
-            [
-                ("x".into(), "f".into(), json!({ "n": 1 })),
-                ("y".into(), "g".into(), json!({ "n": 2 }))
-            ]
-        );
-        assert_eq!(
-            answer.finish_reason,
-            FinishReason::ToolCalls,
-            "`stop` beside a call means the call"
-        );
-    }
-
-    #[test]
-    fn calls_without_an_index_go_by_id_and_without_an_id_get_one() {
-        let answer = decode(&[
-            calls(
-                &json!([{ "id": "x", "function": { "name": "f", "arguments": "{" } },
-                          { "id": "y", "function": { "name": "g" } }]),
-            ),
-            calls(&json!([{ "id": "x", "function": { "name": "f", "arguments": "}" } }])),
-            calls(&json!([{ "function": { "arguments": "null" } }])),
-            end("tool_calls"),
-        ])
-        .expect("decodes");
-        assert_eq!(
-            seen(&answer),
-            [
-                ("x".into(), "f".into(), json!({})),
-                ("y".into(), "g".into(), json!({}))
-            ]
-        );
-        let answer = decode(&[
-            calls(&json!([{ "index": 0, "function": { "arguments": "{\"a\"" } }])),
-            calls(&json!([{ "index": 0, "function": { "name": "f", "arguments": ":1}" } }])),
-            end("tool_calls"),
-        ])
-        .expect("decodes");
-        assert_eq!(
-            seen(&answer),
-            [("call_a_0".into(), "f".into(), json!({ "a": 1 }))]
-        );
-    }
-
-    #[test]
-    fn a_failure_in_a_chunk_is_typed_and_an_answer_without_a_finish_reason_is_truncated() {
-        let text = json!({ "id": "a", "choices": [{ "delta": { "content": "hi" } }] });
-        let error = decode(&[
-            text.clone(),
-            json!({ "error": { "code": "insufficient_quota", "message": "canary" } }),
-        ])
-        .expect_err("fails");
-        assert_eq!(error.code(), "quota_exceeded");
-        assert!(!format!("{error} {error:?}").contains("canary"));
-        assert_eq!(
-            decode(std::slice::from_ref(&text)).expect_err("cut").code(),
-            "stream_truncated"
-        );
-        let whole = decode(&[text, end("stop")]).expect("`[DONE]` may be missing");
-        assert_eq!((whole.text().as_str(), whole.warnings.len()), ("hi", 1));
-    }
-
-    #[test]
-    fn the_old_single_call_sound_and_pages_are_read() {
-        let delta = |delta: Value| json!({ "id": "a", "choices": [{ "index": 0, "delta": delta }] });
-        let answer = decode(&[
-            delta(json!({ "function_call": { "name": "f", "arguments": "{\"n\"" } })),
-            delta(json!({ "function_call": { "arguments": ":1}" } })),
-            end("function_call"),
-        ])
-        .expect("decodes");
-        assert_eq!(
-            seen(&answer),
-            [("call_a_0".into(), "f".into(), json!({ "n": 1 }))]
-        );
-        assert_eq!(answer.finish_reason, FinishReason::ToolCalls);
-        let page = json!({ "type": "url_citation", "url_citation": { "url": "https://x.example", "title": "X", "start_index": 0, "end_index": 2 } });
-        let answer = decode(&[
-            delta(json!({ "audio": { "id": "s", "transcript": "hi" } })),
-            delta(json!({ "audio": { "data": "AAEC" } })),
-            delta(json!({ "audio": { "data": "Aw==" }, "annotations": [page] })),
-            end("stop"),
-        ])
-        .expect("decodes");
-        assert_eq!(answer.text(), "hi");
-        let uris: Vec<_> = answer
-            .message
-            .citations()
-            .map(|citation| citation.uri.as_deref())
-            .collect();
-        assert_eq!(uris, [Some("https://x.example")]);
-        match &answer.message.parts[1] {
-            Part::Media(media) => assert_eq!(media.media_type, "audio/pcm"),
-            other => panic!("expected the sound, got {other:?}"),
-        }
-    }
-
-    #[test]
-    fn odd_chunks_do_no_harm_and_odd_words_are_never_quoted() {
-        let answer = decode(&[
-            json!({ "choices": [], "prompt_filter_results": [] }),
-            json!({ "choices": null, "usage": null }),
-            json!({ "choices": [{ "index": 1, "delta": { "content": "other" } }] }),
-            json!({ "choices": [{ "delta": null }] }),
-            end("stop"),
-            end("length"),
-        ])
-        .expect("decodes");
-        assert_eq!(
-            (answer.text().as_str(), answer.finish_reason),
-            ("", FinishReason::Stop)
-        );
-        let error = decode(&[json!({ "choices": "canary" })]).expect_err("no list");
-        assert_eq!(error.code(), "invalid_response");
-        assert!(!format!("{error} {error:?}").contains("canary"));
     }
 }
