@@ -5,6 +5,6 @@ pub use crate::agent::{Agent, retriever_tool};
 pub use crate::providers::MiniLm;
 pub use crate::rag::Collection;
 pub use crate::{
-    ChatModel, ChatRequest, Document, Error, Message, Query, Result, Retriever, Scope, StreamEvent, Tool,
-    ToolContext, ToolError, model, tool,
+    ChatAs, ChatModel, ChatRequest, Document, Error, Message, Query, Result, Retriever, Scope, StreamEvent,
+    Tool, ToolContext, ToolError, model, tool,
 };
