@@ -3,6 +3,7 @@
 use crate::{
     END, Graph, GraphBuilder, HasMessages, MessageChange, Messages, Outcome, Run, RunStream, START, State,
     Update, Write, WriteKind,
+    journal::Saving,
     nodes::{ModelNode, ToolsNode},
     reduce::{ById, Reduce},
     run::RunOptions,
@@ -20,7 +21,7 @@ use std::{
 use stepwell_core::{
     AskBeforeEffects, Budget, BudgetLimits, Cancel, ChatModel, ChatRequest, Citation, DynTool, Error, Hit,
     IntoDynTool, Limits, Message, Part, Policy, Result, Role, Scope, Spend, Usage,
-    store::{Durability, RunStatus, RunStore},
+    store::{RunStatus, RunStore},
 };
 
 /// The node that asks the model.
@@ -214,7 +215,7 @@ impl AgentBuilder {
 
     /// Each step is safe before the next begins; otherwise saving overlaps with the steps that follow.
     pub fn sync(mut self) -> Self {
-        self.options.durability = Durability::Sync;
+        self.options.saving = Saving::Sync;
         self
     }
 

@@ -27,33 +27,44 @@
 //! ```
 
 mod agent;
+mod ask;
 mod channels;
 mod command;
 mod context;
 mod event;
 mod graph;
+mod inside;
 mod journal;
 mod messages;
 mod node;
 mod nodes;
+mod options;
+mod outcome;
 mod reduce;
 mod run;
 mod runner;
 mod state;
 mod step;
+mod subgraph;
+mod task;
+mod tasks;
 
 pub use agent::{Agent, AgentBuilder, AgentInput, AgentRun, AgentState, AgentUpdate, RunResult};
+pub use ask::{Ask, Question};
 pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer};
-pub use command::{Command, END, Next, START, Targets};
+pub use command::{Command, END, Next, START, Send, Targets};
 pub use context::RunContext;
 pub use event::{EventKind, Failure, RunEvent, RunStream};
-pub use graph::{Graph, GraphBuilder};
+pub use graph::{Compatibility, Graph, GraphBuilder, GraphShape, JoinShape, NodeShape};
 pub use messages::{MessageChange, Messages};
 pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
-pub use nodes::{ModelNode, RetrieverTool, ToolsNode, retriever_tool};
+pub use nodes::{Approval, ModelNode, RetrieverTool, ToolsNode, Verdict, retriever_tool};
+pub use options::{NodeCache, NodeOptions, Retry};
+pub use outcome::{Outcome, Paused, RunView};
 pub use reduce::{Add, Append, ById, Last, Merge, Reduce, Union};
-pub use run::{Outcome, Run, RunView};
+pub use run::{Pause, Run};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
+pub use subgraph::Subgraph;
 
 /// What `#[derive(State)]` expands to; not for use by hand.
 #[doc(hidden)]

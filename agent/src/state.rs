@@ -9,7 +9,8 @@ use std::{borrow::Cow, fmt::Debug};
 use stepwell_core::{Error, Message, Result};
 
 /// One slot of a state, by name and by how it is folded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Channel {
     /// The slot.
@@ -79,6 +80,12 @@ pub trait State: Clone + Debug + Send + Sync + 'static {
 
     /// Whether several nodes of one step may write the slot; `None` where there is no such slot.
     fn is_reduced(&self, key: &str) -> Option<bool>;
+
+    /// Blanks the slots whose time is over: called before the updates of a step are folded. `blank` is the state the graph
+    /// was built with.
+    fn expire(&mut self, blank: &Self) {
+        let _ = blank;
+    }
 
     /// Folds one update in: all of it, or on an error none.
     ///

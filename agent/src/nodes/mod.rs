@@ -6,4 +6,4 @@ mod tools;
 
 pub use model::ModelNode;
 pub use retrieve::{RetrieverTool, retriever_tool};
-pub use tools::ToolsNode;
+pub use tools::{Approval, ToolsNode, Verdict};
