@@ -372,12 +372,7 @@ impl<S: State> GraphBuilder<S> {
             .map(|(from, targets)| (from, &targets.0))
             .collect();
         let nodes: Vec<_> = self.nodes.iter().map(|(name, _)| name).collect();
-        let keys: Vec<_> = self
-            .blank
-            .channels()
-            .into_iter()
-            .map(|channel| (channel.key, channel.reducer))
-            .collect();
+        let keys = self.blank.channels();
         let shape = (
             nodes,
             &self.edges,

@@ -42,8 +42,10 @@ mod runner;
 mod state;
 mod step;
 
-pub use agent::{Agent, AgentBuilder, AgentInput, AgentRun, AgentState, AgentUpdate, RunResult};
-pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer};
+pub use agent::{
+    Agent, AgentBuilder, AgentInput, AgentRun, AgentState, AgentStateKeys, AgentUpdate, RunResult,
+};
+pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer, Slot};
 pub use command::{Command, END, Next, START, Targets};
 pub use context::RunContext;
 pub use event::{EventKind, Failure, RunEvent, RunStream};
@@ -51,7 +53,7 @@ pub use graph::{Graph, GraphBuilder};
 pub use messages::{MessageChange, Messages};
 pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
 pub use nodes::{ModelNode, RetrieverTool, ToolsNode, retriever_tool};
-pub use reduce::{Add, Append, ById, Last, Merge, Reduce, Union};
+pub use reduce::{Add, Amount, Append, ById, Last, Mapping, Members, Merge, Reduce, Union};
 pub use run::{Outcome, Run, RunView};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
 
@@ -89,10 +91,17 @@ pub mod __private {
         blank: &T,
     ) -> Result<T> {
         match saved.remove(key) {
-            Some(value) => {
-                serde_json::from_value(value).map_err(|error| damaged(format!("its key `{key}`: {error}")))
-            }
+            // The words of serde would quote the value.
+            Some(value) => serde_json::from_value(value)
+                .map_err(|_| damaged(format!("its key `{key}` is of another type than the state's"))),
             None => Ok(blank.clone()),
+        }
+    }
+
+    pub fn all_read(saved: &Map<String, Value>) -> Result<()> {
+        match saved.keys().next() {
+            Some(key) => Err(damaged(format!("it has the unknown key `{key}`"))),
+            None => Ok(()),
         }
     }
 
