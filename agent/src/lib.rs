@@ -67,6 +67,20 @@ pub mod __private {
     use serde_json::{Map, Value};
     pub use stepwell_core::{Error, Message, Result};
 
+    /// What a field must be able to do that goes into the journal.
+    #[diagnostic::on_unimplemented(
+        message = "the field's type `{Self}` cannot go into a journal",
+        label = "does not serialise",
+        note = "derive serde's `Serialize` and `Deserialize` for it, or mark the field `#[state(untracked)]`"
+    )]
+    pub trait Kept: Serialize + DeserializeOwned {}
+
+    impl<T: Serialize + DeserializeOwned> Kept for T {}
+
+    pub fn kept<T: Kept>() {}
+
+    pub fn folds<R: crate::Reduce<T>, T>() {}
+
     pub fn misfit(key: &str, complaint: String) -> Error {
         invalid_update(key, complaint)
     }

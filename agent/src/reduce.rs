@@ -66,6 +66,11 @@ impl<T> Reduce<Vec<T>> for Append {
 }
 
 /// What a sum is made of: whole numbers, floating ones, durations, or a type of your own.
+#[diagnostic::on_unimplemented(
+    message = "`add` does not fold into a slot of type `{Self}`",
+    label = "no amount",
+    note = "it takes a number, a `Duration` or a type that is an `Amount`"
+)]
 pub trait Amount: Sized {
     /// The sum; `None` where it cannot be held: too large, or no number any more.
     fn sum(&self, more: &Self) -> Option<Self>;
@@ -109,6 +114,11 @@ impl<T: Amount> Reduce<T> for Add {
 }
 
 /// What [`Merge`] folds into: the maps of std and indexmap, JSON objects, or a map of your own.
+#[diagnostic::on_unimplemented(
+    message = "`merge` does not fold into a slot of type `{Self}`",
+    label = "no map",
+    note = "it takes a map, or a type that is a `Mapping`"
+)]
 pub trait Mapping: IntoIterator + Extend<Self::Item> {}
 
 impl<K: Ord, V> Mapping for BTreeMap<K, V> {}
@@ -131,6 +141,11 @@ impl<T: Mapping> Reduce<T> for Merge {
 
 /// What [`Union`] folds into: the sets of std and indexmap, or a set of your own. A `HashSet` is saved in an order that
 /// differs from run to run; the others are not.
+#[diagnostic::on_unimplemented(
+    message = "`set` does not fold into a slot of type `{Self}`",
+    label = "no set",
+    note = "it takes a set, or a type that is `Members`"
+)]
 pub trait Members: IntoIterator + Extend<Self::Item> {}
 
 impl<T: Ord> Members for BTreeSet<T> {}

@@ -232,3 +232,6 @@ fn names(nodes: &[&str]) -> String {
     }
     quoted.join(", ")
 }
+
+#[cfg(test)]
+mod oracle;

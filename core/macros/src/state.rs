@@ -1,7 +1,7 @@
 //! `#[derive(State)]`: a struct becomes the state of a graph, with a typed partial update beside it.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
 use std::collections::HashMap;
 use syn::{
     Attribute, Data, DeriveInput, Expr, ExprLit, Fields, Ident, Lit, LitStr, Path, Type,
@@ -87,11 +87,14 @@ pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
         })
         .collect::<syn::Result<Vec<_>>>()?;
     check_setters(&slots)?;
+    slots.iter().try_for_each(Slot::check_type)?;
+    let demands = slots.iter().map(|slot| slot.demands(&names.krate));
+    let demands = quote!(const _: fn() = || { #(#demands)* };);
     let update = update(&input, &slots, &names);
     let state = state(&input, &slots, &names);
     let keys = keys(&input, &slots, &names);
     let messages = has_messages(&input, &slots, &names);
-    Ok(quote! { #update #state #keys #messages })
+    Ok(quote! { #demands #update #state #keys #messages })
 }
 
 /// `#[state(crate = "..", update = "..")]` on the struct.
@@ -216,10 +219,58 @@ impl Slot<'_> {
         quote!(<#krate::#marker as #krate::Reduce<#ty>>)
     }
 
-    /// What a node writes into the slot.
+    /// What a node writes into the slot: the reducer's `Update`, spelt out so that a type without that reducer is one
+    /// error and not one for each trait of the update.
     fn written(&self, krate: &Path) -> TokenStream {
-        let reduce = self.reduce(krate);
-        quote!(#reduce::Update)
+        let ty = self.ty;
+        match self.rule.reducer {
+            Reducer::Last | Reducer::Add | Reducer::Merge | Reducer::Custom(_) => quote!(#ty),
+            Reducer::Append | Reducer::Set => {
+                quote!(::std::vec::Vec<<#ty as ::core::iter::IntoIterator>::Item>)
+            }
+            Reducer::Messages => quote!(::std::vec::Vec<#krate::MessageChange>),
+        }
+    }
+
+    /// What the types must be able to do, asked before anything else so that the compiler says it first.
+    fn demands(&self, krate: &Path) -> TokenStream {
+        let ty = self.ty;
+        let kept =
+            (!self.rule.is_untracked).then(|| quote_spanned!(ty.span()=> #krate::__private::kept::<#ty>();));
+        let folds = (!matches!(self.rule.reducer, Reducer::Last | Reducer::Custom(_))).then(|| {
+            let marker = Ident::new(self.rule.reducer.marker(), self.rule.span);
+            quote_spanned!(self.rule.span=> #krate::__private::folds::<#krate::#marker, #ty>();)
+        });
+        quote!(#kept #folds)
+    }
+
+    /// Types that everybody knows are refused in one sentence, where the reducer is none of theirs.
+    fn check_type(&self) -> syn::Result<()> {
+        let Type::Path(path) = self.ty else { return Ok(()) };
+        let Some(name) = path.path.segments.last().map(|segment| segment.ident.to_string()) else {
+            return Ok(());
+        };
+        let is_number = NUMBERS.contains(&name.as_str());
+        let is_known = is_number || KNOWN.contains(&name.as_str());
+        let (word, takes, fits) = match self.rule.reducer {
+            Reducer::Last | Reducer::Custom(_) => return Ok(()),
+            Reducer::Append => ("append", "a `Vec`", name == "Vec"),
+            Reducer::Add => (
+                "add",
+                "a number, a `Duration` or an `Amount` of your own",
+                is_number,
+            ),
+            Reducer::Merge => ("merge", "a map", name.ends_with("Map")),
+            Reducer::Set => ("set", "a set", name.ends_with("Set")),
+            Reducer::Messages => ("messages", "`Messages`", false),
+        };
+        if is_known && !fits {
+            return Err(syn::Error::new(
+                self.ty.span(),
+                format!("`{word}` takes {takes}, not `{name}`: give the field another reducer or type"),
+            ));
+        }
+        Ok(())
     }
 
     /// The reducer's word.
@@ -258,12 +309,16 @@ impl Slot<'_> {
     }
 }
 
+const NUMBERS: [&str; 14] = [
+    "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize",
+];
+const KNOWN: [&str; 9] = [
+    "bool", "char", "String", "Option", "Vec", "HashMap", "BTreeMap", "HashSet", "BTreeSet",
+];
+
 fn is_plain(ty: &Type) -> bool {
-    const PLAIN: [&str; 16] = [
-        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64",
-        "u128", "usize",
-    ];
-    matches!(ty, Type::Path(path) if PLAIN.iter().any(|plain| path.path.is_ident(plain)))
+    let is_plain = |name: &str| NUMBERS.contains(&name) || name == "bool" || name == "char";
+    matches!(ty, Type::Path(path) if path.path.get_ident().is_some_and(|name| is_plain(&name.to_string())))
 }
 
 fn update(input: &DeriveInput, slots: &[Slot<'_>], names: &Names) -> TokenStream {
