@@ -70,9 +70,11 @@ impl<'de> Deserialize<'de> for MessageChange {
 pub struct Messages {
     /// Blanks up to `head`, then the messages.
     list: Vec<Message>,
+    /// The number of each message: they only rise, so that a message is found by it however far it was moved.
+    numbers: Vec<u64>,
     head: usize,
-    /// Where in `list` the message of an id is.
-    places: HashMap<Box<str>, usize>,
+    next_number: u64,
+    by_id: HashMap<Box<str>, u64>,
     origins: Vec<Origin>,
 }
 
@@ -86,18 +88,25 @@ impl Messages {
     pub fn put(&mut self, message: Message) {
         self.note_origins(&message);
         if let Some(id) = &message.id {
-            if let Some(&at) = self.places.get(id.as_str()) {
+            if let Some(at) = self.place(id) {
                 self.list[at] = message;
                 return;
             }
-            self.places.insert(id.as_str().into(), self.list.len());
+            self.by_id.insert(id.as_str().into(), self.next_number);
         }
         self.list.push(message);
+        self.numbers.push(self.next_number);
+        self.next_number += 1;
     }
 
     /// The message of this id.
     pub fn by_id(&self, id: &str) -> Option<&Message> {
-        self.places.get(id).map(|&at| &self.list[at])
+        self.place(id).map(|at| &self.list[at])
+    }
+
+    fn place(&self, id: &str) -> Option<usize> {
+        let at = self.numbers[self.head..].binary_search(self.by_id.get(id)?);
+        at.ok().map(|at| self.head + at)
     }
 
     /// Where the words came from that are, or ever were, in the list: what a policy asks about.
@@ -131,7 +140,7 @@ impl Messages {
                     }
                 }
                 MessageChange::Remove(id) => {
-                    let was_there = !is_cleared && self.places.contains_key(id.as_str());
+                    let was_there = !is_cleared && self.by_id.contains_key(id.as_str());
                     let is_there = added.contains(id.as_str()) || was_there && !removed.contains(id.as_str());
                     if !is_there {
                         return Err(format!("there is no message `{id}` to remove"));
@@ -154,15 +163,17 @@ impl Messages {
             match change {
                 MessageChange::Put(message) => self.put(*message),
                 MessageChange::Remove(id) => {
-                    if let Some(at) = self.places.remove(id.as_str()) {
+                    if let Some(at) = self.place(&id) {
+                        self.by_id.remove(id.as_str());
                         self.list[at] = blank();
                         gaps.push(at);
                     }
                 }
                 MessageChange::RemoveAll => {
                     self.list.clear();
+                    self.numbers.clear();
                     self.head = 0;
-                    self.places.clear();
+                    self.by_id.clear();
                     gaps.clear();
                 }
             }
@@ -184,35 +195,30 @@ impl Messages {
         if last - self.head < self.list.len() - first {
             let mut to = last;
             for from in (self.head..=last).rev().filter(|at| !is_gap(*at)) {
-                self.move_message(from, to);
+                self.swap(from, to);
                 to -= 1; // a gap stands before it, so there is room
             }
             self.head += gaps.len();
             if self.head * 2 > self.list.len() {
                 // As many were taken away since the last time as are moved now.
                 self.list.drain(..self.head);
+                self.numbers.drain(..self.head);
                 self.head = 0;
-                for (at, message) in self.list.iter().enumerate() {
-                    if let Some(place) = message.id.as_deref().and_then(|id| self.places.get_mut(id)) {
-                        *place = at;
-                    }
-                }
             }
         } else {
             let mut to = first;
             for from in (first..self.list.len()).filter(|at| !is_gap(*at)) {
-                self.move_message(from, to);
+                self.swap(from, to);
                 to += 1;
             }
             self.list.truncate(to);
+            self.numbers.truncate(to);
         }
     }
 
-    fn move_message(&mut self, from: usize, to: usize) {
-        self.list.swap(from, to);
-        if let Some(at) = self.list[to].id.as_deref().and_then(|id| self.places.get_mut(id)) {
-            *at = to;
-        }
+    fn swap(&mut self, a: usize, b: usize) {
+        self.list.swap(a, b);
+        self.numbers.swap(a, b);
     }
 
     fn note_origins(&mut self, message: &Message) {
