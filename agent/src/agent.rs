@@ -1,16 +1,12 @@
 //! [`Agent`]: a model and its tools, as a graph of two nodes with a friendly builder.
 
 use crate::{
-    END, Graph, GraphBuilder, HasMessages, MessageChange, Messages, Outcome, Run, RunStream, START, State,
-    Update, Write, WriteKind,
+    END, Graph, GraphBuilder, Messages, Outcome, Run, RunStream, START,
     journal::Saving,
     nodes::{ModelNode, ToolsNode},
-    reduce::{ById, Reduce},
     run::RunOptions,
-    state::{Channel, invalid_update},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
 use std::{
     collections::HashSet,
     fmt::{self, Debug},
@@ -23,6 +19,7 @@ use stepwell_core::{
     IntoDynTool, Limits, Message, Part, Policy, Result, Role, Scope, Spend, Usage,
     store::{RunStatus, RunStore},
 };
+use stepwell_macros::State;
 
 /// The node that asks the model.
 const MODEL: &str = "model";
@@ -30,84 +27,13 @@ const MODEL: &str = "model";
 const TOOLS: &str = "tools";
 
 /// What flows through an agent's graph: the conversation.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, State)]
+#[state(crate = "crate", update = "AgentUpdate")]
 #[non_exhaustive]
 pub struct AgentState {
     /// The conversation, instructions left out.
+    #[state(messages)]
     pub messages: Messages,
-}
-
-/// A change of [`AgentState`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct AgentUpdate {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    messages: Option<Write<Messages, Vec<MessageChange>>>,
-}
-
-impl Update for AgentUpdate {
-    fn visit<'a>(&'a self, found: &mut dyn FnMut(&'a str, WriteKind)) {
-        if let Some(write) = &self.messages {
-            found("messages", write.kind());
-        }
-    }
-
-    fn discard_fold(&mut self, _: &str) {
-        if matches!(self.messages, Some(Write::Fold(_))) {
-            self.messages = None;
-        }
-    }
-}
-
-impl State for AgentState {
-    type Update = AgentUpdate;
-
-    fn channels(&self) -> Vec<Channel> {
-        vec![Channel::new("messages", ById::NAME)]
-    }
-
-    fn is_reduced(&self, key: &str) -> Option<bool> {
-        (key == "messages").then_some(true)
-    }
-
-    fn apply(&mut self, update: AgentUpdate) -> Result<()> {
-        match update.messages {
-            None => {}
-            Some(Write::Overwrite(messages)) => self.messages = messages,
-            Some(Write::Fold(changes)) => {
-                self.messages
-                    .check(&changes)
-                    .map_err(|complaint| invalid_update("messages", complaint))?;
-                self.messages.fold(changes);
-            }
-        }
-        Ok(())
-    }
-
-    fn save(&self) -> Result<Value> {
-        serde_json::to_value(&self.messages)
-            .map_err(|_| invalid_update("messages", "it cannot be written as JSON"))
-    }
-
-    fn restore(&self, saved: Value) -> Result<Self> {
-        let messages = serde_json::from_value(saved).map_err(|error| Error::Damaged {
-            what: "the saved conversation".into(),
-            message: error.to_string(),
-            hint: "restore the store from a backup".into(),
-        })?;
-        Ok(Self { messages })
-    }
-}
-
-impl HasMessages for AgentState {
-    fn messages(&self) -> &Messages {
-        &self.messages
-    }
-
-    fn add_messages(messages: Vec<Message>) -> AgentUpdate {
-        AgentUpdate {
-            messages: Some(Write::Fold(messages.into_iter().map(Into::into).collect())),
-        }
-    }
 }
 
 /// What an agent is given: words, a message, or a conversation so far.

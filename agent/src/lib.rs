@@ -49,9 +49,11 @@ mod subgraph;
 mod task;
 mod tasks;
 
-pub use agent::{Agent, AgentBuilder, AgentInput, AgentRun, AgentState, AgentUpdate, RunResult};
+pub use agent::{
+    Agent, AgentBuilder, AgentInput, AgentRun, AgentState, AgentStateKeys, AgentUpdate, RunResult,
+};
 pub use ask::{Ask, Question};
-pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer};
+pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer, Slot};
 pub use command::{Command, END, Next, START, Send, Targets};
 pub use context::RunContext;
 pub use event::{EventKind, Failure, RunEvent, RunStream};
@@ -61,7 +63,7 @@ pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
 pub use nodes::{Approval, ModelNode, RetrieverTool, ToolsNode, Verdict, retriever_tool};
 pub use options::{NodeCache, NodeOptions, Retry};
 pub use outcome::{Outcome, Paused, RunView};
-pub use reduce::{Add, Append, ById, Last, Merge, Reduce, Union};
+pub use reduce::{Add, Amount, Append, ById, Last, Mapping, Members, Merge, Reduce, Union};
 pub use run::{Pause, Run};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
 pub use subgraph::Subgraph;
@@ -75,6 +77,20 @@ pub mod __private {
     pub use serde_json;
     use serde_json::{Map, Value};
     pub use stepwell_core::{Error, Message, Result};
+
+    /// What a field must be able to do that goes into the journal.
+    #[diagnostic::on_unimplemented(
+        message = "the field's type `{Self}` cannot go into a journal",
+        label = "does not serialise",
+        note = "derive serde's `Serialize` and `Deserialize` for it, or mark the field `#[state(untracked)]`"
+    )]
+    pub trait Kept: Serialize + DeserializeOwned {}
+
+    impl<T: Serialize + DeserializeOwned> Kept for T {}
+
+    pub fn kept<T: Kept>() {}
+
+    pub fn folds<R: crate::Reduce<T>, T>() {}
 
     pub fn misfit(key: &str, complaint: String) -> Error {
         invalid_update(key, complaint)
@@ -100,10 +116,17 @@ pub mod __private {
         blank: &T,
     ) -> Result<T> {
         match saved.remove(key) {
-            Some(value) => {
-                serde_json::from_value(value).map_err(|error| damaged(format!("its key `{key}`: {error}")))
-            }
+            // The words of serde would quote the value.
+            Some(value) => serde_json::from_value(value)
+                .map_err(|_| damaged(format!("its key `{key}` is of another type than the state's"))),
             None => Ok(blank.clone()),
+        }
+    }
+
+    pub fn all_read(saved: &Map<String, Value>) -> Result<()> {
+        match saved.keys().next() {
+            Some(key) => Err(damaged(format!("it has the unknown key `{key}`"))),
+            None => Ok(()),
         }
     }
 

@@ -732,7 +732,10 @@ async fn run_step<S: State>(
                     running[at] = false;
                     let context = &contexts[at];
                     match ended {
-                        Ended::Done(command) => {
+                        Ended::Done(mut command) => {
+                            for update in &mut command.updates {
+                                state.mark_untracked(update);
+                            }
                             let task = TaskDone {
                                 id: open[at],
                                 updates: command.updates,

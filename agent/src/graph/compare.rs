@@ -38,12 +38,9 @@ impl GraphShape {
         let names =
             |shape: &Self| -> BTreeSet<String> { shape.nodes.iter().map(|node| node.name.clone()).collect() };
         let (old_nodes, new_nodes) = (names(self), names(newer));
-        if self.name != newer.name && old_nodes.is_disjoint(&new_nodes) {
+        if old_nodes.is_disjoint(&new_nodes) {
             return Compatibility::Refused {
-                reasons: vec![format!(
-                    "it is the graph `{}` and has no node of `{}`",
-                    newer.name, self.name
-                )],
+                reasons: vec!["they have no node in common".to_owned()],
             };
         }
         let mut reasons = Vec::new();
