@@ -419,10 +419,13 @@ async fn the_journal_of_a_typed_run_is_read_by_channels_built_from_its_list() {
         .view(&*store, &Scope::local(), "r")
         .await
         .expect("one format, one shape");
-    assert_eq!(
-        view.state.save().expect("plain"),
-        run.state.save().expect("plain")
-    );
+    let mut saved = run.state.save().expect("plain");
+    // A blank slot of `last` is null in a typed state and not there in Channels.
+    saved
+        .as_object_mut()
+        .expect("an object")
+        .retain(|_, value| !value.is_null());
+    assert_eq!(view.state.save().expect("plain"), saved);
     assert_eq!(
         view.state.get("notes").expect("a list"),
         json!(["left", "right", "end"])
