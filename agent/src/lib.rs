@@ -32,25 +32,34 @@ mod command;
 mod context;
 mod event;
 mod graph;
+mod history;
 mod journal;
 mod messages;
 mod node;
 mod nodes;
+mod prompt;
 mod reduce;
 mod run;
 mod runner;
 mod state;
 mod step;
 
-pub use agent::{Agent, AgentBuilder, AgentInput, AgentRun, AgentState, AgentUpdate, RunResult};
+pub use agent::{
+    Agent, AgentBuilder, AgentInput, AgentModel, AgentModels, AgentRun, AgentState, AgentUpdate, RunResult,
+};
 pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer};
 pub use command::{Command, END, Next, START, Targets};
 pub use context::RunContext;
 pub use event::{EventKind, Failure, RunEvent, RunStream};
 pub use graph::{Graph, GraphBuilder};
+pub use history::{ContextPolicy, DropToolOutputs, History, HistoryEntry, Summarise, Trim};
 pub use messages::{MessageChange, Messages};
 pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
-pub use nodes::{ModelNode, RetrieverTool, ToolsNode, retriever_tool};
+pub use nodes::{
+    AfterModel, BeforeModel, BeforeTool, ContextOptions, Hooks, ModelNode, OutputShape, Passages,
+    RetrieverTool, ToolsNode, retriever_tool,
+};
+pub use prompt::{Kept, Prompt};
 pub use reduce::{Add, Append, ById, Last, Merge, Reduce, Union};
 pub use run::{Outcome, Run, RunView};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};

@@ -2,9 +2,9 @@
 //! calls apart from each other, and answers every call exactly once.
 
 use crate::{
-    Command, EventKind, HasMessages, Messages, Node, NodeError, RunContext,
+    Command, EventKind, HasMessages, Hooks, Messages, Node, NodeError, RunContext,
     journal::{EffectBody, IntentBody, encode},
-    nodes::model::millis,
+    nodes::{call::millis, hooks::HookList},
 };
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -41,6 +41,7 @@ const VIOLATIONS: usize = 5;
 pub struct ToolsNode {
     tools: IndexMap<String, Arc<dyn DynTool>>,
     policy: Arc<dyn Policy>,
+    hooks: HookList,
 }
 
 /// How a call ended.
@@ -58,7 +59,14 @@ impl ToolsNode {
                 .map(|tool| (tool.spec().name.clone(), tool))
                 .collect(),
             policy,
+            hooks: HookList::default(),
         }
+    }
+
+    /// The host's own code before and after each call.
+    pub fn hooks(mut self, hooks: impl IntoIterator<Item = Arc<dyn Hooks>>) -> Self {
+        self.hooks = HookList::new(hooks.into_iter().collect());
+        self
     }
 
     fn is_parallel(&self, call: &ToolCall) -> bool {
@@ -88,12 +96,38 @@ impl ToolsNode {
             return Ended::Result(result.clone());
         }
         cx.event(|| EventKind::ToolStart { call: call.clone() });
-        let ended = self.checked(call, messages, cx, cancel).await;
+        let ended = self.hooked(call, messages, cx, cancel).await;
         let (Ended::Result(result) | Ended::Stop(result, _)) = &ended;
         cx.event(|| EventKind::ToolEnd {
             result: result.clone(),
         });
         ended
+    }
+
+    /// The call between its hooks: they may change it before, and its result after.
+    async fn hooked(&self, call: &ToolCall, messages: &Messages, cx: &RunContext, cancel: &Cancel) -> Ended {
+        if self.hooks.is_empty() {
+            return self.checked(call, messages, cx, cancel).await;
+        }
+        let mut meant = call.clone();
+        let ended = match self.hooks.before_tool(&mut meant, cx).await {
+            Ok(None) => self.checked(&meant, messages, cx, cancel).await,
+            Ok(Some(output)) => Ended::Result(accepted(&meant, output, Origin::Tool, cx.limits())),
+            Err(error) => Ended::Stop(
+                refused(call, "the run was stopped before the call ran".into()),
+                error,
+            ),
+        };
+        let (mut result, stop) = match ended {
+            Ended::Result(result) => (result, None),
+            Ended::Stop(result, error) => (result, Some(error)),
+        };
+        let stop = stop.or(self.hooks.after_tool(&meant, &mut result, cx).await.err());
+        result.name.clone_from(&call.name); // the pair that a vendor sees is the one the model made
+        match stop {
+            None => Ended::Result(result),
+            Some(error) => Ended::Stop(result, error),
+        }
     }
 
     /// Everything that must hold before a call runs.
@@ -281,7 +315,7 @@ async fn intend(tool: &Arc<dyn DynTool>, call: &ToolCall, key: &str, cx: &RunCon
 }
 
 /// A result that tells the model why there is none.
-fn refused(call: &ToolCall, told: String) -> ToolResult {
+pub(super) fn refused(call: &ToolCall, told: String) -> ToolResult {
     as_result(Part::tool_result(
         call,
         vec![Part::text(told, Origin::Tool)],
