@@ -14,7 +14,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use futures::FutureExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc};
 use stepwell_core::{
     ChatModel, ChatRequest, ChatResponse, Error, FinishReason, Message, Part, Result, Role, SchemaFault,
@@ -202,14 +202,17 @@ impl ModelNode {
             answered => answered,
         }
     }
+}
 
-    /// The answer's JSON, the message that asks for another, or the error that ends the run.
-    fn read(&self, shape: &OutputShape, answer: &ChatResponse) -> Result<Result<serde_json::Value, Fault>> {
-        if answer.refusal.is_some() || answer.finish_reason == FinishReason::ContentFilter {
-            return Err(mismatch(answer, vec![SchemaFault::whole("json")])); // asking again would not help
-        }
-        shape.read(answer)
+/// The answer's JSON, or what is wrong with it.
+///
+/// # Errors
+/// [`Error::SchemaMismatch`] for an answer that asking again would not mend.
+fn read(shape: &OutputShape, answer: &ChatResponse) -> Result<Result<Value, Fault>> {
+    if answer.refusal.is_some() || answer.finish_reason == FinishReason::ContentFilter {
+        return Err(mismatch(answer, vec![SchemaFault::whole("json")]));
     }
+    shape.read(answer)
 }
 
 fn mismatch(answer: &ChatResponse, faults: Vec<SchemaFault>) -> Error {
@@ -272,7 +275,7 @@ impl<S: HasMessages> Node<S> for ModelNode {
             && !has_calls
             && stopped.is_none()
         {
-            match self.read(shape, &answer) {
+            match read(shape, &answer) {
                 Ok(Ok(value)) => kept.output = Some(value),
                 Ok(Err(found)) => {
                     cx.emit("output_fault", json!({ "faults": found.faults }));
