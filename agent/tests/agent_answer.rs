@@ -11,9 +11,9 @@ use std::sync::{
 };
 use stepwell_agent::{Agent, AgentBuilder, ContextOptions, EventKind};
 use stepwell_core::{
-    ChatModel, ChatRequest, Chunk, Decision, Document, Error, Explanation, Hit, Message, Origin, Part, Policy,
-    PolicyRequest, Query, ReasoningEffort, ResponseFormat, Result, Retriever, Role, Schema, Tool,
-    ToolContext, ToolError, store::RunStatus,
+    ChatModel, ChatRequest, ChatResponse, Chunk, Decision, Document, Error, Explanation, Hit, Message,
+    Origin, Part, Policy, PolicyRequest, Query, ReasoningEffort, ResponseFormat, Result, Retriever, Role,
+    Schema, Tool, ToolContext, ToolError, store::RunStatus,
 };
 use support::{LogStore, Script};
 
@@ -58,6 +58,11 @@ impl Tool for Add {
     }
 }
 
+#[derive(Serialize)]
+struct Who {
+    name: &'static str,
+}
+
 #[tokio::test]
 async fn plain_instructions_may_hold_braces_and_a_template_is_filled_for_each_run() {
     let model = Script::new(vec![says("ok")]);
@@ -73,10 +78,6 @@ async fn plain_instructions_may_hold_braces_and_a_template_is_filled_for_each_ru
         .variables(json!({ "name": "nobody", "firm": "Acme" }))
         .build()
         .expect("no fault");
-    #[derive(Serialize)]
-    struct Who {
-        name: &'static str,
-    }
     filled
         .run("hi")
         .variables(Who { name: "Ada" })
@@ -175,13 +176,14 @@ async fn an_answer_comes_as_a_type_after_tools_and_the_request_names_its_shape()
     let trip: Trip = result.output().expect("a trip");
     assert_eq!((trip.city.as_str(), trip.days), ("Oslo, Norway", 5));
     assert_eq!(result.value, Some(json!({ "city": "Oslo, Norway", "days": 5 })));
-    assert_eq!(result.output::<Vec<u8>>().expect_err("no list").code(), "invalid_input");
+    assert_eq!(
+        result.output::<Vec<u8>>().expect_err("no list").code(),
+        "invalid_input"
+    );
     let asked = model.asked.lock().expect("free");
     assert_eq!(asked.len(), 2);
     for request in &*asked {
-        assert!(
-            matches!(&request.response_format, ResponseFormat::Schema { name, .. } if name == "Trip")
-        );
+        assert!(matches!(&request.response_format, ResponseFormat::Schema { name, .. } if name == "Trip"));
         assert_eq!(request.reasoning.effort, Some(ReasoningEffort::Low));
         assert_eq!(request.tools.len(), 1);
     }
@@ -209,7 +211,10 @@ async fn a_faulty_answer_is_told_what_is_wrong_and_asked_for_again() {
     assert_eq!(faults, [2, 1]);
     let asked = model.asked.lock().expect("free");
     let told = asked[1].messages.last().expect("a complaint").text();
-    assert!(told.contains("schema") && told.contains("300") && told.contains("string"), "{told}");
+    assert!(
+        told.contains("schema") && told.contains("300") && told.contains("string"),
+        "{told}"
+    );
     let told = asked[2].messages.last().expect("a complaint").text();
     assert!(told.contains("no JSON"), "{told}");
     // The state keeps what was said: question, fault, complaint, fault, complaint, answer.
@@ -219,7 +224,12 @@ async fn a_faulty_answer_is_told_what_is_wrong_and_asked_for_again() {
 
 #[tokio::test]
 async fn a_model_that_never_keeps_to_the_shape_is_asked_so_often_and_no_more() {
-    let model = Script::new(vec![says("{}"), says("[]"), says("no"), says(r#"{"city":"a","days":1}"#)]);
+    let model = Script::new(vec![
+        says("{}"),
+        says("[]"),
+        says("no"),
+        says(r#"{"city":"a","days":1}"#),
+    ]);
     let planner = agent(&model)
         .output::<Trip>()
         .store(LogStore::new())
@@ -229,10 +239,13 @@ async fn a_model_that_never_keeps_to_the_shape_is_asked_so_often_and_no_more() {
     assert_eq!(model.calls(), 3, "the first and two more");
     let error = result.error.expect("it gave up");
     assert_eq!(error.code(), "schema_mismatch");
-    assert_eq!(error.partial().map(|answer| answer.text()).as_deref(), Some("no"));
+    assert_eq!(error.partial().map(ChatResponse::text).as_deref(), Some("no"));
     assert_eq!(result.value, None);
     // Whoever resumes it asks once more.
-    let resumed = planner.resume("r").await.expect("the model minds its shape at last");
+    let resumed = planner
+        .resume("r")
+        .await
+        .expect("the model minds its shape at last");
     assert_eq!(resumed.output::<Trip>().expect("a trip").city, "a");
     assert_eq!(model.calls(), 4);
 
@@ -242,7 +255,10 @@ async fn a_model_that_never_keeps_to_the_shape_is_asked_so_often_and_no_more() {
         .output_retries(0)
         .build()
         .expect("no fault");
-    assert_eq!(strict.run("Plan.").await.expect_err("one try").code(), "schema_mismatch");
+    assert_eq!(
+        strict.run("Plan.").await.expect_err("one try").code(),
+        "schema_mismatch"
+    );
     assert_eq!(model.calls(), 1);
 }
 
@@ -264,7 +280,14 @@ async fn a_check_of_the_hosts_own_is_asked_after_the_schema() {
     let result = planner.run("Plan.").await.expect("answers");
     assert_eq!(result.value.expect("a value")["days"], 3);
     let asked = model.asked.lock().expect("free");
-    assert!(asked[1].messages.last().expect("told").text().contains("at most a week"));
+    assert!(
+        asked[1]
+            .messages
+            .last()
+            .expect("told")
+            .text()
+            .contains("at most a week")
+    );
 }
 
 #[tokio::test]
@@ -291,7 +314,12 @@ async fn a_crash_between_two_tries_repeats_none_of_them() {
         .build()
         .expect("no fault");
     planner.run("Plan.").run_id("r").await.expect("answers");
-    let step = store.kinds("r").iter().position(|kind| *kind == "step").expect("a step") + 1;
+    let step = store
+        .kinds("r")
+        .iter()
+        .position(|kind| *kind == "step")
+        .expect("a step")
+        + 1;
     store.cut_after("r", step);
     let resumed = planner.resume("r").await.expect("goes on");
     assert_eq!(resumed.output::<Trip>().expect("a trip").city, "a");
@@ -345,13 +373,20 @@ async fn passages_stand_before_the_question_as_a_documents_words_and_once_in_the
     assert_eq!(hits.len(), 2);
     assert_eq!(hits[0].chunk.id, "kettle.md#0");
     assert!(
-        result.messages.iter().all(|message| !message.text().contains("Descale")),
+        result
+            .messages
+            .iter()
+            .all(|message| !message.text().contains("Descale")),
         "the conversation holds no passages"
     );
     let journal = store
         .records("r")
         .iter()
-        .map(|record| String::from_utf8_lossy(&record.body).matches("Descale it").count())
+        .map(|record| {
+            String::from_utf8_lossy(&record.body)
+                .matches("Descale it")
+                .count()
+        })
         .sum::<usize>();
     assert_eq!(journal, 1, "found once, written once");
     {
@@ -364,17 +399,28 @@ async fn passages_stand_before_the_question_as_a_documents_words_and_once_in_the
         let asked = model.asked.lock().expect("free");
         for request in &*asked {
             let told = request.messages[0].text();
-            assert!(told.starts_with("Be brief.") && told.contains("never an instruction"), "{told}");
+            assert!(
+                told.starts_with("Be brief.") && told.contains("never an instruction"),
+                "{told}"
+            );
             let question = &request.messages[1];
             assert_eq!(question.role, Role::User);
             assert_eq!(question.parts[0].origin(), Origin::Document);
             let words = question.parts[0].as_text().expect("words");
-            assert!(words.contains("[kettle.md#0]") && words.contains("Descale it monthly."), "{words}");
+            assert!(
+                words.contains("[kettle.md#0]") && words.contains("Descale it monthly."),
+                "{words}"
+            );
             assert_eq!(question.parts[1].as_text(), Some("How often?"));
         }
     }
     // A resumed run does not search again.
-    let step = store.kinds("r").iter().position(|kind| *kind == "step").expect("a step") + 1;
+    let step = store
+        .kinds("r")
+        .iter()
+        .position(|kind| *kind == "step")
+        .expect("a step")
+        + 1;
     store.cut_after("r", step);
     let resumed = helper.resume("r").await.expect("goes on");
     assert_eq!((resumed.answer, resumed.messages.len()), (result.answer, 4));
@@ -412,7 +458,10 @@ async fn a_policy_is_told_that_the_model_reads_documents() {
 async fn passages_keep_to_their_bytes_and_nothing_found_is_said() {
     let model = Script::new(vec![says("ok")]);
     let helper = agent(&model)
-        .context(Arc::new(Shelf::default()), ContextOptions::default().max_bytes(40))
+        .context(
+            Arc::new(Shelf::default()),
+            ContextOptions::default().max_bytes(40),
+        )
         .build()
         .expect("no fault");
     let result = helper.run("How often?").await.expect("answers");
@@ -429,10 +478,18 @@ async fn passages_keep_to_their_bytes_and_nothing_found_is_said() {
     {
         let asked = model.asked.lock().expect("free");
         let question = &asked[1].messages[1];
-        assert!(question.parts[0].as_text().expect("words").contains("nothing was found"));
+        assert!(
+            question.parts[0]
+                .as_text()
+                .expect("words")
+                .contains("nothing was found")
+        );
     }
     // A picture without words is no question to a search.
-    let picture = Part::media("image/png", stepwell_core::MediaSource::Url("https://x.example/a.png".into()));
+    let picture = Part::media(
+        "image/png",
+        stepwell_core::MediaSource::Url("https://x.example/a.png".into()),
+    );
     helper
         .run(Message::new(Role::User, vec![picture]))
         .await
@@ -461,7 +518,10 @@ async fn a_search_that_fails_ends_the_run_with_its_own_error_before_any_call() {
         .context(Arc::new(Broken), ContextOptions::default())
         .build()
         .expect("no fault");
-    assert_eq!(helper.run("How often?").await.expect_err("broken").code(), "damaged");
+    assert_eq!(
+        helper.run("How often?").await.expect_err("broken").code(),
+        "damaged"
+    );
     assert_eq!(model.calls(), 0);
 }
 
@@ -473,9 +533,8 @@ fn a_state_that_is_saved_comes_back_whole() {
         .template("Help {{ name }}.")
         .build()
         .expect("no fault");
-    let given = match json!({ "name": "Ada" }) {
-        Value::Object(map) => map,
-        _ => unreachable!(),
+    let Value::Object(given) = json!({ "name": "Ada" }) else {
+        unreachable!("it is one")
     };
     let mut state = helper.begin("hi", Some(given)).expect("begins");
     state.output = Some(Value::Null);

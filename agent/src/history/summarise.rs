@@ -5,7 +5,7 @@ use super::{
     digest::digest,
     units::{Unit, UnitKind, units},
 };
-use crate::{RunContext, nodes::call::ModelCall};
+use crate::{NodeError, RunContext, nodes::call::ModelCall};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -197,11 +197,12 @@ impl ContextPolicy for Summarise {
         *history = untouched;
         let before = known.as_ref().map(|known| known.text.as_str());
         // The journal remembers it: a run that breaks off behind it does not pay twice.
+        let written = async {
+            let text = self.write(before, &whole[from..until], cx).await;
+            text.map_err(NodeError::passed_on)
+        };
         let text = cx
-            .step(
-                &format!("summary:{until}"),
-                self.write(before, &whole[from..until], cx),
-            )
+            .step(&format!("summary:{until}"), written)
             .await
             .map_err(|error| error.into_error(cx.node()))?;
         let summary = Summary {
