@@ -52,7 +52,8 @@ mod task;
 mod tasks;
 
 pub use agent::{
-    Agent, AgentBuilder, AgentInput, AgentModel, AgentModels, AgentRun, AgentState, AgentUpdate, RunResult,
+    Agent, AgentBuilder, AgentInput, AgentModel, AgentModels, AgentNode, AgentRun, AgentState, AgentTool,
+    AgentUpdate, RunResult,
 };
 pub use ask::{Ask, Question};
 pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer, Slot};

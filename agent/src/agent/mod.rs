@@ -11,6 +11,7 @@ mod model;
 mod result;
 mod run;
 mod state;
+mod tool;
 
 pub use builder::AgentBuilder;
 pub use input::AgentInput;
@@ -18,6 +19,7 @@ pub use model::{AgentModel, AgentModels};
 pub use result::RunResult;
 pub use run::AgentRun;
 pub use state::{AgentState, AgentUpdate};
+pub use tool::{AgentNode, AgentTool};
 
 use crate::{Graph, RunStream, run::RunOptions};
 use instructions::Template;
@@ -73,6 +75,20 @@ impl Agent {
     pub fn resume(&self, run_id: impl Into<String>) -> AgentRun {
         let run = self.graph.resume(run_id).with_options(self.options.clone());
         AgentRun::new(self.clone(), run, None)
+    }
+
+    /// Goes on with a run that paused, with a store or without one; the same run where it did not.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where the run is not paused.
+    pub fn go_on(&self, paused: RunResult) -> Result<AgentRun> {
+        let Some(paused) = paused.paused else {
+            return Err(Error::invalid(
+                "run",
+                "it is not paused: there is nothing to go on with",
+            ));
+        };
+        Ok(AgentRun::new(self.clone(), paused.resume(), None))
     }
 
     /// The state a run of its graph begins with: the conversation, and the instructions where a template makes them.

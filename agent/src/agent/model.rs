@@ -25,7 +25,7 @@ const VENDOR: &str = "agent";
 /// - Usage is that of all calls of the run; errors keep their codes. Dropping the stream stops the run.
 /// - The agent has its own tools and its own instructions. A request with tools, or for a shape that the agent does not
 ///   answer in, is [`Error::Unsupported`]; other options are left out with a warning.
-/// - A run that waits for a person is [`Error::Unsupported`]: a chat model has no way to ask one.
+/// - A run that waits for a person is [`Error::Interrupted`], with its id: with a store, answer it there and ask again.
 #[derive(Clone, Debug)]
 pub struct AgentModel {
     info: ModelInfo,
@@ -101,7 +101,6 @@ impl ChatModel for AgentModel {
             .collect();
         let play = Play {
             run: self.agent.run(request.messages).stream(),
-            name: self.info.name(),
             model: self.info.model.clone(),
             holds: self.agent.holds_answers,
             out,
@@ -131,7 +130,6 @@ impl ChatModel for AgentModel {
 /// A run that is being told as the answer of a model.
 struct Play {
     run: RunStream<RunResult>,
-    name: String,
     model: String,
     /// The answer is told at the end.
     holds: bool,
@@ -231,10 +229,8 @@ impl Play {
             }));
         }
         let error = result.error.take().or_else(|| {
-            (result.status != RunStatus::Done).then(|| Error::Unsupported {
-                who: self.name.clone(),
-                what: format!("a run that is {} and waits to go on", result.status.as_str()),
-                hint: "run the agent itself where a person has to be asked".into(),
+            (result.status != RunStatus::Done).then(|| Error::Interrupted {
+                run_id: result.run_id.clone(),
             })
         });
         if let Some(error) = error {

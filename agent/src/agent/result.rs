@@ -1,7 +1,7 @@
 //! [`RunResult`]: how an agent's run ended.
 
 use super::{AgentInput, AgentState};
-use crate::{Outcome, Passages, prompt::is_question};
+use crate::{Outcome, Passages, Pause, Paused, Question, prompt::is_question};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
@@ -29,8 +29,13 @@ pub struct RunResult {
     pub spent: Spend,
     /// Steps of the graph.
     pub steps: u32,
+    /// Why it paused, where it did.
+    pub pause: Option<Pause>,
+    /// What it waits for: calls that need an approval, questions of tools. Answer them with [`super::AgentRun::answer`].
+    pub questions: Vec<Question>,
     /// Why it stopped before its end.
     pub error: Option<Error>,
+    pub(super) paused: Option<Paused<AgentState>>,
     passages: Option<Passages>,
     memory: Map<String, Value>,
 }
@@ -48,7 +53,10 @@ impl RunResult {
             usage: Usage::default(),
             spent: Spend::default(),
             steps: 0,
+            pause: None,
+            questions: Vec::new(),
             error: Some(error),
+            paused: None,
             passages: None,
             memory: Map::new(),
         }
@@ -122,7 +130,8 @@ fn answer_of(messages: &[Message]) -> Option<&Message> {
 }
 
 impl From<Outcome<AgentState>> for RunResult {
-    fn from(outcome: Outcome<AgentState>) -> Self {
+    fn from(mut outcome: Outcome<AgentState>) -> Self {
+        let paused = outcome.take_paused();
         let AgentState {
             messages,
             passages,
@@ -142,7 +151,10 @@ impl From<Outcome<AgentState>> for RunResult {
             usage: outcome.usage,
             spent: outcome.spent,
             steps: outcome.steps,
+            pause: outcome.pause,
+            questions: outcome.questions,
             error: outcome.error,
+            paused,
             passages,
             memory,
         }

@@ -58,6 +58,25 @@ impl AgentRun {
         self
     }
 
+    /// Answers a question of a run that goes on: see [`Run::answer`]. A call that needs an approval takes a
+    /// [`crate::Approval`].
+    pub fn answer(mut self, question_id: impl Into<String>, answer: impl Serialize) -> Self {
+        self.run = self.run.answer(question_id, answer);
+        self
+    }
+
+    /// Answers the only question of a run that goes on.
+    pub fn reply(mut self, answer: impl Serialize) -> Self {
+        self.run = self.run.reply(answer);
+        self
+    }
+
+    /// Pauses at the end of the step that is under way when this switch is pulled.
+    pub fn drain(mut self, drain: Cancel) -> Self {
+        self.run = self.run.drain(drain);
+        self
+    }
+
     /// Stops when this switch is pulled; the history is closed and the result still comes with [`AgentRun::outcome`].
     pub fn cancel(mut self, cancel: Cancel) -> Self {
         self.run = self.run.cancel(cancel);
