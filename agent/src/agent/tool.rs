@@ -38,6 +38,23 @@ impl Agent {
         AgentNode { agent: self.clone() }
     }
 
+    /// Runs it inside of a task of another run, for a node or tool of one's own: it spends from that run's budget, stops with
+    /// it, its events have a path, and what it has done is not done again after a pause or a crash. The key tells several
+    /// such runs of one task apart.
+    ///
+    /// # Errors
+    /// What the run fails with; an interrupt where it waits for a person: pass it on with `?`.
+    pub async fn run_within(
+        &self,
+        cx: &RunContext,
+        key: &str,
+        input: impl Into<AgentInput>,
+    ) -> Result<RunResult, NodeError> {
+        let inside = self.inside(key, cx.cancel().clone());
+        let ended = inside.drive(cx, |_| Ok(self.begin(input, None)?)).await?;
+        Ok(RunResult::from(Outcome::ended(cx.run_id(), ended.state)))
+    }
+
     fn inside<'a>(&'a self, key: &'a str, cancel: Cancel) -> Inside<'a, AgentState> {
         Inside {
             graph: &self.graph,
