@@ -46,6 +46,9 @@ pub struct Violation {
     pub path: String,
     /// The keyword it breaks.
     pub keyword: String,
+    /// JSON pointer to that keyword through the schema, `$ref`s on the way included; empty where it is none of the
+    /// schema's.
+    pub schema_path: String,
     /// What is wrong there. It may quote the value.
     pub message: String,
 }
@@ -55,6 +58,7 @@ impl Violation {
         vec![Self {
             path: String::new(),
             keyword: keyword.to_owned(),
+            schema_path: String::new(),
             message,
         }]
     }
@@ -153,6 +157,7 @@ impl Schema {
             .map(|error| Violation {
                 path: error.instance_path().to_string(),
                 keyword: error.kind().keyword().to_owned(),
+                schema_path: error.evaluation_path().to_string(),
                 message: error.to_string(),
             })
             .collect();
