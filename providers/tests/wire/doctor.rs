@@ -221,6 +221,8 @@ fn own(target: &Target, mended: &[Message], body: &Value, faults: &mut Vec<Strin
                 &token.value
             }
             (Law::Contents { .. }, _) if token.value.is_string() => &token.value,
+            // Lists and objects, of the two vendors that seal over this wire.
+            (Law::Completions(_), _) if !token.value.is_string() => &token.value,
             _ => continue,
         };
         count += 1;
