@@ -23,8 +23,7 @@ pub(super) async fn run<C: Sends>(client: C, mut plan: Plan) -> Result<ChatStrea
         out: VecDeque::new(),
         held: Vec::new(),
         answers: HashMap::new(),
-        lead: String::new(),
-        is_led: false,
+        lead: Some(String::new()),
         bare: None,
         calls: false,
         is_done: false,
@@ -76,9 +75,8 @@ struct Turn<C> {
     held: Vec<StreamEvent>,
     /// Parts whose arguments are handed out as text.
     answers: HashMap<u32, bool>,
-    /// Of the arguments, as long as nothing or `null` may be all of them.
-    lead: String,
-    is_led: bool,
+    /// Of the arguments, as long as nothing or `null` may be all of them; then `None`.
+    lead: Option<String>,
     /// The part of a call that had no arguments: an empty object, if it is not cut.
     bare: Option<u32>,
     /// A tool of the caller's is called.
@@ -141,7 +139,7 @@ impl<C: Sends> Turn<C> {
                 }
             }
             E::ToolCallEnd { index, .. } if self.answers.contains_key(&index) => {
-                if self.answers[&index] && self.is_led {
+                if self.answers[&index] && self.lead.is_none() {
                     self.rest(index);
                     self.give(E::TextEnd { index, opaque: None });
                 } else if self.answers[&index] {
@@ -186,13 +184,13 @@ impl<C: Sends> Turn<C> {
 
     /// Arguments of the call that is the answer. Vendors write none of them as nothing at all or as `null`.
     fn arguments(&mut self, index: u32, piece: &str) {
-        if self.is_led {
+        let Some(mut lead) = self.lead.take() else {
             return self.text(index, piece);
-        }
-        self.lead.push_str(piece);
-        if !"null".starts_with(self.lead.trim()) {
-            self.is_led = true;
-            let lead = std::mem::take(&mut self.lead);
+        };
+        lead.push_str(piece);
+        if "null".starts_with(lead.trim()) {
+            self.lead = Some(lead);
+        } else {
             self.text(index, &lead);
         }
     }
