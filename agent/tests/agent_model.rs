@@ -192,7 +192,7 @@ async fn what_a_hook_changes_is_what_streams_out() {
     #[async_trait]
     impl Hooks for Quiet {
         async fn after_model(&self, response: &mut ChatResponse, _: &RunContext) -> Result<AfterModel> {
-            response.message.parts = says("[withheld]");
+            response.message.parts = says("[withheld]").into();
             Ok(AfterModel::GoOn)
         }
     }
