@@ -33,6 +33,8 @@ mod context;
 mod event;
 mod graph;
 mod journal;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 mod messages;
 mod node;
 mod nodes;

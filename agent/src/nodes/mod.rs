@@ -7,3 +7,5 @@ mod tools;
 pub use model::ModelNode;
 pub use retrieve::{RetrieverTool, retriever_tool};
 pub use tools::ToolsNode;
+#[cfg(feature = "mcp")]
+pub(crate) use tools::{accepted, overdue};

@@ -252,7 +252,7 @@ impl ToolsNode {
     }
 }
 
-fn overdue(limit: Duration, effect: Effect) -> String {
+pub(crate) fn overdue(limit: Duration, effect: Effect) -> String {
     let doubt = match effect {
         Effect::Pure => "",
         _ => "; it may or may not have had its effect",
@@ -325,7 +325,7 @@ fn failures_before(tool: &str, messages: &Messages, most: u32) -> u32 {
 }
 
 /// A tool's output as the model gets it: stamped with its origin, cut to the limit.
-fn accepted(call: &ToolCall, output: ToolOutput, origin: Origin, limits: &Limits) -> ToolResult {
+pub(crate) fn accepted(call: &ToolCall, output: ToolOutput, origin: Origin, limits: &Limits) -> ToolResult {
     let most = limits.tool_output_bytes;
     let mut left = most;
     let mut data_left = most.saturating_mul(DATA_FACTOR);

@@ -1,0 +1,283 @@
+//! [`Stdio`]: a server that runs as a child of this process and talks over its input and output.
+
+use super::wire::{Line, Lines};
+use rmcp::{
+    RoleClient,
+    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::{Transport, async_rw::AsyncRwTransport},
+};
+use std::{
+    collections::VecDeque,
+    ffi::{OsStr, OsString},
+    fmt, io,
+    path::PathBuf,
+    process::Stdio as Pipe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use stepwell_core::{Error, Result, Secret};
+use tokio::{
+    io::AsyncReadExt,
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    task::JoinHandle,
+};
+
+/// What a child gets of our environment: what programs need to start at all, and nothing that could be a key.
+const ESSENTIAL: [&str; 13] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "TMPDIR",
+    "SYSTEMROOT",
+    "PATHEXT",
+    "TEMP",
+    "TMP",
+    "APPDATA",
+    "USERPROFILE",
+];
+/// How long a server may take to end by itself once its input is closed.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A server to start: a program and its arguments, given one by one; no shell reads them.
+///
+/// Of our environment the child gets `PATH` and the few others without which programs do not start (`HOME`, `TMPDIR`,
+/// `LANG` and their like), and no other variable unless it is named here. It is ended, with all that it started, when
+/// the client is dropped.
+///
+/// ```
+/// use stepwell_agent::mcp::Stdio;
+/// let server = Stdio::new("npx").args(["-y", "some-server@1.2.3"]).inherit("SOME_TOKEN").dir("/srv/data");
+/// # let _ = server;
+/// ```
+#[derive(Clone)]
+pub struct Stdio {
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, Secret)>,
+    inherited: Vec<OsString>,
+    dir: Option<PathBuf>,
+}
+
+impl fmt::Debug for Stdio {
+    /// Arguments may hold keys: only the program and the names of variables are shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&OsString> = self.env.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Stdio")
+            .field("program", &self.program)
+            .field("args", &self.args.len())
+            .field("env", &names)
+            .field("inherited", &self.inherited)
+            .field("dir", &self.dir)
+            .finish()
+    }
+}
+
+impl Stdio {
+    /// A program, by path or as found in `PATH`.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            inherited: Vec::new(),
+            dir: None,
+        }
+    }
+
+    /// One more argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// More arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable for the server.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl Into<Secret>) -> Self {
+        self.env.push((name.as_ref().to_owned(), value.into()));
+        self
+    }
+
+    /// Lets the server have this variable of our environment, where it is set.
+    pub fn inherit(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.inherited.push(name.as_ref().to_owned());
+        self
+    }
+
+    /// Where it runs; our own working directory where not set.
+    pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.dir = Some(dir.into());
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .stdin(Pipe::piped())
+            .stdout(Pipe::piped())
+            .stderr(Pipe::piped())
+            .kill_on_drop(true);
+        let allowed = ESSENTIAL
+            .iter()
+            .map(OsStr::new)
+            .chain(self.inherited.iter().map(OsString::as_os_str));
+        for name in allowed {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        for (name, value) in &self.env {
+            command.env(name, value.reveal());
+        }
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        // A group of its own: what it starts ends with it, and a Ctrl-C at our terminal is ours to handle.
+        #[cfg(unix)]
+        command.process_group(0);
+        command
+    }
+
+    /// Starts it.
+    pub(super) fn start(
+        &self,
+        name: &str,
+        message_bytes: usize,
+        stderr: &Arc<Stderr>,
+        line: &Arc<Line>,
+    ) -> Result<ChildWire> {
+        let mut child = self.command().spawn().map_err(|error| {
+            Error::io(
+                format!(
+                    "starting the MCP server `{name}` (program {})",
+                    self.program.display()
+                ),
+                error,
+            )
+        })?;
+        let (Some(stdin), Some(stdout), Some(errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(Error::internal("a child with pipes has no pipes"));
+        };
+        let reader = tokio::spawn(Arc::clone(stderr).fill(errors));
+        let output = Lines::new(stdout, message_bytes, Some(Arc::clone(line)));
+        Ok(ChildWire {
+            // The reader above ends the connection at a longer line; this bound is never met first.
+            messages: AsyncRwTransport::new(output, stdin).with_max_line_length(usize::MAX),
+            process: Process {
+                group: child.id(),
+                child,
+                reader,
+            },
+        })
+    }
+}
+
+/// The end of what a server wrote to its error output: for a developer's eyes. It may hold anything.
+pub(super) struct Stderr {
+    most: usize,
+    kept: Mutex<VecDeque<u8>>,
+}
+
+impl Stderr {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            kept: Mutex::default(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(kept.make_contiguous()).into_owned()
+    }
+
+    async fn fill(self: Arc<Self>, mut errors: ChildStderr) {
+        let mut piece = [0; 4096];
+        // It is read to its end, kept or not: a full pipe would stop the server.
+        while let Ok(count @ 1..) = errors.read(&mut piece).await {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.extend(&piece[..count]);
+            let surplus = kept.len().saturating_sub(self.most);
+            kept.drain(..surplus);
+        }
+    }
+}
+
+/// A running server. Dropping it ends the whole group at once.
+struct Process {
+    group: Option<u32>,
+    child: Child,
+    reader: JoinHandle<()>,
+}
+
+impl Process {
+    #[cfg(unix)]
+    fn kill_group(&mut self) {
+        let group = self
+            .group
+            .take()
+            .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+        if let Some(group) = group {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL); // nobody left is fine
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn kill_group(&mut self) {
+        self.group = None;
+        let _ = self.child.start_kill(); // ended already is fine
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill_group();
+        self.reader.abort();
+    }
+}
+
+/// The messages of a child.
+pub(super) struct ChildWire {
+    messages: AsyncRwTransport<RoleClient, Lines<ChildStdout>, ChildStdin>,
+    process: Process,
+}
+
+impl Transport<RoleClient> for ChildWire {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        item: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        self.messages.send(item)
+    }
+
+    fn receive(&mut self) -> impl Future<Output = Option<RxJsonRpcMessage<RoleClient>>> + Send {
+        self.messages.receive()
+    }
+
+    /// Closes its input, lets it end by itself for a second, then ends it and all that it started.
+    async fn close(&mut self) -> io::Result<()> {
+        // A write that hangs on a full pipe holds the writer: the server has its time all the same.
+        let _ = tokio::time::timeout(GRACE, async {
+            let _ = self.messages.close().await;
+            self.process.child.wait().await
+        })
+        .await;
+        self.process.kill_group();
+        let _ = self.process.child.wait().await?; // no zombie stays
+        Ok(())
+    }
+}
