@@ -4,7 +4,7 @@ use super::wire::{Line, Lines};
 use rmcp::{
     RoleClient,
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
-    transport::{Transport, async_rw::AsyncRwTransport},
+    transport::Transport,
 };
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use std::{
 };
 use stepwell_core::{Error, Result, Secret};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     task::JoinHandle,
 };
@@ -40,6 +40,8 @@ const ESSENTIAL: [&str; 13] = [
 ];
 /// How long a server may take to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_secs(1);
+/// Lines in a row that are no messages. Programs do print things; one that prints nothing else is no server.
+const NOISE: usize = 1_000;
 
 /// A server to start: a program and its arguments, given one by one; no shell reads them.
 ///
@@ -173,8 +175,11 @@ impl Stdio {
         let reader = tokio::spawn(Arc::clone(stderr).fill(errors));
         let output = Lines::new(stdout, message_bytes, Some(Arc::clone(line)));
         Ok(ChildWire {
-            // The reader above ends the connection at a longer line; this bound is never met first.
-            messages: AsyncRwTransport::new(output, stdin).with_max_line_length(usize::MAX),
+            output: BufReader::new(output),
+            text: Vec::new(),
+            noise: 0,
+            line: Arc::clone(line),
+            input: Arc::new(tokio::sync::Mutex::new(Some(stdin))),
             process: Process {
                 group: child.id(),
                 child,
@@ -248,9 +253,14 @@ impl Drop for Process {
     }
 }
 
-/// The messages of a child.
+/// The messages of a child, one a line. What is no message is passed over and not answered: an answer to noise makes
+/// more of it.
 pub(super) struct ChildWire {
-    messages: AsyncRwTransport<RoleClient, Lines<ChildStdout>, ChildStdin>,
+    output: BufReader<Lines<ChildStdout>>,
+    text: Vec<u8>,
+    noise: usize,
+    line: Arc<Line>,
+    input: Arc<tokio::sync::Mutex<Option<ChildStdin>>>,
     process: Process,
 }
 
@@ -261,18 +271,44 @@ impl Transport<RoleClient> for ChildWire {
         &mut self,
         item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        self.messages.send(item)
+        let input = Arc::clone(&self.input);
+        async move {
+            let mut text = serde_json::to_vec(&item)?;
+            text.push(b'\n');
+            // Held while it writes: messages must not mix.
+            match &mut *input.lock().await {
+                Some(input) => input.write_all(&text).await,
+                None => Err(io::ErrorKind::NotConnected.into()),
+            }
+        }
     }
 
-    fn receive(&mut self) -> impl Future<Output = Option<RxJsonRpcMessage<RoleClient>>> + Send {
-        self.messages.receive()
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        loop {
+            // A read that is dropped half-way goes on where it was: what has come stays in `text`.
+            if self.output.read_until(b'\n', &mut self.text).await.is_err() || !self.text.ends_with(b"\n") {
+                return None;
+            }
+            let read = serde_json::from_slice(&self.text);
+            self.text.clear();
+            self.text.shrink_to(64 << 10);
+            if let Ok(message) = read {
+                self.noise = 0;
+                return Some(message);
+            }
+            self.noise += 1;
+            if self.noise > NOISE {
+                self.line.blame("it writes lines that are no messages");
+                return None;
+            }
+        }
     }
 
     /// Closes its input, lets it end by itself for a second, then ends it and all that it started.
     async fn close(&mut self) -> io::Result<()> {
-        // A write that hangs on a full pipe holds the writer: the server has its time all the same.
+        // A write that hangs on a full pipe holds the input: the server has its second all the same.
         let _ = tokio::time::timeout(GRACE, async {
-            let _ = self.messages.close().await;
+            drop(self.input.lock().await.take());
             self.process.child.wait().await
         })
         .await;

@@ -46,7 +46,7 @@ impl Line {
         *locked(&self.fault)
     }
 
-    fn blame(&self, fault: &'static str) {
+    pub(super) fn blame(&self, fault: &'static str) {
         locked(&self.fault).get_or_insert(fault);
     }
 

@@ -48,6 +48,12 @@ pub(crate) fn play() {
     match part.as_str() {
         "" => return, // run by hand
         "silent" => return drop(std::io::stdin().lines().count()),
+        "prints" => loop {
+            let mut out = std::io::stdout().lock();
+            if out.write_all(b"hello\n").is_err() {
+                return;
+            }
+        },
         "endless" => loop {
             let mut out = std::io::stdout().lock();
             if out.write_all(&[b'x'; 65_536]).is_err() {
