@@ -285,6 +285,24 @@ async fn a_tool_whose_words_change_is_refused_until_it_is_pinned_anew() {
 }
 
 #[tokio::test]
+async fn a_change_is_heard_of_in_the_newest_version_too() {
+    let client = to("modern").await.expect("connects");
+    let tool = echo(&client);
+    for sign in ["somebody listens", "version 2026-07-28"] {
+        until(sign, || client.stderr().contains(sign)).await;
+    }
+    let begun = Instant::now();
+    let told = loop {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it never heard of it");
+        match say(&tool, "x").await {
+            Ok(output) => assert_eq!(words(&output), "said"),
+            outcome => break failure(outcome),
+        }
+    };
+    assert!(told.contains("says something else"), "{told}");
+}
+
+#[tokio::test]
 async fn a_server_with_a_changed_or_new_tool_is_refused_by_name() {
     let pins = to("plain").await.expect("connects").pins();
     let kept: Pins = serde_json::from_str(&serde_json::to_string(&pins).expect("writes")).expect("reads");

@@ -143,7 +143,7 @@ async fn uses_everything(client: &Client) {
     let heard: Arc<Mutex<Vec<Value>>> = Arc::default();
     let ear = Arc::clone(&heard);
     let cx = ToolContext::new("c1", "r1", Scope::local()).with_progress(Arc::new(move |told| {
-        ear.lock().expect("whole").push(told["progress"].clone())
+        ear.lock().expect("whole").push(told["progress"].clone());
     }));
     let long = tool(client, "trigger-long-running-operation");
     long.call(json!({ "duration": 0.5, "steps": 5 }), &cx)
@@ -241,7 +241,7 @@ async fn a_real_server_works_at_an_address() {
 /// What the real client has to see of our server.
 async fn is_seen(arguments: &[&str]) {
     let output = tokio::time::timeout(
-        Duration::from_secs(60),
+        Duration::from_mins(1),
         Command::new("node")
             .arg(folder().join("client.mjs"))
             .args(arguments)

@@ -322,7 +322,9 @@ pub enum Error {
         found: String,
     },
     /// A tool of somebody else's server is not what was pinned.
-    #[error("tool `{tool}` of the MCP server `{server}` {change}; read what it says now and pin it anew, or leave the server out")]
+    #[error(
+        "tool `{tool}` of the MCP server `{server}` {change}; read what it says now and pin it anew, or leave the server out"
+    )]
     PinMismatch {
         /// The server, by the name given to it here.
         server: String,

@@ -117,7 +117,7 @@ pub(super) fn result(said: ToolResult) -> CallToolResult {
             Part::Text(text) => content.push(ContentBlock::text(text.text)),
             Part::Media(media) => content.push(block(media)),
             Part::Data(data) if structured.is_none() && data.value.is_object() => {
-                structured = Some(data.value)
+                structured = Some(data.value);
             }
             _ => {}
         }

@@ -1,34 +1,76 @@
 //! What went wrong with a server, in our words. The words of the server and of the network's libraries stay out of
 //! errors: they may quote addresses, headers and bodies.
 
-use super::{client::Connect, visible::visible, wire::Line};
+use super::{Connect, visible::visible, wire::Line};
 use rmcp::{
     model::{ErrorCode, ErrorData},
     service::{ClientInitializeError, ServiceError},
-    transport::{
-        DynamicTransportError,
-        streamable_http_client::{HttpStatusError, StreamableHttpError},
-    },
+    transport::{DynamicTransportError, streamable_http_client::StreamableHttpError},
 };
+use std::fmt;
 use stepwell_core::{Error, ToolError, VendorFailure};
 
 /// Bytes of a server's own sentence that reach the model.
 const SENTENCE: usize = 4 << 10;
 
-/// Why a connection is no more.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Reason(String);
+/// Why a connection is no more: the cause of an [`Error::Transport`](stepwell_core::Error::Transport).
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+/// use std::error::Error;
+/// use stepwell_agent::mcp::{Ended, Stdio, connect};
+/// let error = connect("broken", Stdio::new("cat").arg("no-such-file")).await.expect_err("it ends at once");
+/// let cause = error.source().and_then(|cause| cause.downcast_ref::<Ended>()).expect("it ended");
+/// assert!(cause.stderr().contains("no-such-file"));
+/// # });
+/// ```
+#[derive(thiserror::Error)]
+#[error("{reason}")]
+pub struct Ended {
+    reason: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// The end of what a child wrote to its error output before it ended. It may hold anything: show it to the
+    /// developer, never log it. Neither `Debug` nor `Display` has it.
+    pub fn stderr(&self) -> &str {
+        &self.stderr
+    }
+}
+
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ended").field(&self.reason).finish()
+    }
+}
+
+fn ended(connect: &Connect, reason: &str) -> Error {
+    Error::Transport {
+        provider: connect.server(),
+        source: Box::new(Ended {
+            reason: reason.to_owned(),
+            stderr: String::new(),
+        }),
+    }
+}
+
+/// The same with what the server wrote.
+pub(super) fn with_stderr(mut error: Error, stderr: String) -> Error {
+    if let Error::Transport { source, .. } = &mut error
+        && let Some(ended) = source.downcast_mut::<Ended>()
+    {
+        ended.stderr = stderr;
+    }
+    error
+}
 
 /// The connection has ended and is not made again.
 pub(super) fn lost(connect: &Connect, line: Option<&Line>) -> Error {
     let reason = line
         .and_then(Line::fault)
         .unwrap_or("the connection has ended; connect again, or allow it with `.reconnect(..)`");
-    Error::Transport {
-        provider: connect.server(),
-        source: Box::new(Reason(reason.to_owned())),
-    }
+    ended(connect, reason)
 }
 
 /// An error with its cause, for a model.
@@ -48,13 +90,8 @@ pub(super) fn handshake(connect: &Connect, line: &Line, error: &ClientInitialize
             return handshake(connect, line, fallback);
         }
         ClientInitializeError::ConnectionClosed(_) => {
-            let reason = line.fault().unwrap_or(
-                "it ended before the handshake; `Connect` starts it by exactly the arguments given",
-            );
-            return Error::Transport {
-                provider,
-                source: Box::new(Reason(reason.to_owned())),
-            };
+            let reason = "it ended before the handshake; `Ended::stderr` has what it said";
+            return ended(connect, line.fault().unwrap_or(reason));
         }
         ClientInitializeError::NoCompatibleProtocolVersion { .. } => {
             "it speaks no version of the protocol that is spoken here"
@@ -124,10 +161,7 @@ fn refused(connect: &Connect, error: &ErrorData) -> Error {
 /// What HTTP or a pipe did.
 fn transport(connect: &Connect, line: &Line, error: &DynamicTransportError) -> Error {
     let provider = connect.server();
-    let unreachable = |reason: &str| Error::Transport {
-        provider: connect.server(),
-        source: Box::new(Reason(reason.to_owned())),
-    };
+    let unreachable = |reason: &str| ended(connect, reason);
     let status = |status: u16| {
         let mut failure = VendorFailure::new(connect.server());
         failure.status = Some(status);
@@ -135,18 +169,18 @@ fn transport(connect: &Connect, line: &Line, error: &DynamicTransportError) -> E
     };
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error.error.as_ref());
     while let Some(cause) = next {
-        if let Some(cause) = cause.downcast_ref::<HttpStatusError>() {
-            return match cause.status {
-                429 => Error::RateLimited(status(429)),
-                code => Error::Overloaded(status(code)),
-            };
-        }
         if let Some(cause) = cause.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
             match cause {
                 StreamableHttpError::ResponseBodyTooLarge { max_size } => {
                     return Error::LimitExceeded {
                         what: format!("a message of {provider}"),
                         limit: format!("{max_size} bytes (`ClientLimits::message_bytes`)"),
+                    };
+                }
+                StreamableHttpError::HttpStatus(cause) => {
+                    return match cause.status {
+                        429 => Error::RateLimited(status(429)),
+                        code => Error::Overloaded(status(code)),
                     };
                 }
                 StreamableHttpError::AuthRequired(_) => {

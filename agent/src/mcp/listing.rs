@@ -1,8 +1,8 @@
 //! [`Reading`]: one list of tools as it came, each tool checked; [`Listing`]: what of it was handed out.
 
 use super::{
-    client::{Connect, Finding},
-    pins::{Pins, digest},
+    Connect, Finding, Pins,
+    pins::digest,
     visible::{Found, visible, visible_schema},
 };
 use rmcp::model::{Tool, ToolAnnotations};
@@ -220,7 +220,10 @@ fn hinted(hints: Option<&ToolAnnotations>) -> ToolOptions {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Stdio, super::client::connect, Reading, hinted};
+    use super::{
+        super::{Stdio, connect},
+        Reading, hinted,
+    };
     use rmcp::model::{Tool, ToolAnnotations};
     use serde_json::{Value, json};
     use stepwell_core::{Effect, Risk};

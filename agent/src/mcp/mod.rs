@@ -10,9 +10,11 @@
 
 mod answer;
 mod client;
+mod connect;
 mod content;
 mod fault;
 mod http;
+mod link;
 mod listing;
 mod pins;
 mod serve_http;
@@ -22,7 +24,9 @@ mod tool;
 mod visible;
 mod wire;
 
-pub use client::{Client, ClientLimits, Connect, Endpoint, Finding, connect};
+pub use client::{Client, Finding};
+pub use connect::{ClientLimits, Connect, Endpoint, connect};
+pub use fault::Ended;
 pub use http::Http;
 pub use pins::Pins;
 pub use serve_http::{HttpAccess, HttpService};

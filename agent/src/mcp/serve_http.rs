@@ -140,16 +140,14 @@ impl Server {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return Err(Error::internal("the places of an MCP server were closed"));
             };
-            let stream = tokio::select! {
+            let accepted = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => stream,
-                    Err(_) => {
-                        // Out of descriptors, or gone before it was taken: the next may go better.
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                        continue;
-                    }
-                },
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of descriptors, or gone before it was taken: the next may go better.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
             };
             while connections.try_join_next().is_some() {}
             let service = service.clone();

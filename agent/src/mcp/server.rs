@@ -17,7 +17,7 @@ use rmcp::{
     service::{Peer, RequestContext, ServerInitializeError, ServiceExt},
     transport::async_rw::AsyncRwTransport,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use stepwell_core::{
     AskBeforeEffects, Decision, DynTool, Effect, Error, IntoDynTool, Limits, Origin, Policy, PolicyRequest,
@@ -179,7 +179,7 @@ impl Server {
     {
         let desk = self.desk()?;
         let wire = AsyncRwTransport::new(Lines::new(input, MESSAGE_BYTES, None), output);
-        let running = match desk.serve(wire).await {
+        let running = match Box::pin(desk.serve(wire)).await {
             Ok(running) => running,
             Err(ServerInitializeError::ConnectionClosed(_)) => return Ok(()),
             Err(_) => {
@@ -451,9 +451,45 @@ impl ServerHandler for Desk {
             let told = format!("the server has {CALLS} calls under way already; try again later");
             return Ok(CallToolResult::error(vec![ContentBlock::text(told)]).into());
         };
-        let arguments = Value::Object(request.arguments.unwrap_or_else(Map::new));
+        let arguments = Value::Object(request.arguments.unwrap_or_default());
         let call = ToolCall::new(uuid::Uuid::now_v7().to_string(), request.name.as_ref(), arguments);
         let said = self.answer(&served.tool, call, &cx).await;
         Ok(content::result(said).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MESSAGE_BYTES, Server};
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn parrot() -> Server {
+        Server::new("ours", "1").answerer("parrot", "Repeats.", |question, _| async move { Ok(question) })
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_ends_the_server_and_one_that_never_ends_a_line_is_hung_up_on() {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let (input, output) = tokio::io::split(ours);
+        drop(theirs);
+        parrot().serve(input, output).await.expect("nobody came");
+
+        let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+        let (input, output) = tokio::io::split(ours);
+        let serving = parrot().serve(input, output);
+        let sending = async {
+            let (piece, mut sent) = (vec![b'x'; 8_192], 0);
+            while theirs.write_all(&piece).await.is_ok() {
+                sent += piece.len();
+                assert!(sent <= MESSAGE_BYTES * 2, "it reads without end");
+            }
+            theirs.read_to_end(&mut Vec::new()).await.expect("it has ended");
+        };
+        let both = async { tokio::join!(serving, sending) };
+        let (served, ()) = tokio::time::timeout(Duration::from_secs(20), both)
+            .await
+            .expect("it ends");
+        served.expect("nobody shook hands");
     }
 }

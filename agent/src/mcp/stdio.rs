@@ -19,7 +19,6 @@ use stepwell_core::{Error, Result, Secret};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
-    task::JoinHandle,
 };
 
 /// What a child gets of our environment: what programs need to start at all, and nothing that could be a key.
@@ -40,6 +39,8 @@ const ESSENTIAL: [&str; 13] = [
 ];
 /// How long a server may take to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long the last of its error output may take.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// Lines in a row that are no messages. Programs do print things; one that prints nothing else is no server.
 const NOISE: usize = 1_000;
 
@@ -172,7 +173,7 @@ impl Stdio {
         else {
             return Err(Error::internal("a child with pipes has no pipes"));
         };
-        let reader = tokio::spawn(Arc::clone(stderr).fill(errors));
+        tokio::spawn(Arc::clone(stderr).fill(errors, Arc::clone(line)));
         let output = Lines::new(stdout, message_bytes, Some(Arc::clone(line)));
         Ok(ChildWire {
             output: BufReader::new(output),
@@ -183,7 +184,6 @@ impl Stdio {
             process: Process {
                 group: child.id(),
                 child,
-                reader,
             },
         })
     }
@@ -208,9 +208,22 @@ impl Stderr {
         String::from_utf8_lossy(kept.make_contiguous()).into_owned()
     }
 
-    async fn fill(self: Arc<Self>, mut errors: ChildStderr) {
+    /// Reads it to its end, kept or not: a full pipe would stop the server. Something that the server started and that
+    /// left its group may hold the pipe open: it is not waited for.
+    async fn fill(self: Arc<Self>, mut errors: ChildStderr, line: Arc<Line>) {
+        let ended = async {
+            line.ended.cancelled().await;
+            tokio::time::sleep(LAST_WORDS).await;
+        };
+        tokio::select! {
+            () = self.copy(&mut errors) => {}
+            () = ended => {}
+        }
+        line.drained.cancel();
+    }
+
+    async fn copy(&self, errors: &mut ChildStderr) {
         let mut piece = [0; 4096];
-        // It is read to its end, kept or not: a full pipe would stop the server.
         while let Ok(count @ 1..) = errors.read(&mut piece).await {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             kept.extend(&piece[..count]);
@@ -224,7 +237,6 @@ impl Stderr {
 struct Process {
     group: Option<u32>,
     child: Child,
-    reader: JoinHandle<()>,
 }
 
 impl Process {
@@ -249,7 +261,6 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill_group();
-        self.reader.abort();
     }
 }
 

@@ -1,8 +1,8 @@
 //! [`RemoteTool`]: a server's tool as ours.
 
 use super::{
-    client::Link,
     content, fault,
+    link::Link,
     listing::Face,
     wire::{Line, Progress},
 };
@@ -148,13 +148,12 @@ impl DynTool for RemoteTool {
             }
             () = session.line.ended.cancelled() => {
                 // The answer may have come with the end.
-                match rx.try_recv() {
-                    Ok(answer) => Ok(answer),
-                    Err(_) => {
-                        open.id = None;
-                        let lost = fault::lost(&self.link.connect, Some(&session.line));
-                        return Err(self.in_doubt(fault::sentence(&lost)));
-                    }
+                if let Ok(answer) = rx.try_recv() {
+                    Ok(answer)
+                } else {
+                    open.id = None;
+                    let lost = fault::lost(&self.link.connect, Some(&session.line));
+                    return Err(self.in_doubt(fault::sentence(&lost)));
                 }
             }
         };

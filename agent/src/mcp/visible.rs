@@ -54,8 +54,15 @@ fn is_hidden(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
         // Selectors of a look, fillers and a blank that are letters by name only.
-        '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => true,
-        '\u{034f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{2800}' | '\u{3164}'
+        '\u{fe00}'..='\u{fe0f}'
+        | '\u{e0100}'..='\u{e01ef}'
+        | '\u{034f}'
+        | '\u{115f}'
+        | '\u{1160}'
+        | '\u{17b4}'
+        | '\u{17b5}'
+        | '\u{2800}'
+        | '\u{3164}'
         | '\u{ffa0}' => true,
         other => matches!(
             get_general_category(other),

@@ -33,6 +33,8 @@ pub(super) struct Progress(pub(super) Arc<dyn Fn(Value) + Send + Sync>);
 pub(super) struct Line {
     /// Pulled when nothing more will come.
     pub(super) ended: Cancel,
+    /// Pulled when the error output of a child has been read to its end.
+    pub(super) drained: Cancel,
     /// The list of tools has changed since it was read.
     pub(super) is_stale: AtomicBool,
     fault: Mutex<Option<&'static str>>,

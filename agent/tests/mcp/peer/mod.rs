@@ -1,6 +1,8 @@
 //! A server that behaves as badly as it is told to. It is this test program itself, started as a child: what it writes
 //! goes over a real pipe.
 
+mod modern;
+
 use serde_json::{Value, json};
 use std::{
     io::{BufRead, Write},
@@ -47,7 +49,11 @@ pub(crate) fn play() {
     let part = std::env::var("PEER_PART").unwrap_or_default();
     match part.as_str() {
         "" => return, // run by hand
-        "silent" => return drop(std::io::stdin().lines().count()),
+        "modern" => return modern::play(),
+        "silent" => {
+            let _ = std::io::stdin().lines().count();
+            return;
+        }
         "prints" => loop {
             let mut out = std::io::stdout().lock();
             if out.write_all(b"hello\n").is_err() {
@@ -56,7 +62,7 @@ pub(crate) fn play() {
         },
         "endless" => loop {
             let mut out = std::io::stdout().lock();
-            if out.write_all(&[b'x'; 65_536]).is_err() {
+            if out.write_all(&vec![b'x'; 8_192]).is_err() {
                 return;
             }
         },
@@ -191,8 +197,8 @@ impl Peer {
             }
             "long line" => {
                 let mut out = std::io::stdout().lock();
-                for _ in 0..400 {
-                    if out.write_all(&[b'x'; 65_536]).is_err() {
+                for _ in 0..3_200 {
+                    if out.write_all(&vec![b'x'; 8_192]).is_err() {
                         return;
                     }
                 }
@@ -232,6 +238,10 @@ impl Peer {
                 text(id, &told.to_string());
             }
             "has children" => {
+                #[expect(
+                    clippy::zombie_processes,
+                    reason = "whether it is ended with its parent is the test"
+                )]
                 let child = Command::new("sleep")
                     .arg("600")
                     .spawn()
