@@ -3,6 +3,7 @@
 
 #[path = "mcp/peer/mod.rs"]
 mod peer;
+mod support;
 
 use peer::{playing, remembering};
 use serde_json::{Value, json};
@@ -11,11 +12,16 @@ use std::{
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use stepwell_agent::mcp::{Client, ClientLimits, Connect, Pins, connect};
-use stepwell_core::{
-    Cancel, DynTool, Effect, Error, Origin, Part, Result, Risk, Scope, ToolContext, ToolError, ToolOptions,
-    ToolOutput,
+use stepwell_agent::{
+    Agent,
+    mcp::{Client, ClientLimits, Connect, Ended, Pins, connect},
 };
+use stepwell_core::{
+    AllowAll, Cancel, DynTool, Effect, Error, Origin, Part, Result, Risk, Scope, ToolContext, ToolError,
+    ToolOptions, ToolOutput,
+};
+
+use support::Script;
 
 /// Not a test: the peer that the tests start.
 #[test]
@@ -88,6 +94,43 @@ async fn a_call_goes_out_and_its_words_come_back_as_a_tools() {
     assert!(client.stderr().contains("the peer plays `plain`"));
     client.close().await;
     assert!(failure(say(&tools[0], "again").await).contains("could not reach the MCP server `peer`"));
+}
+
+#[tokio::test]
+async fn an_agent_uses_a_servers_tool_under_its_policy() {
+    let client = to("plain").prefix("peer_").await.expect("connects");
+    for is_allowed in [true, false] {
+        let call = Part::tool_call("c1", "peer_echo", json!({ "text": "hello" }));
+        let model = Script::new(vec![vec![call], vec![Part::text("Done.", Origin::Model)]]);
+        let agent = Agent::new(model).tools(client.tools());
+        let agent = if is_allowed { agent.policy(AllowAll) } else { agent };
+        let ended = agent
+            .build()
+            .expect("builds")
+            .run("Say hello.")
+            .await
+            .expect("runs");
+        let said: Vec<String> = ended
+            .messages
+            .iter()
+            .flat_map(|message| &message.parts)
+            .filter_map(|part| match part {
+                Part::ToolResult(result) => Some(result.text()),
+                _ => None,
+            })
+            .collect();
+        let told = if is_allowed { "hello" } else { "approval" };
+        assert!(said.len() == 1 && said[0].contains(told), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn data_that_breaks_the_tools_own_schema_fails_the_call() {
+    let client = to("breaks its word").await.expect("connects");
+    let output = say(&echo(&client), "well").await.expect("as it said");
+    assert!(matches!(&output.parts[..], [Part::Data(data)] if data.value == json!({ "n": 1 })));
+    let told = failure(say(&echo(&client), "badly").await);
+    assert!(told.contains("own schema of results"), "{told}");
 }
 
 #[tokio::test]
@@ -449,6 +492,11 @@ async fn a_program_that_is_not_there_is_told_by_its_name() {
         .await
         .expect_err("it ends at once");
     assert_eq!(error.code(), "transport");
+    let error = to("stumbles").await.expect_err("it ends at once");
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<Ended>());
+    let cause = cause.expect("it says why");
+    assert!(cause.stderr().contains("canary"), "{}", cause.stderr());
+    assert!(!format!("{error} {error:?} {cause} {cause:?}").contains("canary"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use super::{
     pins::digest,
     visible::{Found, visible, visible_schema},
 };
-use rmcp::model::{Tool, ToolAnnotations};
+use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use serde_json::Value;
 use std::{
     borrow::Cow,
@@ -25,6 +25,8 @@ pub(super) struct Face {
     pub(super) digest: String,
     pub(super) spec: ToolSpec,
     pub(super) schema: Schema,
+    /// What the data of its results keeps to, where the server says.
+    pub(super) output: Option<Schema>,
     pub(super) options: ToolOptions,
     /// The time of one call.
     pub(super) limit: Duration,
@@ -181,6 +183,10 @@ fn face(connect: &Connect, tool: &Tool, name: String, digest: String) -> Result<
     }
     let schema = Schema::from_value(schema).map_err(|error| error.to_string())?;
     let spec = ToolSpec::new(name, description, &schema).map_err(|error| error.to_string())?;
+    let output = match &tool.output_schema {
+        Some(output) => Some(output_schema(output, limits.schema_bytes)?),
+        None => None,
+    };
     let mut options = connect
         .options
         .get(tool.name.as_ref())
@@ -193,10 +199,22 @@ fn face(connect: &Connect, tool: &Tool, name: String, digest: String) -> Result<
         digest,
         spec,
         schema,
+        output,
         options,
         limit,
     };
     Ok((face, found.escaped))
+}
+
+fn output_schema(schema: &JsonObject, most: usize) -> Result<Schema, String> {
+    let schema = Value::Object(schema.clone());
+    let bytes = schema.to_string().len();
+    if bytes > most {
+        return Err(format!(
+            "the schema of its results has {bytes} bytes; the limit is {most}"
+        ));
+    }
+    Schema::from_value(schema).map_err(|error| format!("the schema of its results: {error}"))
 }
 
 /// What a believed server says of a tool. What it does not say counts as the worse; without any word, the tool writes

@@ -48,7 +48,7 @@ const NOISE: usize = 1_000;
 ///
 /// Of our environment the child gets `PATH` and the few others without which programs do not start (`HOME`, `TMPDIR`,
 /// `LANG` and their like), and no other variable unless it is named here. It is ended, with all that it started, when
-/// the client is dropped.
+/// the client is dropped; on Windows the child alone is.
 ///
 /// ```
 /// use stepwell_agent::mcp::Stdio;

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use rmcp::{
     RoleClient,
     model::{
-        CallToolRequest, CallToolRequestParams, CancelledNotificationParam, ClientRequest, ProgressToken,
-        RequestId, ServerResult,
+        CallToolRequest, CallToolRequestParams, CallToolResult, CancelledNotificationParam, ClientRequest,
+        ProgressToken, RequestId, ServerResult,
     },
     service::{Peer, PeerRequestOptions, RequestHandle},
 };
@@ -34,6 +34,14 @@ pub(super) struct RemoteTool {
 impl RemoteTool {
     pub(super) fn new(link: Arc<Link>, face: Arc<Face>) -> Arc<Self> {
         Arc::new(Self { link, face })
+    }
+
+    /// Whether the data of a result is what the server said it would be.
+    fn keeps_its_word(&self, result: &CallToolResult) -> bool {
+        match (&self.face.output, &result.structured_content) {
+            (Some(schema), Some(data)) => schema.check(data).is_ok(),
+            _ => true,
+        }
     }
 
     /// A failure after which nobody knows what happened on the other side.
@@ -177,6 +185,9 @@ impl DynTool for RemoteTool {
             ServerResult::CallToolResult(result) if result.is_error == Some(true) => {
                 Err(ToolError::Failed(content::complaint(result)))
             }
+            ServerResult::CallToolResult(result) if !self.keeps_its_word(&result) => Err(ToolError::Failed(
+                format!("{server} sent data that does not fit the tool's own schema of results"),
+            )),
             ServerResult::CallToolResult(result) => {
                 Ok(ToolOutput::parts(content::parts(&self.face.spec.name, result)))
             }

@@ -50,6 +50,10 @@ pub(crate) fn play() {
     match part.as_str() {
         "" => return, // run by hand
         "modern" => return modern::play(),
+        "stumbles" => {
+            eprintln!("no such module: canary");
+            std::process::exit(1);
+        }
         "silent" => {
             let _ = std::io::stdin().lines().count();
             return;
@@ -169,6 +173,11 @@ impl Peer {
                 json!({ "name": "elsewhere", "inputSchema": { "type": "object", "properties": { "a": { "$ref": "http://127.0.0.1:9/schema.json" } } } }),
                 json!({ "name": "hidden", "inputSchema": { "type": "object", "properties": { "a\u{200b}": {} } } }),
             ],
+            "breaks its word" => {
+                let mut echo = tool("echo", "Says it again.");
+                echo["outputSchema"] = json!({ "type": "object", "properties": { "n": { "type": "number" } }, "required": ["n"] });
+                vec![echo]
+            }
             "hints" => vec![
                 json!({ "name": "look", "inputSchema": { "type": "object" }, "annotations": { "readOnlyHint": true, "openWorldHint": false } }),
             ],
@@ -186,6 +195,11 @@ impl Peer {
         let words = params["arguments"]["text"].as_str().unwrap_or_default();
         match self.part.as_str() {
             "mute" => {}
+            "breaks its word" => {
+                let n = if words == "well" { json!(1) } else { json!("one") };
+                let result = json!({ "content": [], "structuredContent": { "n": n } });
+                say(&json!({ "jsonrpc": "2.0", "id": id, "result": result }));
+            }
             "dies" => std::process::exit(3),
             "dies once" => {
                 let file = std::env::var("PEER_FILE").expect("set");
