@@ -3,10 +3,13 @@
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
-use std::fmt;
+use std::{fmt, time::Duration};
 use stepwell_core::{
-    DynTool, Origin, Result, Schema, ToolContext, ToolError, ToolOptions, ToolOutput, ToolSpec,
+    DynTool, Effect, Origin, Result, Schema, ToolContext, ToolError, ToolOptions, ToolOutput, ToolSpec,
 };
+
+/// The time of one answer: agents think and use tools.
+const TIME: Duration = Duration::from_mins(10);
 
 type Answer = Box<dyn Fn(String, ToolContext) -> BoxFuture<'static, Result<String, ToolError>> + Send + Sync>;
 
@@ -41,7 +44,11 @@ impl AnswerTool {
         Ok(Self {
             spec: ToolSpec::new(name, description, &schema)?,
             schema,
-            options: ToolOptions::default().origin(Origin::Model),
+            // What an agent does in there is its own policy's business; from outside it is no mere look.
+            options: ToolOptions::default()
+                .effect(Effect::AtMostOnce)
+                .origin(Origin::Model)
+                .timeout(TIME),
             answer: Box::new(answer),
         })
     }

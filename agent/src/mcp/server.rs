@@ -104,7 +104,7 @@ impl Server {
     }
 
     /// Serves an agent as a tool that takes a `question` and gives the words of the answer. The agent's own policy,
-    /// budget and limits hold inside of it; each question is a run of its own.
+    /// budget and limits hold inside of it; each question is a run of its own, and has ten minutes.
     pub fn agent(self, name: impl Into<String>, description: impl Into<String>, agent: Agent) -> Self {
         self.answerer(name, description, move |question, cx| {
             let agent = agent.clone();
