@@ -1,78 +1,24 @@
 //! [`Channels`]: the dynamic state. JSON slots with the same reducers as a typed one, for graphs whose keys are known
 //! at run time only.
 
-use crate::{
-    Channel, HasMessages, MessageChange, Messages, State, Update, Write, WriteKind, state::invalid_update,
-};
+mod slot;
+mod update;
+
+pub use slot::{JsonReducer, Reducer, Slot};
+pub use update::ChannelsUpdate;
+
+use crate::{Channel, HasMessages, Messages, State, state::invalid_update};
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Number, Value};
-use std::{
-    collections::HashSet,
-    fmt::{self, Debug},
-    sync::{Arc, LazyLock},
-};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use slot::{Content, Ready};
+use std::sync::{Arc, LazyLock};
 use stepwell_core::{Error, Message, Result};
 
-/// A reducer of one's own: takes the slot's value and the update, gives the new value or a complaint.
-pub type JsonReducer = Arc<dyn Fn(Option<&Value>, Value) -> Result<Value, String> + Send + Sync>;
-
-/// How an update folds into a JSON slot.
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub enum Reducer {
-    /// The last value stands; two writers in one step are an error.
-    #[default]
-    Last,
-    /// An array grows by the update's members.
-    Append,
-    /// A sum of numbers.
-    Add,
-    /// An object takes new keys and replaces known ones.
-    Merge,
-    /// An array without doubles.
-    Set,
-    /// Messages by id. An update is an array of messages, of `{"remove": id}` and of `"remove_all"`.
-    Messages,
-    /// One's own, under a name for fingerprints.
-    Custom(Arc<str>, JsonReducer),
-}
-
-impl Reducer {
-    fn name(&self) -> String {
-        match self {
-            Self::Last => "last".into(),
-            Self::Append => "append".into(),
-            Self::Add => "add".into(),
-            Self::Merge => "merge".into(),
-            Self::Set => "set".into(),
-            Self::Messages => "messages".into(),
-            Self::Custom(name, _) => format!("custom:{name}"),
-        }
-    }
-}
-
-impl Debug for Reducer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name())
-    }
-}
-
-/// The content of a slot. Lists that are searched keep what makes that cheap.
+/// A slot and what it holds.
 #[derive(Clone, Debug)]
-enum Content {
-    Empty,
-    Json(Value),
-    Set {
-        items: Vec<Value>,
-        seen: HashSet<String>,
-    },
-    Messages(Messages),
-}
-
-#[derive(Clone, Debug)]
-struct Slot {
-    reducer: Reducer,
+struct Held {
+    slot: Slot,
     content: Content,
 }
 
@@ -80,14 +26,17 @@ struct Slot {
 ///
 /// ```
 /// # use stepwell_agent::{Channels, ChannelsUpdate, Reducer, State};
-/// let mut state = Channels::new().slot("log", Reducer::Append).slot("answer", Reducer::Last);
+/// let mut state = Channels::new()
+///     .slot("log", Reducer::Append)
+///     .slot("answer", Reducer::Last)
+///     .slot("found", Reducer::Append.ephemeral()); // seen by the next step only
 /// state.apply(ChannelsUpdate::new().set("log", ["a"]).set("answer", 42)).unwrap();
 /// state.apply(ChannelsUpdate::new().set("log", ["b"])).unwrap();
 /// assert_eq!(state.get("log").unwrap(), serde_json::json!(["a", "b"]));
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Channels {
-    slots: IndexMap<Arc<str>, Slot>,
+    slots: IndexMap<Arc<str>, Held>,
 }
 
 impl Channels {
@@ -96,22 +45,52 @@ impl Channels {
         Self::default()
     }
 
-    /// Declares a slot. One of a list, object or sum kind begins empty or at 0; a `Last` or custom one has no value
-    /// until it is written.
-    pub fn slot(mut self, key: impl Into<Arc<str>>, reducer: Reducer) -> Self {
-        let content = match &reducer {
-            Reducer::Last | Reducer::Custom(..) => Content::Empty,
-            Reducer::Append => Content::Json(Value::Array(Vec::new())),
-            Reducer::Add => Content::Json(Value::from(0)),
-            Reducer::Merge => Content::Json(Value::Object(Map::new())),
-            Reducer::Set => Content::Set {
-                items: Vec::new(),
-                seen: HashSet::new(),
-            },
-            Reducer::Messages => Content::Messages(Messages::new()),
-        };
-        self.slots.insert(key.into(), Slot { reducer, content });
+    /// Declares a slot: a [`Reducer`], or one with `.ephemeral()` or `.untracked()` behind it. One of a list, object or
+    /// sum kind begins empty or at 0; a `Last` or custom one has no value until it is written.
+    pub fn slot(mut self, key: impl Into<Arc<str>>, slot: impl Into<Slot>) -> Self {
+        let slot = slot.into();
+        let content = Content::blank(&slot.reducer);
+        self.slots.insert(key.into(), Held { slot, content });
         self
+    }
+
+    /// The slots that any state tells of itself: what was saved of a typed state, and its updates, can be read with them.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] naming the keys with a reducer that only the program has (a custom one) or that is not
+    /// known, [`Error::InvalidInput`] for a key that is there twice.
+    pub fn from_channels(channels: &[Channel]) -> Result<Self> {
+        let mut state = Self::new();
+        let mut unknown = Vec::new();
+        for channel in channels {
+            let Some(reducer) = Reducer::by_name(&channel.reducer) else {
+                unknown.push(format!(
+                    "`{}` with the reducer `{}`",
+                    channel.key, channel.reducer
+                ));
+                continue;
+            };
+            if state.slots.contains_key(&*channel.key) {
+                return Err(Error::invalid(
+                    "channels",
+                    format!("two have the key `{}`", channel.key),
+                ));
+            }
+            let slot = Slot {
+                reducer,
+                is_ephemeral: channel.is_ephemeral,
+                is_untracked: channel.is_untracked,
+            };
+            state = state.slot(&*channel.key, slot);
+        }
+        if unknown.is_empty() {
+            return Ok(state);
+        }
+        Err(Error::Unsupported {
+            who: "a state built from a list of channels".into(),
+            what: unknown.join(", "),
+            hint: "declare such a key with `.slot(key, Reducer::Custom(name, function))`".into(),
+        })
     }
 
     /// The value of a slot, copied: for large ones see [`Channels::json`] and [`Channels::messages_of`].
@@ -119,8 +98,7 @@ impl Channels {
     /// # Errors
     /// [`Error::NotFound`] where there is no such slot, or nothing was written into it yet.
     pub fn get(&self, key: &str) -> Result<Value> {
-        let slot = self.find(key)?;
-        match &slot.content {
+        match &self.find(key)?.content {
             Content::Empty => Err(empty(key)),
             Content::Json(value) => Ok(value.clone()),
             Content::Set { items, .. } => Ok(Value::Array(items.clone())),
@@ -150,7 +128,7 @@ impl Channels {
         }
     }
 
-    fn find(&self, key: &str) -> Result<&Slot> {
+    fn find(&self, key: &str) -> Result<&Held> {
         self.slots.get(key).ok_or_else(|| Error::NotFound {
             what: "key".into(),
             name: key.to_owned(),
@@ -171,224 +149,67 @@ fn to_value<T: Serialize>(key: &str, value: &T) -> Result<Value> {
     serde_json::to_value(value).map_err(|_| invalid_update(key, "it cannot be written as JSON"))
 }
 
-/// A change of [`Channels`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ChannelsUpdate {
-    writes: IndexMap<String, Write<Value, Value>>,
-}
-
-impl ChannelsUpdate {
-    /// Nothing yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Folds a value into a slot.
-    pub fn set(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.writes.insert(key.into(), Write::Fold(value.into()));
-        self
-    }
-
-    /// Replaces a slot.
-    pub fn overwrite(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.writes.insert(key.into(), Write::Overwrite(value.into()));
-        self
-    }
-
-    /// An update as plain JSON: an object of keys and values, where `{"$overwrite": value}` replaces a slot.
-    ///
-    /// # Errors
-    /// [`Error::InvalidInput`] when it is no object.
-    pub fn from_json(value: Value) -> Result<Self> {
-        let Value::Object(fields) = value else {
-            return Err(Error::invalid("update", "give an object of keys and values"));
-        };
-        let mut update = Self::new();
-        for (key, value) in fields {
-            update = match value {
-                Value::Object(mut inner) if inner.len() == 1 && inner.contains_key("$overwrite") => {
-                    update.overwrite(key, inner.remove("$overwrite").unwrap_or_default())
-                }
-                value => update.set(key, value),
-            };
-        }
-        Ok(update)
-    }
-}
-
-impl Update for ChannelsUpdate {
-    fn visit<'a>(&'a self, found: &mut dyn FnMut(&'a str, WriteKind)) {
-        for (key, write) in &self.writes {
-            found(key, write.kind());
-        }
-    }
-
-    fn discard_fold(&mut self, key: &str) {
-        if self
-            .writes
-            .get(key)
-            .is_some_and(|write| write.kind() == WriteKind::Fold)
-        {
-            self.writes.shift_remove(key);
-        }
-    }
-}
-
-/// A write that was checked and only has to be put in.
-enum Ready {
-    Content(Content),
-    Extend(Vec<Value>),
-    Merge(Map<String, Value>),
-    Insert(Vec<Value>),
-    Messages(Vec<MessageChange>),
-}
-
-fn prepare(key: &str, slot: &Slot, write: Write<Value, Value>) -> Result<Ready> {
-    let update = match write {
-        Write::Overwrite(value) => return content(key, &slot.reducer, value).map(Ready::Content),
-        Write::Fold(update) => update,
-    };
-    let complain = |what: &str| Err(invalid_update(key, format!("its reducer takes {what}")));
-    Ok(match (&slot.reducer, update) {
-        (Reducer::Last, value) => Ready::Content(Content::Json(value)),
-        (Reducer::Append, Value::Array(items)) => Ready::Extend(items),
-        (Reducer::Append, _) => return complain("an array of what to append"),
-        (Reducer::Set, Value::Array(items)) => Ready::Insert(items),
-        (Reducer::Set, _) => return complain("an array of members"),
-        (Reducer::Merge, Value::Object(fields)) => Ready::Merge(fields),
-        (Reducer::Merge, _) => return complain("an object"),
-        (Reducer::Add, Value::Number(number)) => {
-            let sum = match &slot.content {
-                Content::Json(Value::Number(so_far)) => add(so_far, &number),
-                _ => Some(number),
-            };
-            let Some(sum) = sum else {
-                return complain("numbers whose sum can be written");
-            };
-            Ready::Content(Content::Json(Value::Number(sum)))
-        }
-        (Reducer::Add, _) => return complain("a number"),
-        (Reducer::Messages, value) => {
-            let changes = message_changes(key, value)?;
-            if let Content::Messages(messages) = &slot.content {
-                messages
-                    .check(&changes)
-                    .map_err(|complaint| invalid_update(key, complaint))?;
-            }
-            Ready::Messages(changes)
-        }
-        (Reducer::Custom(_, reduce), value) => {
-            let so_far = match &slot.content {
-                Content::Json(value) => Some(value),
-                _ => None,
-            };
-            let value = reduce(so_far, value).map_err(|complaint| invalid_update(key, complaint))?;
-            Ready::Content(Content::Json(value))
-        }
-    })
-}
-
-/// A slot's whole value from JSON.
-fn content(key: &str, reducer: &Reducer, value: Value) -> Result<Content> {
-    let complain = |what: &str| Err(invalid_update(key, format!("it holds {what}")));
-    Ok(match (reducer, value) {
-        (Reducer::Set, Value::Array(members)) => {
-            let (mut items, mut seen) = (Vec::new(), HashSet::new());
-            insert(&mut items, &mut seen, members);
-            Content::Set { items, seen }
-        }
-        (Reducer::Set, _) => return complain("an array of members"),
-        (Reducer::Messages, value) => {
-            let mut messages = Messages::new();
-            let changes = message_changes(key, value)?;
-            messages
-                .check(&changes)
-                .map_err(|complaint| invalid_update(key, complaint))?;
-            messages.fold(changes);
-            Content::Messages(messages)
-        }
-        (Reducer::Append, value) if !value.is_array() => return complain("an array"),
-        (Reducer::Merge, value) if !value.is_object() => return complain("an object"),
-        (Reducer::Add, value) if !value.is_number() => return complain("a number"),
-        (_, value) => Content::Json(value),
-    })
-}
-
-fn message_changes(key: &str, value: Value) -> Result<Vec<MessageChange>> {
-    let Value::Array(items) = value else {
-        return Err(invalid_update(key, "its reducer takes an array of messages"));
-    };
-    items
-        .into_iter()
-        .map(|item| {
-            if item.get("role").is_some() {
-                serde_json::from_value::<Message>(item).map(Into::into)
-            } else {
-                serde_json::from_value(item)
-            }
-            .map_err(|error| invalid_update(key, format!("a member is no message: {error}")))
-        })
-        .collect()
-}
-
-fn add(a: &Number, b: &Number) -> Option<Number> {
-    match (a.as_i64(), b.as_i64()) {
-        (Some(a), Some(b)) => a.checked_add(b).map(Number::from),
-        _ => Number::from_f64(a.as_f64()? + b.as_f64()?),
-    }
-}
-
-fn insert(items: &mut Vec<Value>, seen: &mut HashSet<String>, members: Vec<Value>) {
-    for member in members {
-        if seen.insert(member.to_string()) {
-            items.push(member);
-        }
-    }
-}
-
 impl State for Channels {
     type Update = ChannelsUpdate;
 
     fn channels(&self) -> Vec<Channel> {
         self.slots
             .iter()
-            .map(|(key, slot)| Channel::new(key.to_string(), slot.reducer.name()))
+            .map(|(key, held)| {
+                let mut channel = Channel::new(key.to_string(), held.slot.reducer.name());
+                channel.is_ephemeral = held.slot.is_ephemeral;
+                channel.is_untracked = held.slot.is_untracked;
+                channel
+            })
             .collect()
     }
 
     fn is_reduced(&self, key: &str) -> Option<bool> {
         self.slots
             .get(key)
-            .map(|slot| !matches!(slot.reducer, Reducer::Last))
+            .map(|held| !matches!(held.slot.reducer, Reducer::Last))
+    }
+
+    fn expire(&mut self, blank: &Self) {
+        for (key, held) in &mut self.slots {
+            if held.slot.is_ephemeral {
+                held.content = match blank.slots.get(key) {
+                    Some(blank) => blank.content.clone(),
+                    None => Content::blank(&held.slot.reducer),
+                };
+            }
+        }
+    }
+
+    fn mark_untracked(&self, update: &mut ChannelsUpdate) {
+        for (key, held) in &self.slots {
+            if held.slot.is_untracked && update.writes.contains_key(&**key) {
+                update.untracked.insert(key.to_string());
+            }
+        }
     }
 
     fn apply(&mut self, update: ChannelsUpdate) -> Result<()> {
         let mut ready = Vec::with_capacity(update.writes.len());
         for (key, write) in update.writes {
-            let Some((at, _, slot)) = self.slots.get_full(key.as_str()) else {
+            let Some((at, _, held)) = self.slots.get_full(key.as_str()) else {
                 return Err(invalid_update(&key, "the state has no such key"));
             };
-            ready.push((at, prepare(&key, slot, write)?));
+            ready.push((
+                at,
+                Ready::prepare(&key, &held.slot.reducer, &held.content, write)?,
+            ));
         }
         for (at, write) in ready {
-            let content = &mut self.slots[at].content;
-            match (write, content) {
-                (Ready::Content(value), content) => *content = value,
-                (Ready::Extend(items), Content::Json(Value::Array(slot))) => slot.extend(items),
-                (Ready::Merge(fields), Content::Json(Value::Object(slot))) => slot.extend(fields),
-                (Ready::Insert(members), Content::Set { items, seen }) => insert(items, seen, members),
-                (Ready::Messages(changes), Content::Messages(messages)) => messages.fold(changes),
-                // A slot keeps the content of its kind: `slot` and `content` make no other.
-                _ => return Err(Error::internal("a slot holds the content of another kind")),
-            }
+            self.slots[at].content.put(write)?;
         }
         Ok(())
     }
 
     fn save(&self) -> Result<Value> {
         let mut saved = Map::new();
-        for (key, slot) in &self.slots {
-            if !matches!(slot.content, Content::Empty) {
+        for (key, held) in &self.slots {
+            if !held.slot.is_untracked && !matches!(held.content, Content::Empty) {
                 saved.insert(key.to_string(), self.get(key)?);
             }
         }
@@ -406,10 +227,12 @@ impl State for Channels {
         };
         let mut restored = self.clone();
         for (key, value) in saved {
-            let Some(slot) = restored.slots.get_mut(key.as_str()) else {
+            let held = restored.slots.get_mut(key.as_str());
+            let Some(held) = held.filter(|held| !held.slot.is_untracked) else {
                 return Err(damaged(format!("it has the unknown key `{key}`")));
             };
-            slot.content = content(&key, &slot.reducer, value).map_err(|error| damaged(error.to_string()))?;
+            held.content = Content::from_json(&key, &held.slot.reducer, value)
+                .map_err(|error| damaged(error.to_string()))?;
         }
         Ok(restored)
     }
@@ -511,7 +334,7 @@ mod tests {
             assert!(error.to_string().contains(&format!("`{key}`")), "{error}");
             assert!(state.get("last").is_err(), "{key}: applied half");
         }
-        let overflow = ChannelsUpdate::new().set("sum", i64::MAX);
+        let overflow = ChannelsUpdate::new().set("sum", u64::MAX);
         state.apply(overflow.clone()).expect("fits");
         assert_eq!(
             state.apply(overflow).expect_err("too large").code(),

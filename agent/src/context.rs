@@ -1,43 +1,71 @@
-//! [`RunContext`]: the facts of one task and its doors to the run: events, memoised steps, budget, cancel.
+//! [`RunContext`]: the facts of one task and its doors to the run: events, memoised steps, questions, budget, cancel.
 
 use crate::{
-    EventKind, NodeError,
+    EventKind, Failure, NodeError,
+    ask::{Ask, Question},
     event::EventQueue,
-    journal::{JournalQueue, MemoBody, encode},
+    journal::{ChildRecord, JournalQueue, MemoBody, TaskRef},
+    step::TaskId,
 };
-use serde::{Serialize, de::DeserializeOwned};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
+    any::Any,
     collections::HashMap,
     fmt::{self, Debug},
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
-use stepwell_core::{Budget, Cancel, Error, Limits, Scope, Spend, ToolResult, Usage, store::RecordKind};
+use stepwell_core::{
+    Budget, Cancel, Error, Limits, Schema, Scope, Spend, ToolContext, ToolResult, Usage, store::RecordKind,
+};
+
+/// Milliseconds since 1970.
+pub(crate) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// What all tasks of a run share.
 pub(crate) struct Shared {
     pub(crate) run_id: Arc<str>,
+    pub(crate) graph: Arc<str>,
     pub(crate) scope: Scope,
+    /// The nodes around this run, from the outermost in.
+    pub(crate) path: Arc<[String]>,
+    /// The path with steps: what the ids of questions begin with.
+    pub(crate) prefix: String,
     pub(crate) cancel: Cancel,
+    pub(crate) drain: Option<Cancel>,
     pub(crate) budget: Budget,
     pub(crate) limits: Limits,
     pub(crate) events: Option<EventQueue>,
-    pub(crate) wants_updates: bool,
     pub(crate) wants_values: bool,
     pub(crate) journal: Option<JournalQueue>,
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) clock: Clock,
+    /// Saved states of persistent graphs inside nodes, by their place; one for a run and all inside it.
+    pub(crate) kept: Arc<Mutex<HashMap<String, Value>>>,
+    /// The task it is inside of.
+    pub(crate) outer: Option<RunContext>,
 }
 
 impl Shared {
     pub(crate) fn emit(&self, step: u32, node: Option<&Arc<str>>, kind: impl FnOnce() -> EventKind) {
         if let Some(events) = &self.events {
-            events.push(&self.run_id, step, node, kind());
+            events.push(&self.run_id, &self.path, step, node, kind());
         }
+    }
+
+    pub(crate) fn kept(&self) -> MutexGuard<'_, HashMap<String, Value>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What the journal remembers of a task that did not end.
-#[derive(Clone, Debug, Default)]
+/// What is remembered of a task that did not end.
+#[derive(Default)]
 pub(crate) struct TaskMemory {
     /// Memoised results by key.
     pub(crate) memos: HashMap<String, Value>,
@@ -45,39 +73,114 @@ pub(crate) struct TaskMemory {
     pub(crate) effects: HashMap<String, ToolResult>,
     /// Tool calls that began, by call id: how many times.
     pub(crate) intents: HashMap<String, u32>,
+    /// Questions it asked, also those of runs inside it.
+    pub(crate) questions: Vec<Question>,
+    /// Answers by question.
+    pub(crate) answers: HashMap<String, Value>,
+    /// Why it failed, where its handler has still to run.
+    pub(crate) failure: Option<Failure>,
+    /// Records of runs inside it, by their key.
+    pub(crate) children: HashMap<String, Vec<ChildRecord>>,
+    /// Runs inside it that paused where there is no journal, by their key.
+    pub(crate) paused: HashMap<String, Box<dyn Any + Send>>,
+}
+
+impl TaskMemory {
+    /// Whether an answer has to come before it makes sense to run the task again. Runs inside it go on with whatever they
+    /// are given; its own questions are waited for together.
+    pub(crate) fn is_waiting(&self, path: &[String], now_ms: u64) -> bool {
+        let is_open =
+            |question: &Question| !self.answers.contains_key(&question.id) && !question.is_expired(now_ms);
+        let (own, inner): (Vec<&Question>, Vec<&Question>) = self
+            .questions
+            .iter()
+            .partition(|question| question.path.len() == path.len());
+        own.iter().any(|question| is_open(question))
+            || !inner.is_empty() && inner.iter().all(|question| is_open(question))
+    }
 }
 
 /// What a task used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Used {
     pub(crate) usage: Usage,
     pub(crate) spend: Spend,
+}
+
+impl Used {
+    pub(crate) fn add(&mut self, usage: &Usage, spend: Spend) {
+        self.usage.add(usage);
+        self.spend = self.spend.plus(spend);
+    }
 }
 
 #[derive(Default)]
 struct Notes {
     keys: Vec<String>,
     used: Option<Box<Used>>,
+    /// What runs inside the task used; their own records tell it.
+    inner_used: Option<Box<Used>>,
+    memory: TaskMemory,
 }
 
-/// The facts of one task, and its doors to the run.
+/// What is one task's own.
+struct Task {
+    id: TaskId,
+    input: Option<Arc<Value>>,
+    budget: Option<Budget>,
+    attempt: AtomicU32,
+    /// Counts signs of life.
+    beats: AtomicU64,
+    cancel: OnceLock<Cancel>,
+    notes: Mutex<Notes>,
+}
+
+/// The facts of one task, and its doors to the run. Clones are the same task.
+#[derive(Clone)]
 pub struct RunContext {
     pub(crate) shared: Arc<Shared>,
     pub(crate) node: Arc<str>,
     pub(crate) step: u32,
-    pub(crate) memory: Option<TaskMemory>,
-    notes: Mutex<Notes>,
+    /// The tool call it is for.
+    call: Option<Arc<str>>,
+    task: Arc<Task>,
 }
 
 impl RunContext {
-    pub(crate) fn new(shared: Arc<Shared>, node: Arc<str>, step: u32, memory: Option<TaskMemory>) -> Self {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        node: Arc<str>,
+        step: u32,
+        id: TaskId,
+        input: Option<Arc<Value>>,
+        budget: Option<Budget>,
+        memory: Option<TaskMemory>,
+    ) -> Self {
+        let notes = Notes {
+            memory: memory.unwrap_or_default(),
+            ..Notes::default()
+        };
         Self {
             shared,
             node,
             step,
-            memory,
-            notes: Mutex::default(),
+            call: None,
+            task: Arc::new(Task {
+                id,
+                input,
+                budget,
+                attempt: AtomicU32::new(1),
+                beats: AtomicU64::new(0),
+                cancel: OnceLock::new(),
+                notes: Mutex::new(notes),
+            }),
         }
+    }
+
+    /// The context of the run that a tool was called in; `None` outside of a run.
+    pub fn of_tool(cx: &ToolContext) -> Option<&Self> {
+        cx.extension::<Self>()
     }
 
     /// The run.
@@ -90,6 +193,11 @@ impl RunContext {
         &self.shared.scope
     }
 
+    /// The nodes around this run where it is inside of others, from the outermost in.
+    pub fn path(&self) -> &[String] {
+        &self.shared.path
+    }
+
     /// The node.
     pub fn node(&self) -> &str {
         &self.node
@@ -100,14 +208,53 @@ impl RunContext {
         self.step
     }
 
-    /// Pulled when the run is to stop. A node that does not look at it is dropped.
-    pub fn cancel(&self) -> &Cancel {
-        &self.shared.cancel
+    /// 1 for the first try; counted anew when a run is resumed.
+    pub fn attempt(&self) -> u32 {
+        self.task.attempt.load(Ordering::Relaxed)
     }
 
-    /// What the run may spend.
+    /// Why the node failed, in the handler of its failure.
+    pub fn failure(&self) -> Option<Failure> {
+        self.memory().failure.clone()
+    }
+
+    /// What a Send gave this task alone.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] where the node was not started by a Send, or the input does not fit the type.
+    pub fn input<T: DeserializeOwned>(&self) -> Result<T, NodeError> {
+        let Some(input) = &self.task.input else {
+            return Err(Error::invalid(
+                "node input",
+                format!(
+                    "`{}` was started by an edge, which brings none; send one with `Send`",
+                    self.node
+                ),
+            )
+            .into());
+        };
+        T::deserialize(&**input).map_err(|error| {
+            Error::invalid(
+                "node input",
+                format!("what was sent to `{}` does not fit: {error}", self.node),
+            )
+            .into()
+        })
+    }
+
+    /// Whether a Send started this task.
+    pub fn has_input(&self) -> bool {
+        self.task.input.is_some()
+    }
+
+    /// Pulled when the run is to stop, or this task alone. A node that does not look at it is dropped.
+    pub fn cancel(&self) -> &Cancel {
+        self.task.cancel.get_or_init(|| self.shared.cancel.child())
+    }
+
+    /// What the task may spend: the run's budget, or its part of it.
     pub fn budget(&self) -> &Budget {
-        &self.shared.budget
+        self.task.budget.as_ref().unwrap_or(&self.shared.budget)
     }
 
     /// Bounds on what comes from outside.
@@ -123,10 +270,49 @@ impl RunContext {
         });
     }
 
-    /// Does something once: its result is recorded under the key, and a resumed run gets the record instead of doing it
-    /// again. The key is the author's and stands for this piece of work within the node. Errors are not recorded.
+    /// A sign of life: an idle time limit begins anew.
+    pub fn heartbeat(&self) {
+        self.task.beats.fetch_add(1, Ordering::Relaxed);
+        if let Some(outer) = &self.shared.outer {
+            outer.heartbeat();
+        }
+    }
+
+    /// Asks a person. The run pauses with this question, and the node starts anew once it is answered; then this gives
+    /// the answer. The key is the author's and names the question within the node. The payload is shown to the person;
+    /// the answer has to fit the schema of `T`, or it is refused.
     ///
-    /// The journal is what remembers; a run without a store only does the work.
+    /// The interrupt travels as an error: pass it on with `?`. Siblings of the node go on and do not run again. What the
+    /// node does before the question it does again, unless it is a [`RunContext::step`].
+    ///
+    /// ```
+    /// # use stepwell_agent::{ChannelsUpdate, NodeError, RunContext};
+    /// async fn approve(cx: &RunContext) -> Result<ChannelsUpdate, NodeError> {
+    ///     let yes: bool = cx.ask("approve", serde_json::json!({ "amount_cents": 90_000 })).await?;
+    ///     Ok(ChannelsUpdate::new().set("approved", yes))
+    /// }
+    /// ```
+    pub fn ask<T: DeserializeOwned + JsonSchema>(
+        &self,
+        key: impl Into<String>,
+        payload: impl Serialize,
+    ) -> Ask<'_, T> {
+        Ask::new(self, key.into(), serde_json::to_value(payload), Schema::of::<T>())
+    }
+
+    /// The same with a schema that is known at run time only.
+    pub fn ask_value(
+        &self,
+        key: impl Into<String>,
+        payload: impl Serialize,
+        schema: Schema,
+    ) -> Ask<'_, Value> {
+        Ask::new(self, key.into(), serde_json::to_value(payload), schema)
+    }
+
+    /// Does something once: its result is recorded under the key, and a task that starts anew (resumed, retried, answered)
+    /// gets the record instead of doing it again. The key is the author's and stands for this piece of work within the
+    /// node. Errors are not recorded.
     ///
     /// # Errors
     /// What the work fails with; [`Error::InvalidInput`] when the node used the key before.
@@ -136,19 +322,11 @@ impl RunContext {
         E: Into<NodeError>,
         F: Future<Output = Result<T, E>>,
     {
-        {
-            let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-            if notes.keys.iter().any(|used| used == key) {
-                return Err(Error::invalid(
-                    "step key",
-                    format!("`{key}` was used before in this node; give each piece of work its own"),
-                )
-                .into());
-            }
-            notes.keys.push(key.to_owned());
-        }
-        if let Some(value) = self.memory.as_ref().and_then(|memory| memory.memos.get(key)) {
-            return serde_json::from_value(value.clone()).map_err(|error| {
+        self.use_key("step key", key)?;
+        let key = &*self.scoped(key);
+        let known = self.memory().memos.get(key).cloned();
+        if let Some(value) = known {
+            return serde_json::from_value(value).map_err(|error| {
                 NodeError::passed_on(Error::Damaged {
                     what: format!("the recorded step `{key}`"),
                     message: error.to_string(),
@@ -157,33 +335,51 @@ impl RunContext {
             });
         }
         let result = work.await.map_err(Into::into)?;
-        if self.shared.journal.is_some() {
-            let body = encode(
-                RecordKind::Memo,
-                &MemoBody {
-                    step: self.step,
-                    node: &self.node,
-                    key,
-                    value: &result,
-                },
+        let value = serde_json::to_value(&result).map_err(|error| {
+            Error::invalid(
+                "step",
+                format!("the result of `{key}` cannot be written as JSON: {error}"),
             )
-            .map_err(NodeError::passed_on)?;
-            self.record(RecordKind::Memo, body, false).await?;
-        }
+        })?;
+        let body = MemoBody {
+            task: self.task_ref(),
+            key: key.into(),
+            value,
+        };
+        self.record(RecordKind::Memo, &body, false).await?;
+        self.memory().memos.insert(key.to_owned(), body.value);
+        self.heartbeat();
         Ok(result)
+    }
+
+    pub(crate) fn use_key(&self, what: &str, key: &str) -> Result<(), NodeError> {
+        let entry = format!("{what} {}", self.scoped(key));
+        let keys = &mut self.notes().keys;
+        if keys.contains(&entry) {
+            return Err(Error::invalid(
+                what,
+                format!("`{key}` was used before in this node; give each its own"),
+            )
+            .into());
+        }
+        keys.push(entry);
+        Ok(())
     }
 
     /// Puts a record into the journal; waits for it where it has to be safe before the next thing happens.
     pub(crate) async fn record(
         &self,
         kind: RecordKind,
-        body: Vec<u8>,
+        body: &impl Serialize,
         must_be_safe: bool,
     ) -> Result<(), NodeError> {
         let Some(journal) = &self.shared.journal else {
             return Ok(());
         };
-        match journal.push_waiting(kind, body, must_be_safe) {
+        let waiting = journal
+            .push_waiting(kind, body, must_be_safe)
+            .map_err(NodeError::passed_on)?;
+        match waiting {
             // The runner drops the sender only when the append failed; it ends the run with that error itself.
             Some(written) => written.await.map_err(|_| NodeError::passed_on(Error::Cancelled)),
             None => Ok(()),
@@ -191,36 +387,131 @@ impl RunContext {
     }
 
     pub(crate) fn event(&self, kind: impl FnOnce() -> EventKind) {
+        self.heartbeat();
         self.shared.emit(self.step, Some(&self.node), kind);
     }
 
-    pub(crate) fn add_used(&self, usage: &Usage, spend: Spend) {
-        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = notes.used.get_or_insert_default();
-        used.usage.add(usage);
-        add_spend(&mut used.spend, spend);
+    /// The same task, for one of its tool calls: keys are the call's own.
+    pub(crate) fn for_call(&self, call_id: &str) -> Self {
+        Self {
+            call: Some(call_id.into()),
+            ..self.clone()
+        }
     }
 
-    pub(crate) fn take_used(&self) -> Option<Box<Used>> {
-        self.notes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .used
-            .take()
+    /// The tool call it is for.
+    pub(crate) fn call_id(&self) -> Option<&str> {
+        self.call.as_deref()
+    }
+
+    /// A key of the node's, or of its tool call's.
+    pub(crate) fn scoped(&self, key: &str) -> String {
+        match &self.call {
+            Some(call) => format!("{call}/{key}"),
+            None => key.to_owned(),
+        }
+    }
+
+    /// The id of the one message that the task adds.
+    pub(crate) fn message_id(&self) -> String {
+        format!(
+            "{}.{}{}.{}",
+            self.run_id(),
+            self.shared.prefix,
+            self.step,
+            self.place()
+        )
+    }
+
+    /// The task as records name it.
+    pub(crate) fn task_ref(&self) -> TaskRef {
+        TaskRef {
+            step: self.step,
+            node: self.node.to_string(),
+            send: self.task.id.send,
+        }
+    }
+
+    /// The node, and which Send of it: one piece of a path.
+    pub(crate) fn place(&self) -> String {
+        match self.task.id.send {
+            Some(send) => format!("{}#{send}", self.node),
+            None => self.node.to_string(),
+        }
+    }
+
+    pub(crate) fn beats(&self) -> u64 {
+        self.task.beats.load(Ordering::Relaxed)
+    }
+
+    /// Begins another attempt: keys may be used again, what was memoised stays.
+    pub(crate) fn begin_attempt(&self, attempt: u32) {
+        self.task.attempt.store(attempt, Ordering::Relaxed);
+        self.notes().keys.clear();
+    }
+
+    /// Tells what the task started that nobody waits for it any more.
+    pub(crate) fn abandon(&self) {
+        if let Some(cancel) = self.task.cancel.get() {
+            cancel.cancel();
+        }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.task.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn memory(&self) -> Memory<'_> {
+        Memory(self.notes())
+    }
+
+    pub(crate) fn take_memory(&self) -> TaskMemory {
+        std::mem::take(&mut self.notes().memory)
+    }
+
+    pub(crate) fn add_used(&self, usage: &Usage, spend: Spend) {
+        self.notes().used.get_or_insert_default().add(usage, spend);
+    }
+
+    /// What a run inside the task used.
+    pub(crate) fn add_inner_used(&self, used: &Used) {
+        if *used != Used::default() {
+            self.notes()
+                .inner_used
+                .get_or_insert_default()
+                .add(&used.usage, used.spend);
+        }
+    }
+
+    /// What the task used itself, and what runs inside it did.
+    pub(crate) fn take_used(&self) -> (Option<Box<Used>>, Option<Box<Used>>) {
+        let mut notes = self.notes();
+        (notes.used.take(), notes.inner_used.take())
     }
 }
 
-pub(crate) fn add_spend(sum: &mut Spend, more: Spend) {
-    sum.micro_usd = sum.micro_usd.saturating_add(more.micro_usd);
-    sum.tokens = sum.tokens.saturating_add(more.tokens);
-    sum.calls = sum.calls.saturating_add(more.calls);
-    sum.time_ms = sum.time_ms.saturating_add(more.time_ms);
+/// The task's memory, locked: never held across an await.
+pub(crate) struct Memory<'a>(MutexGuard<'a, Notes>);
+
+impl std::ops::Deref for Memory<'_> {
+    type Target = TaskMemory;
+
+    fn deref(&self) -> &TaskMemory {
+        &self.0.memory
+    }
+}
+
+impl std::ops::DerefMut for Memory<'_> {
+    fn deref_mut(&mut self) -> &mut TaskMemory {
+        &mut self.0.memory
+    }
 }
 
 impl Debug for RunContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RunContext")
             .field("run_id", &self.shared.run_id)
+            .field("path", &self.shared.path)
             .field("node", &self.node)
             .field("step", &self.step)
             .finish_non_exhaustive()

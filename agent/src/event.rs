@@ -1,5 +1,6 @@
 //! [`RunEvent`]: what a caller may watch while a run goes; [`RunStream`]: a run as its events.
 
+use crate::{Question, run::Pause};
 use futures::{Stream, future::BoxFuture};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +20,7 @@ const ROOM: usize = 256;
 const MOST: usize = 16_384;
 
 /// A failure as plain data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Failure {
     /// The stable word of [`Error::code`].
@@ -45,9 +46,10 @@ pub struct RunEvent {
     pub seq: u64,
     /// The run.
     pub run_id: Arc<str>,
-    /// Where in nested runs: the nodes from the outermost in; empty in the outermost.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub path: Vec<String>,
+    /// Where in nested runs: the nodes from the outermost in; empty in the outermost. One of several runs in a node has a
+    /// mark behind the name: `worker#3` for a Send, `tools@call_1` for a tool call.
+    #[serde(default = "no_path", skip_serializing_if = "is_empty")]
+    pub path: Arc<[String]>,
     /// 1 for the first step; 0 before it.
     pub step: u32,
     /// The node it happened in.
@@ -56,6 +58,14 @@ pub struct RunEvent {
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
+}
+
+fn no_path() -> Arc<[String]> {
+    Arc::from([])
+}
+
+fn is_empty(path: &Arc<[String]>) -> bool {
+    path.is_empty()
 }
 
 /// What happened.
@@ -115,6 +125,20 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
     },
+    /// A node failed and is tried again.
+    NodeRetry {
+        /// The attempt that failed; 1 for the first.
+        attempt: u32,
+        /// Why.
+        failure: Failure,
+        /// How long it waits first, milliseconds.
+        delay_ms: u64,
+    },
+    /// A node asks a person; the run pauses with it once its step is done.
+    Question {
+        /// What.
+        question: Question,
+    },
     /// A step ended; its updates are folded.
     StepEnd {
         /// The whole state, where it was asked for.
@@ -125,6 +149,9 @@ pub enum EventKind {
     RunEnd {
         /// Where it stands.
         status: RunStatus,
+        /// What it waits for, where it paused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pause: Option<Pause>,
         /// Why it failed, where it did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<Failure>,
@@ -146,7 +173,14 @@ impl EventQueue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn push(&self, run_id: &Arc<str>, step: u32, node: Option<&Arc<str>>, kind: EventKind) {
+    pub(crate) fn push(
+        &self,
+        run_id: &Arc<str>,
+        path: &Arc<[String]>,
+        step: u32,
+        node: Option<&Arc<str>>,
+        kind: EventKind,
+    ) {
         let mut queued = self.lock();
         let may_be_left_out = matches!(kind, EventKind::ToolProgress { .. } | EventKind::Custom { .. });
         if may_be_left_out && queued.events.len() >= MOST {
@@ -157,7 +191,7 @@ impl EventQueue {
         queued.events.push_back(RunEvent {
             seq,
             run_id: Arc::clone(run_id),
-            path: Vec::new(),
+            path: Arc::clone(path),
             step,
             node: node.cloned(),
             kind,

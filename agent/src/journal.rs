@@ -2,24 +2,22 @@
 //! run is read back (`replay`).
 //!
 //! A step costs what it changed: its tasks' updates and the schedule that follows. Once the records since the last
-//! snapshot outweigh it, the whole state is written as another.
+//! snapshot outweigh it, the whole state is written as another. A run inside a task writes into the same log: each of its
+//! records is wrapped into one of the run around it.
 
 mod record;
 mod replay;
 
-pub(crate) use record::{EffectBody, IntentBody, MemoBody, encode};
-pub(crate) use replay::{Replay, replay};
-
-use crate::{
-    Graph, State,
-    command::Next,
-    context::Used,
-    event::Failure,
-    step::{NodeIndex, Schedule},
+pub(crate) use record::{
+    AnswerBody, ChildRecord, EditBody, EffectBody, EndBody, EventBody, ForkBody, InputBody, IntentBody,
+    InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskOut, TaskRef, UsageBody,
+    damaged, open, read,
 };
+pub(crate) use replay::{Reader, Replay, replay};
+
+use crate::{State, command::Next, context::Used, step::TaskId};
 use futures::future::BoxFuture;
-use record::{EndBody, EventBody, InputBody, SnapshotBody, StartBody, StepBody, TaskOut, UsageBody};
-use serde_json::Value;
+use serde::Serialize;
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -28,7 +26,7 @@ use std::{
 };
 use stepwell_core::{
     Error, Result, Scope,
-    store::{Durability, NewRecord, RecordKind, RunAppend, RunStatus, RunStore},
+    store::{NewRecord, RecordKind, RunAppend, RunStatus, RunStore},
 };
 use tokio::sync::oneshot;
 
@@ -40,16 +38,27 @@ const WAITING_BYTES: usize = 4 << 20;
 /// A task that ended.
 #[derive(Debug)]
 pub(crate) struct TaskDone<S: State> {
-    pub(crate) node: NodeIndex,
+    pub(crate) id: TaskId,
     pub(crate) updates: Vec<S::Update>,
     pub(crate) next: Next,
     pub(crate) stop: Option<Error>,
-    pub(crate) used: Option<Box<Used>>,
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Saving {
+    /// Each step is safe before the next begins.
+    Sync,
+    /// Beside the steps that follow.
+    #[default]
+    Async,
+    /// When the run ends, pauses or fails; and before a call that must not happen twice.
+    AtExit,
 }
 
 struct Waiting {
@@ -64,6 +73,15 @@ struct Backlog {
     bytes: usize,
     since_snapshot: usize,
     last_snapshot: usize,
+    /// Something waits that must be written now, whatever the saving.
+    is_urgent: bool,
+}
+
+/// The task a run is inside of, and which run of it.
+struct Outer {
+    queue: JournalQueue,
+    task: TaskRef,
+    key: String,
 }
 
 /// Records on their way to the store. Tasks push; the runner appends, so that a dropped task never leaves an append
@@ -71,14 +89,29 @@ struct Backlog {
 #[derive(Clone)]
 pub(crate) struct JournalQueue {
     backlog: Arc<Mutex<Backlog>>,
-    durability: Durability,
+    saving: Saving,
+    outer: Option<Arc<Outer>>,
 }
 
 impl JournalQueue {
-    pub(crate) fn new(durability: Durability) -> Self {
+    pub(crate) fn new(saving: Saving) -> Self {
         Self {
             backlog: Arc::default(),
-            durability,
+            saving,
+            outer: None,
+        }
+    }
+
+    /// The queue of a run inside a task: its records go into this one.
+    pub(crate) fn inside(&self, task: TaskRef, key: &str) -> Self {
+        Self {
+            backlog: Arc::clone(&self.backlog),
+            saving: self.saving,
+            outer: Some(Arc::new(Outer {
+                queue: self.clone(),
+                task,
+                key: key.to_owned(),
+            })),
         }
     }
 
@@ -87,12 +120,31 @@ impl JournalQueue {
     }
 
     pub(crate) fn is_sync(&self) -> bool {
-        self.durability == Durability::Sync
+        self.saving == Saving::Sync
     }
 
-    fn enqueue(&self, kind: RecordKind, body: Vec<u8>, is_sync: bool, written: Option<oneshot::Sender<()>>) {
+    /// The record as the log has it.
+    fn bytes(&self, kind: RecordKind, body: &impl Serialize) -> Result<(RecordKind, Vec<u8>)> {
+        let Some(mut outer) = self.outer.as_ref() else {
+            return Ok((kind, record::encode(kind, body)?));
+        };
+        let mut text = record::wrap(&outer.task, &outer.key, kind, &record::text(body)?)?;
+        while let Some(further) = outer.queue.outer.as_ref() {
+            text = record::wrap(&further.task, &further.key, RecordKind::Child, &text)?;
+            outer = further;
+        }
+        Ok((RecordKind::Child, record::headed(RecordKind::Child, &text)?))
+    }
+
+    fn enqueue(
+        &self,
+        (kind, body): (RecordKind, Vec<u8>),
+        is_sync: bool,
+        written: Option<oneshot::Sender<()>>,
+    ) {
         let mut backlog = self.lock();
         backlog.bytes += body.len();
+        backlog.is_urgent |= is_sync;
         if matches!(kind, RecordKind::Input | RecordKind::Snapshot) {
             backlog.last_snapshot = body.len();
             backlog.since_snapshot = 0;
@@ -106,33 +158,79 @@ impl JournalQueue {
         });
     }
 
-    fn push(&self, kind: RecordKind, body: Vec<u8>) {
-        self.enqueue(kind, body, self.is_sync(), None);
+    pub(crate) fn push(&self, kind: RecordKind, body: &impl Serialize) -> Result<()> {
+        let bytes = self.bytes(kind, body)?;
+        self.enqueue(bytes, self.is_sync(), None);
+        Ok(())
     }
 
     /// Pushes a record; something to wait for where it has to be safe before the caller goes on.
     pub(crate) fn push_waiting(
         &self,
         kind: RecordKind,
-        body: Vec<u8>,
+        body: &impl Serialize,
         must_be_safe: bool,
-    ) -> Option<oneshot::Receiver<()>> {
+    ) -> Result<Option<oneshot::Receiver<()>>> {
+        let bytes = self.bytes(kind, body)?;
         if !must_be_safe && !self.is_sync() {
-            self.enqueue(kind, body, false, None);
-            return None;
+            self.enqueue(bytes, false, None);
+            return Ok(None);
         }
         let (sender, receiver) = oneshot::channel();
-        self.enqueue(kind, body, true, Some(sender));
-        Some(receiver)
+        self.enqueue(bytes, true, Some(sender));
+        Ok(Some(receiver))
     }
 
-    /// Whether the records since the last snapshot outweigh it.
-    fn is_snapshot_due(&self) -> bool {
+    /// Keeps the state of a persistent graph under its place, beside the records of the outermost run.
+    pub(crate) fn keep(&self, place: &str, body: &KeptBody) -> Result<()> {
+        let Some(mut outer) = self.outer.as_ref() else {
+            return Ok(());
+        };
+        while let Some(further) = outer.queue.outer.as_ref() {
+            outer = further;
+        }
+        let text = record::wrap(&outer.task, place, RecordKind::Snapshot, &record::text(body)?)?;
+        let bytes = record::headed(RecordKind::Child, &text)?;
+        self.enqueue((RecordKind::Child, bytes), self.is_sync(), None);
+        Ok(())
+    }
+
+    pub(crate) fn task<S: State>(
+        &self,
+        task: TaskRef,
+        done: &TaskDone<S>,
+        used: Option<&Used>,
+    ) -> Result<()> {
+        let body = TaskOut {
+            task,
+            updates: &done.updates,
+            goto: match &done.next {
+                Next::Goto(targets) => Some(targets),
+                _ => None,
+            },
+            leave: match &done.next {
+                Next::Leave(targets) => Some(targets),
+                _ => None,
+            },
+            used,
+            stop: done.stop.as_ref().map(Into::into),
+        };
+        self.push(RecordKind::Task, &body)
+    }
+
+    /// Whether the records since the last snapshot outweigh it. Runs inside a task leave that to the one around them.
+    pub(crate) fn is_snapshot_due(&self) -> bool {
         let backlog = self.lock();
-        backlog.since_snapshot > SNAPSHOT_BYTES.max(2 * backlog.last_snapshot)
+        self.outer.is_none() && backlog.since_snapshot > SNAPSHOT_BYTES.max(2 * backlog.last_snapshot)
     }
 
-    fn resume(&self, last_snapshot: usize, since_snapshot: usize) {
+    /// Whether so much waits that the run should.
+    pub(crate) fn is_full(&self) -> bool {
+        self.saving != Saving::AtExit && self.lock().bytes > WAITING_BYTES
+    }
+
+    /// What the log weighs that a run was read back from: its last snapshot, and the records since.
+    pub(crate) fn weigh(&self, (last_snapshot, since_snapshot): (usize, usize)) {
         let mut backlog = self.lock();
         backlog.last_snapshot = last_snapshot;
         backlog.since_snapshot = since_snapshot;
@@ -161,7 +259,7 @@ impl Journal {
         scope: Scope,
         run_id: Arc<str>,
         graph: Arc<str>,
-        durability: Durability,
+        saving: Saving,
         last_seq: u64,
     ) -> Self {
         Self {
@@ -169,7 +267,7 @@ impl Journal {
             scope,
             run_id,
             graph,
-            queue: JournalQueue::new(durability),
+            queue: JournalQueue::new(saving),
             last_seq,
             status: RunStatus::Running,
             in_flight: None,
@@ -177,8 +275,16 @@ impl Journal {
         }
     }
 
-    /// Appends what waits; ready when nothing does any more.
+    /// Appends what waits; ready when nothing does any more that has to be written now.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.queue.saving == Saving::AtExit && self.in_flight.is_none() && !self.queue.lock().is_urgent {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_all(cx)
+    }
+
+    /// Appends what waits; ready when nothing does any more.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
             if let Some((append, _)) = &mut self.in_flight {
                 let Poll::Ready(written) = append.as_mut().poll(cx) else {
@@ -204,6 +310,7 @@ impl Journal {
                 return Poll::Ready(Ok(()));
             }
             backlog.bytes = 0;
+            backlog.is_urgent = false;
             let mut batch = Vec::with_capacity(backlog.records.len());
             let (mut is_sync, mut waiting) = (false, Vec::new());
             for record in backlog.records.drain(..) {
@@ -225,121 +332,18 @@ impl Journal {
 
     /// Ends when everything pushed so far was taken by the store.
     pub(crate) async fn drain(&mut self) -> Result<()> {
-        std::future::poll_fn(|cx| self.poll(cx)).await
-    }
-
-    /// Whether so much waits that the run should.
-    pub(crate) fn is_full(&self) -> bool {
-        self.queue.lock().bytes > WAITING_BYTES
-    }
-
-    pub(crate) fn start(&self, fingerprint: &str, state: Value, schedule: &Schedule) -> Result<()> {
-        let start = StartBody {
-            graph: self.graph.to_string(),
-            fingerprint: fingerprint.to_owned(),
-        };
-        self.queue
-            .push(RecordKind::Start, encode(RecordKind::Start, &start)?);
-        let input = InputBody {
-            state,
-            schedule: schedule.clone(),
-        };
-        self.queue
-            .push(RecordKind::Input, encode(RecordKind::Input, &input)?);
-        Ok(())
-    }
-
-    pub(crate) fn resumed(&self, replay: (usize, usize)) -> Result<()> {
-        self.queue.resume(replay.0, replay.1);
-        let body = EventBody {
-            event: "resumed".into(),
-        };
-        self.queue
-            .push(RecordKind::Event, encode(RecordKind::Event, &body)?);
-        Ok(())
-    }
-
-    pub(crate) fn task<S: State>(&self, step: u32, node: &str, task: &TaskDone<S>) -> Result<()> {
-        let body = TaskOut {
-            step,
-            node,
-            updates: &task.updates,
-            goto: match &task.next {
-                Next::Goto(targets) => Some(&targets.0),
-                Next::Edges => None,
-            },
-            usage: task.used.as_ref().map(|used| &used.usage),
-            spend: task.used.as_ref().map(|used| used.spend),
-            stop: task.stop.as_ref().map(Failure::from),
-        };
-        self.queue
-            .push(RecordKind::Task, encode(RecordKind::Task, &body)?);
-        Ok(())
-    }
-
-    /// What a task used that did not end.
-    pub(crate) fn used(&self, node: &str, used: &Used) -> Result<()> {
-        let body = UsageBody {
-            node: node.to_owned(),
-            usage: used.usage.clone(),
-            spend: used.spend,
-        };
-        self.queue
-            .push(RecordKind::Usage, encode(RecordKind::Usage, &body)?);
-        Ok(())
-    }
-
-    pub(crate) fn step(&self, schedule: &Schedule) -> Result<()> {
-        let body = StepBody {
-            schedule: schedule.clone(),
-        };
-        self.queue
-            .push(RecordKind::Step, encode(RecordKind::Step, &body)?);
-        Ok(())
-    }
-
-    pub(crate) fn snapshot_if_due<S: State>(
-        &self,
-        graph: &Graph<S>,
-        state: &S,
-        schedule: &Schedule,
-        used: &Used,
-    ) -> Result<()> {
-        if !self.queue.is_snapshot_due() {
-            return Ok(());
-        }
-        let body = SnapshotBody {
-            graph: self.graph.to_string(),
-            fingerprint: graph.fingerprint().to_owned(),
-            state: state.save()?,
-            schedule: schedule.clone(),
-            usage: used.usage.clone(),
-            spend: used.spend,
-        };
-        self.queue
-            .push(RecordKind::Snapshot, encode(RecordKind::Snapshot, &body)?);
-        Ok(())
+        std::future::poll_fn(|cx| self.poll_all(cx)).await
     }
 
     /// The last record; ends when it would survive a power cut, for a program may exit right after its run.
-    pub(crate) async fn end(
-        &mut self,
-        status: RunStatus,
-        error: Option<&Error>,
-        is_step_void: bool,
-    ) -> Result<()> {
+    pub(crate) async fn end(&mut self, end: &EndBody<'_>) -> Result<()> {
         if self.is_broken {
             return Ok(());
         }
         self.drain().await?;
-        self.status = status;
-        let body = EndBody {
-            status,
-            failure: error.map(Failure::from),
-            is_step_void,
-        };
-        self.queue
-            .enqueue(RecordKind::End, encode(RecordKind::End, &body)?, true, None);
+        self.status = end.status;
+        let bytes = self.queue.bytes(RecordKind::End, end)?;
+        self.queue.enqueue(bytes, true, None);
         self.drain().await
     }
 }

@@ -27,35 +27,56 @@
 //! ```
 
 mod agent;
+mod ask;
 mod channels;
 mod command;
 mod context;
 mod event;
 mod graph;
+mod history;
+mod inside;
 mod journal;
 #[cfg(feature = "mcp")]
 pub mod mcp;
 mod messages;
 mod node;
 mod nodes;
+mod options;
+mod outcome;
+mod prompt;
 mod reduce;
 mod run;
 mod runner;
 mod state;
 mod step;
+mod subgraph;
+mod task;
+mod tasks;
 
-pub use agent::{Agent, AgentBuilder, AgentInput, AgentRun, AgentState, AgentUpdate, RunResult};
-pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer};
-pub use command::{Command, END, Next, START, Targets};
+pub use agent::{
+    Agent, AgentBuilder, AgentInput, AgentModel, AgentModels, AgentNode, AgentRun, AgentState, AgentTool,
+    AgentUpdate, RunResult,
+};
+pub use ask::{Ask, Question};
+pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer, Slot};
+pub use command::{Command, END, Next, START, Send, Targets};
 pub use context::RunContext;
 pub use event::{EventKind, Failure, RunEvent, RunStream};
-pub use graph::{Graph, GraphBuilder};
+pub use graph::{Compatibility, Graph, GraphBuilder, GraphShape, JoinShape, NodeShape};
+pub use history::{ContextPolicy, DropToolOutputs, History, HistoryEntry, Summarise, Trim};
 pub use messages::{MessageChange, Messages};
 pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
-pub use nodes::{ModelNode, RetrieverTool, ToolsNode, retriever_tool};
-pub use reduce::{Add, Append, ById, Last, Merge, Reduce, Union};
-pub use run::{Outcome, Run, RunView};
+pub use nodes::{
+    AfterModel, Approval, BeforeModel, BeforeTool, ContextOptions, Hooks, ModelNode, OutputShape, Passages,
+    RetrieverTool, ToolsNode, Verdict, retriever_tool,
+};
+pub use options::{NodeCache, NodeOptions, Retry};
+pub use outcome::{Outcome, Paused, RunView};
+pub use prompt::{Kept, Prompt};
+pub use reduce::{Add, Amount, Append, ById, Last, Mapping, Members, Merge, Reduce, Union};
+pub use run::{Pause, Run};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
+pub use subgraph::Subgraph;
 
 /// What `#[derive(State)]` expands to; not for use by hand.
 #[doc(hidden)]
@@ -66,6 +87,20 @@ pub mod __private {
     pub use serde_json;
     use serde_json::{Map, Value};
     pub use stepwell_core::{Error, Message, Result};
+
+    /// What a field must be able to do that goes into the journal.
+    #[diagnostic::on_unimplemented(
+        message = "the field's type `{Self}` cannot go into a journal",
+        label = "does not serialise",
+        note = "derive serde's `Serialize` and `Deserialize` for it, or mark the field `#[state(untracked)]`"
+    )]
+    pub trait Kept: Serialize + DeserializeOwned {}
+
+    impl<T: Serialize + DeserializeOwned> Kept for T {}
+
+    pub fn kept<T: Kept>() {}
+
+    pub fn folds<R: crate::Reduce<T>, T>() {}
 
     pub fn misfit(key: &str, complaint: String) -> Error {
         invalid_update(key, complaint)
@@ -91,10 +126,17 @@ pub mod __private {
         blank: &T,
     ) -> Result<T> {
         match saved.remove(key) {
-            Some(value) => {
-                serde_json::from_value(value).map_err(|error| damaged(format!("its key `{key}`: {error}")))
-            }
+            // The words of serde would quote the value.
+            Some(value) => serde_json::from_value(value)
+                .map_err(|_| damaged(format!("its key `{key}` is of another type than the state's"))),
             None => Ok(blank.clone()),
+        }
+    }
+
+    pub fn all_read(saved: &Map<String, Value>) -> Result<()> {
+        match saved.keys().next() {
+            Some(key) => Err(damaged(format!("it has the unknown key `{key}`"))),
+            None => Ok(()),
         }
     }
 

@@ -1,15 +1,16 @@
 //! [`Messages`]: a conversation as a channel, folded by message id.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     ops::Deref,
 };
-use stepwell_core::{Message, Origin, Part};
+use stepwell_core::{Message, Origin, Part, Role};
 
-/// One change of a message list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// One change of a message list. As JSON it is the message itself, `{"remove": id}` or `"remove_all"`.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum MessageChange {
     /// Adds a message; one of the same id is replaced where it stands.
@@ -26,11 +27,54 @@ impl From<Message> for MessageChange {
     }
 }
 
-/// A list of messages. Adding one costs the same whatever the length; so does replacing one by its id.
+/// The changes that are no message.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Removal<'a> {
+    Remove(Cow<'a, str>),
+    RemoveAll,
+}
+
+impl Serialize for MessageChange {
+    fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
+        match self {
+            Self::Put(message) => message.serialize(serializer),
+            Self::Remove(id) => Removal::Remove(id.as_str().into()).serialize(serializer),
+            Self::RemoveAll => Removal::RemoveAll.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageChange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let change = if value.get("role").is_some() {
+            Message::deserialize(value).map(Self::from)
+        } else {
+            Removal::deserialize(value).map(|removal| match removal {
+                Removal::Remove(id) => Self::Remove(id.into_owned()),
+                Removal::RemoveAll => Self::RemoveAll,
+            })
+        };
+        change.map_err(|_| {
+            // The words of serde would quote the message.
+            D::Error::custom("it is no message, no `{\"remove\": id}` and not `\"remove_all\"`")
+        })
+    }
+}
+
+/// A list of messages. Adding one costs the same whatever the length; so does replacing one by its id, and taking away
+/// the oldest or the newest ones. Taking some from the middle moves the messages on the shorter side of them, once per
+/// update: the list is always one slice.
 #[derive(Clone, Debug, Default)]
 pub struct Messages {
+    /// Blanks up to `head`, then the messages.
     list: Vec<Message>,
-    places: HashMap<Box<str>, usize>,
+    /// The number of each message: they only rise, so that a message is found by it however far it was moved.
+    numbers: Vec<u64>,
+    head: usize,
+    next_number: u64,
+    by_id: HashMap<Box<str>, u64>,
     origins: Vec<Origin>,
 }
 
@@ -44,18 +88,25 @@ impl Messages {
     pub fn put(&mut self, message: Message) {
         self.note_origins(&message);
         if let Some(id) = &message.id {
-            if let Some(&at) = self.places.get(id.as_str()) {
+            if let Some(at) = self.place(id) {
                 self.list[at] = message;
                 return;
             }
-            self.places.insert(id.as_str().into(), self.list.len());
+            self.by_id.insert(id.as_str().into(), self.next_number);
         }
         self.list.push(message);
+        self.numbers.push(self.next_number);
+        self.next_number += 1;
     }
 
     /// The message of this id.
     pub fn by_id(&self, id: &str) -> Option<&Message> {
-        self.places.get(id).map(|&at| &self.list[at])
+        self.place(id).map(|at| &self.list[at])
+    }
+
+    fn place(&self, id: &str) -> Option<usize> {
+        let at = self.numbers[self.head..].binary_search(self.by_id.get(id)?);
+        at.ok().map(|at| self.head + at)
     }
 
     /// Where the words came from that are, or ever were, in the list: what a policy asks about.
@@ -64,7 +115,8 @@ impl Messages {
     }
 
     /// The messages alone.
-    pub fn into_vec(self) -> Vec<Message> {
+    pub fn into_vec(mut self) -> Vec<Message> {
+        self.list.drain(..self.head);
         self.list
     }
 
@@ -88,7 +140,7 @@ impl Messages {
                     }
                 }
                 MessageChange::Remove(id) => {
-                    let was_there = !is_cleared && self.places.contains_key(id.as_str());
+                    let was_there = !is_cleared && self.by_id.contains_key(id.as_str());
                     let is_there = added.contains(id.as_str()) || was_there && !removed.contains(id.as_str());
                     if !is_there {
                         return Err(format!("there is no message `{id}` to remove"));
@@ -106,23 +158,72 @@ impl Messages {
     }
 
     pub(crate) fn fold(&mut self, changes: Vec<MessageChange>) {
+        let mut gaps = Vec::new();
         for change in changes {
             match change {
                 MessageChange::Put(message) => self.put(*message),
                 MessageChange::Remove(id) => {
-                    if let Some(at) = self.places.remove(id.as_str()) {
-                        self.list.remove(at);
-                        for place in self.places.values_mut().filter(|place| **place > at) {
-                            *place -= 1;
-                        }
+                    if let Some(at) = self.place(&id) {
+                        self.by_id.remove(id.as_str());
+                        self.list[at] = blank();
+                        gaps.push(at);
                     }
                 }
                 MessageChange::RemoveAll => {
                     self.list.clear();
-                    self.places.clear();
+                    self.numbers.clear();
+                    self.head = 0;
+                    self.by_id.clear();
+                    gaps.clear();
                 }
             }
         }
+        gaps.sort_unstable();
+        self.close(&gaps);
+    }
+
+    /// Closes the gaps, which are in order, by moving the messages before or behind them, whichever are fewer.
+    fn close(&mut self, gaps: &[usize]) {
+        let (Some(&first), Some(&last)) = (gaps.first(), gaps.last()) else {
+            return;
+        };
+        let mut is_gap = vec![false; last - first + 1];
+        for at in gaps {
+            is_gap[at - first] = true;
+        }
+        let is_gap = |at: usize| at.checked_sub(first).and_then(|at| is_gap.get(at)) == Some(&true);
+        if last - self.head < self.list.len() - first {
+            let mut to = last;
+            for from in (self.head..=last).rev().filter(|at| !is_gap(*at)) {
+                self.swap(from, to);
+                to -= 1; // a gap stands before it, so there is room
+            }
+            self.head += gaps.len();
+            if self.head * 2 > self.list.len() {
+                // As many were taken away since the last time as are moved now.
+                self.list.drain(..self.head);
+                self.numbers.drain(..self.head);
+                self.head = 0;
+            }
+        } else {
+            let mut to = first;
+            for from in (first..self.list.len()).filter(|at| !is_gap(*at)) {
+                self.swap(from, to);
+                to += 1;
+            }
+            self.list.truncate(to);
+            self.numbers.truncate(to);
+        }
+    }
+
+    fn swap(&mut self, a: usize, b: usize) {
+        self.list.swap(a, b);
+        self.numbers.swap(a, b);
+    }
+
+    /// Tells that the model reads words from there, though no message of the list has them.
+    pub(crate) fn note_origin(&mut self, origin: Origin) {
+        note(&mut self.origins, origin);
     }
 
     fn note_origins(&mut self, message: &Message) {
@@ -137,6 +238,11 @@ impl Messages {
     }
 }
 
+/// What stands where a message was taken away, until the gap is closed.
+fn blank() -> Message {
+    Message::new(Role::User, Vec::new())
+}
+
 fn note(origins: &mut Vec<Origin>, origin: Origin) {
     if !origins.contains(&origin) {
         origins.push(origin);
@@ -147,13 +253,13 @@ impl Deref for Messages {
     type Target = [Message];
 
     fn deref(&self) -> &[Message] {
-        &self.list
+        &self.list[self.head..]
     }
 }
 
 impl PartialEq for Messages {
     fn eq(&self, other: &Self) -> bool {
-        self.list == other.list
+        **self == **other
     }
 }
 
@@ -174,13 +280,13 @@ impl FromIterator<Message> for Messages {
 }
 
 impl Serialize for Messages {
-    fn serialize<Z: serde::Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
-        self.list.serialize(serializer)
+    fn serialize<Z: Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
+        (**self).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Messages {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Vec::deserialize(deserializer).map(Self::from)
     }
 }

@@ -1,6 +1,6 @@
 //! [`Node`]: a step of a graph; [`node_fn`] makes one of an async function.
 
-use crate::{Command, RunContext, State};
+use crate::{Command, GraphShape, RunContext, State};
 use async_trait::async_trait;
 use std::{
     fmt::{self, Debug, Display},
@@ -8,13 +8,18 @@ use std::{
     marker::PhantomData,
     sync::Arc,
 };
-use stepwell_core::{BoxError, Error};
+use stepwell_core::{BoxError, Error, ToolError};
 
 /// A step of a graph. It sees the state as it was when the step began and returns what it changes; it hides nothing.
 #[async_trait]
 pub trait Node<S: State>: Send + Sync {
     /// Does the step's work.
     async fn run(&self, state: &S, cx: &RunContext) -> Result<Command<S::Update>, NodeError>;
+
+    /// The graph inside it, where it holds one: for drawings and lists.
+    fn graph(&self) -> Option<GraphShape> {
+        None
+    }
 
     /// Whether it ends by itself, with an update, soon after [`RunContext::cancel`] is pulled. Others are dropped.
     fn ends_on_cancel(&self) -> bool {
@@ -26,6 +31,10 @@ pub trait Node<S: State>: Send + Sync {
 impl<S: State> Node<S> for Arc<dyn Node<S>> {
     async fn run(&self, state: &S, cx: &RunContext) -> Result<Command<S::Update>, NodeError> {
         (**self).run(state, cx).await
+    }
+
+    fn graph(&self) -> Option<GraphShape> {
+        (**self).graph()
     }
 
     fn ends_on_cancel(&self) -> bool {
@@ -57,6 +66,17 @@ impl NodeError {
         }
     }
 
+    /// The run waits for an answer.
+    pub(crate) fn interrupt(cx: &RunContext) -> Self {
+        Self::passed_on(Error::Interrupted {
+            run_id: cx.run_id().to_owned(),
+        })
+    }
+
+    pub(crate) fn is_interrupt(&self) -> bool {
+        matches!(self.error, Error::Interrupted { .. })
+    }
+
     /// What went wrong.
     pub fn error(&self) -> &Error {
         &self.error
@@ -81,11 +101,21 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for NodeError {
         let boxed: BoxError = Box::new(error);
         match boxed.downcast::<Error>() {
             Ok(error) => Self {
-                is_passed_on: matches!(*error, Error::Cancelled | Error::BudgetExceeded { .. }),
+                is_passed_on: matches!(
+                    *error,
+                    Error::Cancelled | Error::BudgetExceeded { .. } | Error::Interrupted { .. }
+                ),
                 error: *error,
             },
             Err(other) => Self::new(other),
         }
+    }
+}
+
+impl From<NodeError> for ToolError {
+    /// What a tool gets from the run it is called in: an interrupt and a cancel stop it, anything else is told to the model.
+    fn from(error: NodeError) -> Self {
+        error.error.into()
     }
 }
 

@@ -1,27 +1,50 @@
-//! [`Run`]: a run about to begin; [`Outcome`]: how it ended; [`RunView`]: how its journal shows it.
+//! [`Run`]: a run about to begin or to go on.
 
 use crate::{
-    Failure, Graph, RunStream, State,
+    Graph, Outcome, RunStream, State,
+    context::Clock,
     event::EventQueue,
-    journal::Replay,
-    runner::{Progress, drive, names},
+    journal::{Saving, now_ms},
+    runner::{Progress, drive},
 };
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{
     fmt::{self, Debug},
     future::{Future, IntoFuture},
     pin::Pin,
     sync::Arc,
 };
-use stepwell_core::{
-    Budget, BudgetLimits, Cancel, Error, Limits, Result, Scope, Spend, Usage,
-    store::{Durability, RunStatus, RunStore},
-};
+use stepwell_core::{Budget, BudgetLimits, Cancel, Error, Limits, Result, Scope, store::RunStore};
+
+/// Why a run paused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "pause", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Pause {
+    /// It waits for answers.
+    Questions,
+    /// Before a step in which these nodes run, as was asked.
+    Before {
+        /// Those that were named.
+        nodes: Vec<String>,
+    },
+    /// After a step in which these nodes ran, as was asked.
+    After {
+        /// Those that were named.
+        nodes: Vec<String>,
+    },
+    /// It was drained.
+    Drained,
+}
 
 /// What a run begins with.
 pub(crate) enum Begin<S: State> {
     State(Box<S>),
     Input(Box<S::Update>),
     Journal,
+    Turn(Box<S::Update>),
+    Progress(Box<Progress<S>>),
 }
 
 /// How a run is run.
@@ -30,12 +53,18 @@ pub(crate) struct RunOptions {
     pub(crate) run_id: Option<String>,
     pub(crate) scope: Scope,
     pub(crate) store: Option<Arc<dyn RunStore>>,
-    pub(crate) durability: Durability,
+    pub(crate) saving: Saving,
     pub(crate) cancel: Cancel,
+    pub(crate) drain: Option<Cancel>,
     pub(crate) budget: Option<Budget>,
     pub(crate) budget_limits: BudgetLimits,
     pub(crate) limits: Limits,
     pub(crate) wants_values: bool,
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) break_before: Vec<String>,
+    pub(crate) break_after: Vec<String>,
+    pub(crate) clock: Clock,
 }
 
 impl Default for RunOptions {
@@ -44,50 +73,85 @@ impl Default for RunOptions {
             run_id: None,
             scope: Scope::local(),
             store: None,
-            durability: Durability::Async,
+            saving: Saving::Async,
             cancel: Cancel::new(),
+            drain: None,
             budget: None,
             budget_limits: BudgetLimits::default(),
             limits: Limits::default(),
             wants_values: false,
+            concurrency: None,
+            seed: None,
+            break_before: Vec::new(),
+            break_after: Vec::new(),
+            clock: Arc::new(now_ms),
         }
     }
 }
 
-/// A run about to begin. `.await` it for its outcome, or watch it with [`Run::stream`].
+/// What a run that goes on is given.
+pub(crate) struct Given<S: State> {
+    pub(crate) answers: Vec<(String, Value)>,
+    /// To the only question there is.
+    pub(crate) reply: Option<Value>,
+    pub(crate) updates: Vec<S::Update>,
+    /// Something that could not be written as JSON.
+    pub(crate) fault: Option<Error>,
+}
+
+impl<S: State> Default for Given<S> {
+    fn default() -> Self {
+        Self {
+            answers: Vec::new(),
+            reply: None,
+            updates: Vec::new(),
+            fault: None,
+        }
+    }
+}
+
+impl<S: State> Given<S> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.answers.is_empty() && self.reply.is_none() && self.updates.is_empty() && self.fault.is_none()
+    }
+}
+
+/// A run about to begin or to go on. `.await` it for its outcome, or watch it with [`Run::stream`].
 #[must_use = "await it, or poll its stream"]
 pub struct Run<S: State> {
     pub(crate) graph: Graph<S>,
     pub(crate) begin: Begin<S>,
+    pub(crate) given: Given<S>,
     pub(crate) options: RunOptions,
 }
 
 impl<S: State> Run<S> {
-    pub(crate) fn of_state(graph: Graph<S>, state: S) -> Self {
+    pub(crate) fn new(graph: Graph<S>, begin: Begin<S>, run_id: Option<String>) -> Self {
         Self {
             graph,
-            begin: Begin::State(Box::new(state)),
-            options: RunOptions::default(),
-        }
-    }
-
-    pub(crate) fn of_input(graph: Graph<S>, input: S::Update) -> Self {
-        Self {
-            graph,
-            begin: Begin::Input(Box::new(input)),
-            options: RunOptions::default(),
-        }
-    }
-
-    pub(crate) fn of_journal(graph: Graph<S>, run_id: String) -> Self {
-        Self {
-            graph,
-            begin: Begin::Journal,
+            begin,
+            given: Given::default(),
             options: RunOptions {
-                run_id: Some(run_id),
+                run_id,
                 ..RunOptions::default()
             },
         }
+    }
+
+    pub(crate) fn of_state(graph: Graph<S>, state: S) -> Self {
+        Self::new(graph, Begin::State(Box::new(state)), None)
+    }
+
+    pub(crate) fn of_input(graph: Graph<S>, input: S::Update) -> Self {
+        Self::new(graph, Begin::Input(Box::new(input)), None)
+    }
+
+    pub(crate) fn of_journal(graph: Graph<S>, run_id: String) -> Self {
+        Self::new(graph, Begin::Journal, Some(run_id))
+    }
+
+    pub(crate) fn of_turn(graph: Graph<S>, run_id: String, input: S::Update) -> Self {
+        Self::new(graph, Begin::Turn(Box::new(input)), Some(run_id))
     }
 
     pub(crate) fn with_options(mut self, options: RunOptions) -> Self {
@@ -97,12 +161,10 @@ impl<S: State> Run<S> {
         self
     }
 
-    /// The state it begins with, where it was given whole.
-    pub(crate) fn state(&self) -> Option<&S> {
-        match &self.begin {
-            Begin::State(state) => Some(state),
-            _ => None,
-        }
+    /// The same, beginning with another state.
+    pub(crate) fn with_state(mut self, state: S) -> Self {
+        self.begin = Begin::State(Box::new(state));
+        self
     }
 
     /// Under this id; one that sorts by time otherwise.
@@ -125,13 +187,27 @@ impl<S: State> Run<S> {
 
     /// Each step is safe before the next begins; otherwise saving overlaps with the steps that follow.
     pub fn sync(mut self) -> Self {
-        self.options.durability = Durability::Sync;
+        self.options.saving = Saving::Sync;
+        self
+    }
+
+    /// Saves only when the run ends, pauses, fails or is cancelled: cheap, and a crash loses the whole run. A call of a tool
+    /// that must not happen twice is recorded before it happens all the same.
+    pub fn at_exit(mut self) -> Self {
+        self.options.saving = Saving::AtExit;
         self
     }
 
     /// Stops when this switch is pulled.
     pub fn cancel(mut self, cancel: Cancel) -> Self {
         self.options.cancel = cancel;
+        self
+    }
+
+    /// Pauses at the end of the step that is under way when this switch is pulled; nothing is cut off. A run whose last
+    /// step it was ends as if nothing had been asked.
+    pub fn drain(mut self, drain: Cancel) -> Self {
+        self.options.drain = Some(drain);
         self
     }
 
@@ -156,6 +232,68 @@ impl<S: State> Run<S> {
     /// Most steps of the run, counted over all resumptions; 100.
     pub fn step_limit(mut self, steps: u32) -> Self {
         self.options.limits.steps = steps;
+        self
+    }
+
+    /// At most so many tasks of a step at once; all of them otherwise. The result is the same.
+    pub fn concurrency(mut self, most: usize) -> Self {
+        self.options.concurrency = Some(most.max(1));
+        self
+    }
+
+    /// For tests: lets chance, which this number decides, order the tasks of each step. A run that gives another result
+    /// under another seed depends on the order in which its nodes end.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.options.seed = Some(seed);
+        self
+    }
+
+    /// Pauses before each step in which one of these nodes runs.
+    pub fn break_before<N: Into<String>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
+        self.options
+            .break_before
+            .extend(nodes.into_iter().map(Into::into));
+        self
+    }
+
+    /// Pauses after each step in which one of these nodes ran, unless it was the last.
+    pub fn break_after<N: Into<String>>(mut self, nodes: impl IntoIterator<Item = N>) -> Self {
+        self.options.break_after.extend(nodes.into_iter().map(Into::into));
+        self
+    }
+
+    /// What time it is, in milliseconds since 1970, for questions that expire; the system's clock otherwise.
+    pub fn clock(mut self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        self.options.clock = Arc::new(clock);
+        self
+    }
+
+    /// Answers a question of a paused run. The run is refused, and nothing written, when one of its answers is to an unknown
+    /// question or to one that was answered, has expired, or does not fit its schema. Questions without an answer stay.
+    pub fn answer(mut self, question_id: impl Into<String>, answer: impl Serialize) -> Self {
+        match serde_json::to_value(answer) {
+            Ok(answer) => self.given.answers.push((question_id.into(), answer)),
+            Err(error) => {
+                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")))
+            }
+        }
+        self
+    }
+
+    /// Answers the only question of a paused run; with several open the run is refused with their ids.
+    pub fn reply(mut self, answer: impl Serialize) -> Self {
+        match serde_json::to_value(answer) {
+            Ok(answer) => self.given.reply = Some(answer),
+            Err(error) => {
+                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")))
+            }
+        }
+        self
+    }
+
+    /// Changes the state of a run that goes on, before it does.
+    pub fn with_update(mut self, update: S::Update) -> Self {
+        self.given.updates.push(update);
         self
     }
 
@@ -193,89 +331,5 @@ impl<S: State> Debug for Run<S> {
             .field("graph", &self.graph)
             .field("run_id", &self.options.run_id)
             .finish_non_exhaustive()
-    }
-}
-
-/// How a run ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Outcome<S> {
-    /// The run; resume it by this id.
-    pub run_id: String,
-    /// Where it stands.
-    pub status: RunStatus,
-    /// The state; of a run that did not get to its end, with what had finished.
-    pub state: S,
-    /// Steps that ended, over all resumptions.
-    pub steps: u32,
-    /// Nodes that would come next, where it did not get to its end.
-    pub next: Vec<String>,
-    /// Tokens, over all resumptions.
-    pub usage: Usage,
-    /// What was spent, over all resumptions.
-    pub spent: Spend,
-    /// Why it stopped before its end.
-    pub error: Option<Error>,
-}
-
-impl<S> Outcome<S> {
-    /// The outcome of a run that got to its end.
-    ///
-    /// # Errors
-    /// Why it did not.
-    pub fn into_result(mut self) -> Result<Self> {
-        match self.error.take() {
-            Some(error) => Err(error),
-            None => Ok(self),
-        }
-    }
-
-    /// The state of a run that got to its end.
-    pub fn done(self) -> Option<S> {
-        (self.status == RunStatus::Done).then_some(self.state)
-    }
-}
-
-/// A run as its journal shows it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct RunView<S> {
-    /// Where it stands.
-    pub status: RunStatus,
-    /// The state, with what had finished of a broken step.
-    pub state: S,
-    /// Steps that ended.
-    pub steps: u32,
-    /// Nodes that run next: those of a broken step that had not finished, or the next step's.
-    pub next: Vec<String>,
-    /// Nodes of a broken step that had finished and do not run again.
-    pub finished: Vec<String>,
-    /// Tokens.
-    pub usage: Usage,
-    /// What was spent.
-    pub spent: Spend,
-    /// Why it stopped, where it did.
-    pub failure: Option<Failure>,
-}
-
-impl<S: State> RunView<S> {
-    pub(crate) fn new(graph: &Graph<S>, replay: Replay<S>) -> Result<Self> {
-        let mut view = Progress::of(replay);
-        let finished = view.finished.iter().map(|task| task.node).collect::<Vec<_>>();
-        let next = names(
-            graph,
-            view.schedule.ready.iter().filter(|node| !finished.contains(node)),
-        );
-        view.fold_finished(graph)?;
-        Ok(Self {
-            status: view.status,
-            state: view.state,
-            steps: view.schedule.step,
-            next,
-            finished: names(graph, finished.iter()),
-            usage: view.used.usage,
-            spent: view.used.spend,
-            failure: view.failure,
-        })
     }
 }

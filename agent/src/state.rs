@@ -1,30 +1,51 @@
 //! [`State`]: what flows through a graph; [`Update`]: a change of it; and the one engine that folds the updates of a
 //! step, under typed states and [`crate::Channels`] alike.
 
-use crate::Messages;
+use crate::{Kept, Messages, Prompt};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{borrow::Cow, fmt::Debug};
 use stepwell_core::{Error, Message, Result};
 
-/// One slot of a state, by name and by how it is folded.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One slot of a state: its name, how it is folded, and how long it holds what was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Channel {
     /// The slot.
     pub key: Cow<'static, str>,
     /// The reducer's word, such as `last` or `append`.
     pub reducer: Cow<'static, str>,
+    /// What a step wrote is there in the next step only; then the slot is blank again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_ephemeral: bool,
+    /// It lives in the process only: it is never in a journal, and blank after a resume.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_untracked: bool,
 }
 
 impl Channel {
-    /// A slot.
+    /// A slot that is kept.
     pub fn new(key: impl Into<Cow<'static, str>>, reducer: impl Into<Cow<'static, str>>) -> Self {
         Self {
             key: key.into(),
             reducer: reducer.into(),
+            is_ephemeral: false,
+            is_untracked: false,
         }
+    }
+
+    /// It holds what a step wrote for the next step only.
+    pub fn ephemeral(mut self) -> Self {
+        self.is_ephemeral = true;
+        self
+    }
+
+    /// It lives in the process only.
+    pub fn untracked(mut self) -> Self {
+        self.is_untracked = true;
+        self
     }
 }
 
@@ -80,13 +101,25 @@ pub trait State: Clone + Debug + Send + Sync + 'static {
     /// Whether several nodes of one step may write the slot; `None` where there is no such slot.
     fn is_reduced(&self, key: &str) -> Option<bool>;
 
+    /// Makes the ephemeral slots as they are in `blank`. The engine does it when a step has ended, right before its
+    /// updates are folded: what one step wrote is there in the next only.
+    fn expire(&mut self, blank: &Self) {
+        let _ = blank;
+    }
+
+    /// Marks the writes that are not to be serialised. The engine does it when a task has ended, before its updates go
+    /// into the journal. An update of a derived state knows by itself; one of [`crate::Channels`] is told here.
+    fn mark_untracked(&self, update: &mut Self::Update) {
+        let _ = update;
+    }
+
     /// Folds one update in: all of it, or on an error none.
     ///
     /// # Errors
     /// [`Error::InvalidUpdate`] when it does not fit.
     fn apply(&mut self, update: Self::Update) -> Result<()>;
 
-    /// The whole state as plain data, for the journal.
+    /// The whole state as plain data, for the journal: an object of its keys, untracked ones left out.
     ///
     /// # Errors
     /// [`Error::InvalidUpdate`] when a slot cannot be written as JSON.
@@ -95,7 +128,7 @@ pub trait State: Clone + Debug + Send + Sync + 'static {
     /// A saved state; slots that were not saved are as in this one.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when a slot cannot be read.
+    /// [`Error::Damaged`] when a slot cannot be read, or a key was saved that the state does not have.
     fn restore(&self, saved: Value) -> Result<Self>;
 }
 
@@ -106,6 +139,16 @@ pub trait HasMessages: State {
 
     /// An update that adds to it.
     fn add_messages(messages: Vec<Message>) -> Self::Update;
+
+    /// What this run adds to the prompt beside the conversation; nothing, where the state has no place for it.
+    fn prompt(&self) -> Prompt<'_> {
+        Prompt::default()
+    }
+
+    /// An update that keeps what a model node found beside its answer; a state without a place for it lets it go.
+    fn keep(_kept: Kept) -> Self::Update {
+        Self::Update::default()
+    }
 }
 
 /// Every fault of an update is this error.
@@ -199,3 +242,6 @@ fn names(nodes: &[&str]) -> String {
     }
     quoted.join(", ")
 }
+
+#[cfg(test)]
+mod oracle;

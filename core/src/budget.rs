@@ -42,7 +42,9 @@ impl Spend {
         }
     }
 
-    fn plus(self, other: Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self {
             micro_usd: self.micro_usd.saturating_add(other.micro_usd),
             tokens: self.tokens.saturating_add(other.tokens),
@@ -51,7 +53,9 @@ impl Spend {
         }
     }
 
-    fn minus(self, other: Self) -> Self {
+    /// This without that; never below nothing.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
         Self {
             micro_usd: self.micro_usd.saturating_sub(other.micro_usd),
             tokens: self.tokens.saturating_sub(other.tokens),
@@ -66,6 +70,8 @@ struct Account {
     limits: BudgetLimits,
     spent: Spend,
     reserved: Spend,
+    /// The account this is a part of: what is spent here is spent there too.
+    whole: Option<Budget>,
 }
 
 /// What a run and its children may spend together. Clones share one account.
@@ -108,8 +114,38 @@ impl Budget {
         Self(Arc::new(Mutex::new(Account {
             limits,
             spent,
-            reserved: Spend::default(),
+            ..Account::default()
         })))
+    }
+
+    /// Whether anything is bounded.
+    pub fn is_bounded(&self) -> bool {
+        self.limits() != BudgetLimits::default()
+    }
+
+    /// A part of this budget with bounds of its own: what is spent there is spent here, and neither bound is passed.
+    #[must_use]
+    pub fn part(&self, limits: BudgetLimits) -> Self {
+        Self(Arc::new(Mutex::new(Account {
+            limits,
+            whole: Some(self.clone()),
+            ..Account::default()
+        })))
+    }
+
+    /// Equal parts of what may still be spent, for work that runs side by side: none can spend what another was meant to
+    /// have. Working time is not divided, for they spend it together.
+    pub fn split(&self, parts: usize) -> Vec<Self> {
+        let left = self.available();
+        let count = u64::try_from(parts.max(1)).unwrap_or(u64::MAX);
+        let share = |amount: Option<u64>| amount.map(|amount| amount / count);
+        let limits = BudgetLimits {
+            micro_usd: share(left.micro_usd),
+            tokens: share(left.tokens),
+            calls: share(left.calls),
+            time_ms: left.time_ms,
+        };
+        (0..parts).map(|_| self.part(limits.clone())).collect()
     }
 
     /// Sets an amount aside before it is spent.
@@ -118,6 +154,7 @@ impl Budget {
     /// [`Error::BudgetExceeded`] when spent + reserved + this would pass a bound; nothing is set aside then.
     pub fn reserve(&self, amount: Spend) -> Result<Reservation> {
         let mut account = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let whole = account.whole.clone();
         let sum = account.spent.plus(account.reserved).plus(amount);
         let over = |what: &str, sum: u64, limit: Option<u64>, unit: &str| match limit {
             Some(limit) if sum > limit => Err(Error::BudgetExceeded {
@@ -136,23 +173,30 @@ impl Budget {
         over("tokens", sum.tokens, account.limits.tokens, "tokens")?;
         over("calls", sum.calls, account.limits.calls, "calls")?;
         over("time", sum.time_ms, account.limits.time_ms, "ms")?;
+        // A part is locked before its whole, never the other way round.
+        let outer = whole.map(|whole| whole.reserve(amount)).transpose()?;
         account.reserved = account.reserved.plus(amount);
         Ok(Reservation {
             account: Arc::clone(&self.0),
             amount,
+            outer: outer.map(Box::new),
         })
     }
 
     /// What may still be set aside; `None` for what has no bound. Others may take it first.
     pub fn available(&self) -> BudgetLimits {
         let account = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let whole = account.whole.as_ref().map(Self::available).unwrap_or_default();
         let used = account.spent.plus(account.reserved);
-        let left = |limit: Option<u64>, used: u64| limit.map(|limit| limit.saturating_sub(used));
+        let left = |limit: Option<u64>, used: u64, whole: Option<u64>| {
+            let own = limit.map(|limit| limit.saturating_sub(used));
+            own.into_iter().chain(whole).min()
+        };
         BudgetLimits {
-            micro_usd: left(account.limits.micro_usd, used.micro_usd),
-            tokens: left(account.limits.tokens, used.tokens),
-            calls: left(account.limits.calls, used.calls),
-            time_ms: left(account.limits.time_ms, used.time_ms),
+            micro_usd: left(account.limits.micro_usd, used.micro_usd, whole.micro_usd),
+            tokens: left(account.limits.tokens, used.tokens, whole.tokens),
+            calls: left(account.limits.calls, used.calls, whole.calls),
+            time_ms: left(account.limits.time_ms, used.time_ms, whole.time_ms),
         }
     }
 
@@ -177,11 +221,16 @@ impl Budget {
 pub struct Reservation {
     account: Arc<Mutex<Account>>,
     amount: Spend,
+    /// The same amount in the account this one is a part of.
+    outer: Option<Box<Reservation>>,
 }
 
 impl Reservation {
     /// Books what was really spent, which may be more than was set aside.
-    pub fn settle(self, actual: Spend) {
+    pub fn settle(mut self, actual: Spend) {
+        if let Some(outer) = self.outer.take() {
+            outer.settle(actual);
+        }
         let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
         account.spent = account.spent.plus(actual);
     }
@@ -217,5 +266,30 @@ mod tests {
             .expect("given back")
             .settle(Spend::call(60));
         assert_eq!(child.spent().tokens, 60);
+    }
+
+    #[test]
+    fn a_part_spends_from_its_whole_and_neither_bound_is_passed() {
+        let budget = Budget::tokens(100);
+        let parts = budget.split(3);
+        assert_eq!(parts.len(), 3);
+        assert_eq!(parts[0].available().tokens, Some(33));
+        assert!(parts[0].reserve(Spend::call(34)).is_err(), "another part's");
+        let held = parts[0].reserve(Spend::call(33)).expect("its own");
+        assert_eq!(budget.available().tokens, Some(67), "held in the whole as well");
+        held.settle(Spend::call(30));
+        assert_eq!((parts[0].spent().tokens, budget.spent().tokens), (30, 30));
+        // Somebody else takes from the whole: the part cannot have what is not there.
+        budget
+            .reserve(Spend::call(60))
+            .expect("fits")
+            .settle(Spend::call(60));
+        assert_eq!(parts[1].available().tokens, Some(10));
+        assert!(parts[1].reserve(Spend::call(11)).is_err());
+        assert_eq!(
+            parts[1].available().tokens,
+            Some(10),
+            "nothing stays set aside after a refusal"
+        );
     }
 }

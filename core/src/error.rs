@@ -100,6 +100,8 @@ pub enum Timer {
     Total,
     /// The wait for a place under a rate limit.
     Queue,
+    /// The wait of a run for a person's answer.
+    Answer,
 }
 
 /// What went wrong. Match on [`Error::code`] across languages, on the variant in Rust.
@@ -216,6 +218,12 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
+    /// A run waits for a person.
+    #[error("the run `{run_id}` waits for an answer; answer its questions and resume it")]
+    Interrupted {
+        /// The run.
+        run_id: String,
+    },
     /// A tool gave up in a way that stops the run.
     #[error("tool `{tool}` stopped the run: {message}")]
     ToolFailed {
@@ -431,6 +439,7 @@ impl Error {
             Self::SchemaMismatch { .. } => "schema_mismatch",
             Self::Timeout { .. } => "timeout",
             Self::Cancelled => "cancelled",
+            Self::Interrupted { .. } => "interrupted",
             Self::ToolFailed { .. } => "tool_failed",
             Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::LimitExceeded { .. } => "limit_exceeded",

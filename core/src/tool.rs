@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
+    any::Any,
     fmt::{self, Debug},
     future::Future,
     sync::Arc,
@@ -98,6 +99,12 @@ pub struct ToolOptions {
     pub is_parallel: bool,
     /// Where its words come from: [`Origin::Document`] for a search.
     pub origin: Origin,
+    /// How often a call that failed is tried again before the model is told; never one of [`Effect::AtMostOnce`].
+    #[serde(default)]
+    pub retries: u32,
+    /// How long a result may be given again for the same arguments, where the runner has a cache; only of [`Effect::Pure`].
+    #[serde(default)]
+    pub cache: Option<Duration>,
 }
 
 impl Default for ToolOptions {
@@ -108,6 +115,8 @@ impl Default for ToolOptions {
             timeout: None,
             is_parallel: true,
             origin: Origin::Tool,
+            retries: 0,
+            cache: None,
         }
     }
 }
@@ -134,6 +143,18 @@ impl ToolOptions {
     /// Whether it may run beside others.
     pub fn parallel(mut self, is_parallel: bool) -> Self {
         self.is_parallel = is_parallel;
+        self
+    }
+
+    /// Tries a call that failed so many times more before the model is told.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Lets a result be given again for the same arguments, for so long.
+    pub fn cache(mut self, time: Duration) -> Self {
+        self.cache = Some(time);
         self
     }
 
@@ -164,6 +185,7 @@ pub struct ToolContext {
     /// Pulled when the run is to stop.
     pub cancel: Cancel,
     progress: Option<ProgressSink>,
+    extension: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl ToolContext {
@@ -178,6 +200,7 @@ impl ToolContext {
             attempt: 1,
             cancel: Cancel::new(),
             progress: None,
+            extension: None,
         }
     }
 
@@ -191,6 +214,17 @@ impl ToolContext {
     pub fn with_progress(mut self, progress: ProgressSink) -> Self {
         self.progress = Some(progress);
         self
+    }
+
+    /// With something of the runner's own, which a tool that knows the runner can ask for.
+    pub fn with_extension(mut self, extension: Arc<dyn Any + Send + Sync>) -> Self {
+        self.extension = Some(extension);
+        self
+    }
+
+    /// The runner's own, where it is of this type.
+    pub fn extension<T: Any>(&self) -> Option<&T> {
+        self.extension.as_ref()?.downcast_ref()
     }
 
     /// Tells whoever watches the run how far this call is.
@@ -227,10 +261,10 @@ pub enum ToolError {
 }
 
 impl From<Error> for ToolError {
-    /// An engine error inside a tool is told to the model; a cancelled one stops the run, a host's own is passed on whole.
+    /// An engine error inside a tool is told to the model; a cancel or an interrupt stops the run, a host's own is passed on whole.
     fn from(error: Error) -> Self {
         match error {
-            Error::Cancelled | Error::Host(_) => Self::Fatal(error),
+            Error::Cancelled | Error::Interrupted { .. } | Error::Host(_) => Self::Fatal(error),
             other => Self::Failed(other.to_string()),
         }
     }

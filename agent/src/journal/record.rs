@@ -1,11 +1,14 @@
 //! What a record holds, and how it looks in bytes: one version byte, eight bytes of checksum (over the kind's word and
 //! the text) and JSON.
 
-use crate::{event::Failure, step::Schedule};
+use crate::{
+    GraphShape, Question, RunEvent, Targets, context::Used, event::Failure, run::Pause, step::Schedule,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
+use std::{borrow::Cow, collections::HashMap};
 use stepwell_core::{
-    Error, Result, Spend, ToolResult, Usage,
+    Error, Result, ToolResult,
     store::{RecordKind, RunRecord, RunStatus},
 };
 
@@ -16,31 +19,44 @@ const HEADER: usize = 9;
 /// JSON nested deeper than this would not be read back.
 const DEPTH: usize = 120;
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct StartBody {
-    pub(crate) graph: String,
-    pub(crate) fingerprint: String,
+/// Which task of which step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TaskRef {
+    pub(crate) step: u32,
+    pub(crate) node: String,
+    /// Which Send of the step, where it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) send: Option<u32>,
 }
 
+/// A run begins: by this graph.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct InputBody {
-    pub(crate) state: Value,
+pub(crate) struct StartBody<'a> {
+    pub(crate) graph: Cow<'a, GraphShape>,
+}
+
+/// The state a run begins with, or what a further turn brings.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "U: DeserializeOwned"))]
+pub(crate) struct InputBody<U> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<Value>,
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) updates: Vec<U>,
     pub(crate) schedule: Schedule,
 }
 
 #[derive(Serialize)]
 pub(crate) struct TaskOut<'a, U> {
-    pub(crate) step: u32,
-    pub(crate) node: &'a str,
+    pub(crate) task: TaskRef,
     pub(crate) updates: &'a [U],
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) goto: Option<&'a [std::borrow::Cow<'static, str>]>,
+    pub(crate) goto: Option<&'a Targets>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) usage: Option<&'a Usage>,
+    pub(crate) leave: Option<&'a Targets>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) spend: Option<Spend>,
+    pub(crate) used: Option<&'a Used>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) stop: Option<Failure>,
 }
@@ -48,15 +64,14 @@ pub(crate) struct TaskOut<'a, U> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, bound = "U: DeserializeOwned")]
 pub(crate) struct TaskIn<U> {
-    pub(crate) step: u32,
-    pub(crate) node: String,
+    pub(crate) task: TaskRef,
     pub(crate) updates: Vec<U>,
     #[serde(default)]
-    pub(crate) goto: Option<Vec<String>>,
+    pub(crate) goto: Option<Targets>,
     #[serde(default)]
-    pub(crate) usage: Option<Usage>,
+    pub(crate) leave: Option<Targets>,
     #[serde(default)]
-    pub(crate) spend: Option<Spend>,
+    pub(crate) used: Option<Used>,
     /// Told to people; a resumed run goes on past it.
     #[serde(default)]
     #[allow(dead_code)] // part of the closed format
@@ -65,32 +80,22 @@ pub(crate) struct TaskIn<U> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct StepBody {
-    pub(crate) schedule: Schedule,
+pub(crate) struct StepBody<'a> {
+    pub(crate) schedule: Cow<'a, Schedule>,
 }
 
-#[derive(Serialize)]
-pub(crate) struct MemoBody<'a, T> {
-    pub(crate) step: u32,
-    pub(crate) node: &'a str,
-    pub(crate) key: &'a str,
-    pub(crate) value: &'a T,
-}
-
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct MemoIn {
-    pub(crate) step: u32,
-    pub(crate) node: String,
-    pub(crate) key: String,
+pub(crate) struct MemoBody<'a> {
+    pub(crate) task: TaskRef,
+    pub(crate) key: Cow<'a, str>,
     pub(crate) value: Value,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IntentBody {
-    pub(crate) step: u32,
-    pub(crate) node: String,
+    pub(crate) task: TaskRef,
     pub(crate) call_id: String,
     pub(crate) tool: String,
     pub(crate) idempotency_key: String,
@@ -99,46 +104,123 @@ pub(crate) struct IntentBody {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EffectBody {
-    pub(crate) step: u32,
-    pub(crate) node: String,
+    pub(crate) task: TaskRef,
     pub(crate) result: ToolResult,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct UsageBody {
-    pub(crate) node: String,
-    pub(crate) usage: Usage,
-    pub(crate) spend: Spend,
-}
-
-/// The run was taken up again.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct EventBody {
-    pub(crate) event: String,
+pub(crate) struct InterruptBody {
+    pub(crate) task: TaskRef,
+    /// The tool call that waits with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) call_id: Option<String>,
+    pub(crate) question: Question,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SnapshotBody {
-    pub(crate) graph: String,
-    pub(crate) fingerprint: String,
+pub(crate) struct AnswerBody {
+    pub(crate) question: String,
+    pub(crate) answer: Value,
+}
+
+/// What a task used that did not end.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UsageBody<'a> {
+    pub(crate) task: TaskRef,
+    pub(crate) used: Cow<'a, Used>,
+}
+
+/// Something that is no step of the run itself.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum EventBody {
+    /// The run was taken up again.
+    Resumed {},
+    /// A task failed for good.
+    Failed { task: TaskRef, failure: Failure },
+    /// What was watched, for those who join later.
+    Watched { events: Vec<RunEvent> },
+}
+
+/// The state was changed from outside: as if a node had written it, where one is named.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "U: DeserializeOwned"))]
+pub(crate) struct EditBody<U> {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) as_node: Option<String>,
+    pub(crate) updates: Vec<U>,
+    /// What comes next where that changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) schedule: Option<Schedule>,
+}
+
+/// The run was forked from another: what stands before is that one's.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForkBody {
+    pub(crate) run_id: String,
+    pub(crate) seq: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SnapshotBody<'a> {
+    pub(crate) graph: Cow<'a, GraphShape>,
     pub(crate) state: Value,
-    pub(crate) schedule: Schedule,
-    pub(crate) usage: Usage,
-    pub(crate) spend: Spend,
+    pub(crate) schedule: Cow<'a, Schedule>,
+    /// The step the last input came before.
+    #[serde(default)]
+    pub(crate) base: u32,
+    pub(crate) used: Cow<'a, Used>,
+    /// States of persistent graphs inside nodes.
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    pub(crate) kept: HashMap<String, Value>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct EndBody {
+pub(crate) struct EndBody<'a> {
     pub(crate) status: RunStatus,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pause: Option<Cow<'a, Pause>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<Failure>,
+    /// Where the graph around it goes on, where it was left for there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) leave: Option<Cow<'a, Targets>>,
     /// The updates of the step could not be folded: its tasks are run again on resume.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_step_void: bool,
+}
+
+/// A record of a run inside a task.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChildBody {
+    pub(crate) task: TaskRef,
+    /// Which run of the task, where it may have several.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) key: String,
+    pub(crate) kind: RecordKind,
+    pub(crate) body: Box<RawValue>,
+}
+
+/// The saved state of a persistent graph inside a node.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeptBody {
+    pub(crate) state: Value,
+}
+
+/// A record of a run inside a task, as the task's memory holds it.
+#[derive(Clone, Debug)]
+pub(crate) struct ChildRecord {
+    pub(crate) seq: u64,
+    pub(crate) kind: RecordKind,
+    pub(crate) body: Box<RawValue>,
 }
 
 // ---- Bytes ----------------------------------------------------------------------------------------------------
@@ -153,11 +235,54 @@ fn checksum(kind: RecordKind, text: &[u8]) -> [u8; 8] {
     sum
 }
 
+/// A record's bytes.
 pub(crate) fn encode<T: Serialize>(kind: RecordKind, body: &T) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(256);
     bytes.resize(HEADER, 0);
-    serde_json::to_writer(&mut bytes, body)
-        .map_err(|error| Error::invalid("journal", format!("a record cannot be written as JSON: {error}")))?;
+    write(&mut bytes, body)?;
+    seal(kind, bytes)
+}
+
+/// A record of a run inside a task, wrapped into one of the run around it.
+pub(crate) fn wrap(task: &TaskRef, key: &str, kind: RecordKind, body: &[u8]) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Head<'a> {
+        task: &'a TaskRef,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        key: &'a str,
+        kind: RecordKind,
+    }
+    let mut bytes = Vec::with_capacity(body.len() + 128);
+    write(&mut bytes, &Head { task, key, kind })?;
+    // The body is JSON already: it goes in as it is.
+    bytes.pop();
+    bytes.extend_from_slice(b",\"body\":");
+    bytes.extend_from_slice(body);
+    bytes.push(b'}');
+    Ok(bytes)
+}
+
+/// A record's JSON alone.
+pub(crate) fn text<T: Serialize>(body: &T) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(256);
+    write(&mut bytes, body)?;
+    Ok(bytes)
+}
+
+/// Puts version and checksum before the JSON of a record.
+pub(crate) fn headed(kind: RecordKind, text: &[u8]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(HEADER + text.len());
+    bytes.resize(HEADER, 0);
+    bytes.extend_from_slice(text);
+    seal(kind, bytes)
+}
+
+fn write<T: Serialize>(bytes: &mut Vec<u8>, body: &T) -> Result<()> {
+    serde_json::to_writer(bytes, body)
+        .map_err(|error| Error::invalid("journal", format!("a record cannot be written as JSON: {error}")))
+}
+
+fn seal(kind: RecordKind, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     if depth(&bytes[HEADER..]) > DEPTH {
         return Err(Error::LimitExceeded {
             what: "the nesting of what the run would record".into(),
@@ -197,7 +322,8 @@ pub(crate) fn damaged(seq: u64, message: impl Into<String>) -> Error {
     }
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(record: &RunRecord) -> Result<T> {
+/// The JSON of a record, once version and checksum were looked at.
+pub(crate) fn open(record: &RunRecord) -> Result<&[u8]> {
     let bytes = &record.body;
     let Some(&version) = bytes.first() else {
         return Err(damaged(record.seq, "it is empty"));
@@ -212,15 +338,20 @@ pub(crate) fn decode<T: DeserializeOwned>(record: &RunRecord) -> Result<T> {
     if bytes.len() < HEADER || bytes[1..HEADER] != checksum(record.kind, &bytes[HEADER..]) {
         return Err(damaged(record.seq, "its checksum does not fit"));
     }
-    serde_json::from_slice(&bytes[HEADER..])
-        .map_err(|error| damaged(record.seq, format!("it cannot be read: {error}")))
+    Ok(&bytes[HEADER..])
+}
+
+/// A record's content from its JSON.
+pub(crate) fn read<T: DeserializeOwned>(seq: u64, text: &[u8]) -> Result<T> {
+    serde_json::from_slice(text).map_err(|error| damaged(seq, format!("it cannot be read: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{EndBody, decode, encode};
+    use super::{ChildBody, EndBody, TaskRef, encode, headed, open, read, text, wrap};
+    use serde::de::DeserializeOwned;
     use stepwell_core::{
-        Error,
+        Error, Result,
         store::{RecordKind, RunRecord, RunStatus},
     };
 
@@ -228,26 +359,57 @@ mod tests {
         RunRecord::new(1, kind, 0, body.into())
     }
 
+    fn decode<T: DeserializeOwned>(record: &RunRecord) -> Result<T> {
+        read(record.seq, open(record)?)
+    }
+
+    fn done() -> EndBody<'static> {
+        EndBody {
+            status: RunStatus::Done,
+            pause: None,
+            failure: None,
+            leave: None,
+            is_step_void: false,
+        }
+    }
+
+    #[test]
+    fn a_record_of_a_run_inside_a_task_reads_back_through_every_wrapping() {
+        let task = TaskRef {
+            step: 2,
+            node: "inner".into(),
+            send: Some(3),
+        };
+        let inner = text(&done()).expect("plain data");
+        let once = wrap(&task, "call", RecordKind::End, &inner).expect("plain data");
+        let twice = wrap(&task, "", RecordKind::Child, &once).expect("plain data");
+        let whole = headed(RecordKind::Child, &twice).expect("not deep");
+        let outer: ChildBody = decode(&record(RecordKind::Child, whole)).expect("reads back");
+        assert_eq!((outer.kind, outer.key.as_str()), (RecordKind::Child, ""));
+        let middle: ChildBody = read(1, outer.body.get().as_bytes()).expect("reads back");
+        assert_eq!(
+            (middle.kind, middle.key.as_str(), middle.task),
+            (RecordKind::End, "call", task)
+        );
+        let end: EndBody<'_> = read(1, middle.body.get().as_bytes()).expect("reads back");
+        assert_eq!(end.status, RunStatus::Done);
+    }
+
     #[test]
     fn a_changed_byte_a_wrong_kind_and_a_newer_version_are_refused() {
-        let end = EndBody {
-            status: RunStatus::Done,
-            failure: None,
-            is_step_void: false,
-        };
-        let good = encode(RecordKind::End, &end).expect("plain data");
-        decode::<EndBody>(&record(RecordKind::End, good.clone())).expect("reads back");
+        let good = encode(RecordKind::End, &done()).expect("plain data");
+        decode::<EndBody<'_>>(&record(RecordKind::End, good.clone())).expect("reads back");
         for at in 1..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
-            let found = decode::<EndBody>(&record(RecordKind::End, bad));
+            let found = decode::<EndBody<'_>>(&record(RecordKind::End, bad));
             assert!(matches!(found, Err(Error::Damaged { .. })), "byte {at}");
         }
-        let found = decode::<EndBody>(&record(RecordKind::Step, good.clone()));
+        let found = decode::<EndBody<'_>>(&record(RecordKind::Step, good.clone()));
         assert!(matches!(found, Err(Error::Damaged { .. })), "another kind");
         let mut newer = good.clone();
         newer[0] = 2;
-        let found = decode::<EndBody>(&record(RecordKind::End, newer));
+        let found = decode::<EndBody<'_>>(&record(RecordKind::End, newer));
         assert!(matches!(
             found,
             Err(Error::UnknownVersion {
@@ -257,7 +419,7 @@ mod tests {
             })
         ));
         for cut in [0, 1, 5] {
-            assert!(decode::<EndBody>(&record(RecordKind::End, good[..cut].to_vec())).is_err());
+            assert!(decode::<EndBody<'_>>(&record(RecordKind::End, good[..cut].to_vec())).is_err());
         }
     }
 
@@ -278,6 +440,6 @@ mod tests {
     fn a_record_with_a_field_of_the_future_is_refused_and_not_half_read() {
         let body = serde_json::json!({ "status": "done", "colour": "blue" });
         let bytes = encode(RecordKind::End, &body).expect("plain data");
-        assert!(decode::<EndBody>(&record(RecordKind::End, bytes)).is_err());
+        assert!(decode::<EndBody<'_>>(&record(RecordKind::End, bytes)).is_err());
     }
 }

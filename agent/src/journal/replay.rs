@@ -1,24 +1,27 @@
 //! How a run is read back from its journal.
 
 use super::{
-    TaskDone,
-    record::{
-        EffectBody, EndBody, EventBody, InputBody, IntentBody, MemoIn, SnapshotBody, StartBody, StepBody,
-        TaskIn, UsageBody, damaged, decode,
-    },
+    AnswerBody, ChildRecord, EditBody, EffectBody, EndBody, EventBody, ForkBody, InputBody, IntentBody,
+    InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskDone, TaskRef, UsageBody,
+    damaged, open, read,
+    record::{ChildBody, TaskIn},
 };
 use crate::{
-    Graph, State,
-    command::{Next, Targets},
-    context::{TaskMemory, Used, add_spend},
+    Compatibility, Graph, GraphShape, State, Targets,
+    ask::give_one,
+    command::Next,
+    context::{TaskMemory, Used},
     event::Failure,
+    run::Pause,
     state::fold,
-    step::Schedule,
+    step::{NodeIndex, Schedule, TaskId},
 };
-use std::collections::HashMap;
+use serde::Deserialize;
+use serde_json::Value;
+use std::{borrow::Cow, collections::HashMap};
 use stepwell_core::{
     Error, Result, Scope,
-    store::{RecordKind, RunRecord, RunStatus, RunStore},
+    store::{RecordKind, RunStatus, RunStore},
 };
 
 /// Records are read in pieces of so many.
@@ -28,16 +31,26 @@ const PAGE: usize = 512;
 pub(crate) struct Replay<S: State> {
     pub(crate) state: S,
     pub(crate) schedule: Schedule,
+    /// The step its last input came before.
+    pub(crate) base: u32,
     /// Tasks of the broken step that had ended.
     pub(crate) finished: Vec<TaskDone<S>>,
     /// What is remembered of those that had not.
-    pub(crate) memory: HashMap<String, TaskMemory>,
+    pub(crate) memory: HashMap<TaskId, TaskMemory>,
     pub(crate) used: Used,
     pub(crate) status: RunStatus,
+    pub(crate) pause: Option<Pause>,
+    pub(crate) leave: Option<Targets>,
     pub(crate) failure: Option<Failure>,
+    /// Tasks of the broken step that failed for good, and why.
+    pub(crate) failures: Vec<(TaskRef, Failure)>,
+    /// States of persistent graphs inside nodes.
+    pub(crate) kept: HashMap<String, Value>,
     pub(crate) last_seq: u64,
     /// Bytes of the last snapshot, and of the records since.
     pub(crate) weight: (usize, usize),
+    /// The graph that reads has another shape than the one that wrote last: the next writer says so first.
+    pub(crate) is_reshaped: bool,
 }
 
 /// Reads a run back.
@@ -47,145 +60,230 @@ pub(crate) async fn replay<S: State>(
     scope: &Scope,
     run_id: &str,
 ) -> Result<Replay<S>> {
-    let not_found = || Error::NotFound {
+    let head = store
+        .head(scope, run_id)
+        .await?
+        .ok_or_else(|| not_found(run_id))?;
+    let mut reader = Reader::new(graph);
+    read_records(
+        store,
+        scope,
+        run_id,
+        head.snapshot_seq.max(1),
+        None,
+        |seq, kind, text| reader.take(seq, kind, text),
+    )
+    .await?;
+    if !reader.has_start {
+        return Err(not_found(run_id));
+    }
+    reader.finish()
+}
+
+pub(crate) fn not_found(run_id: &str) -> Error {
+    Error::NotFound {
         what: "run".into(),
         name: run_id.to_owned(),
         hint: "check the id, the scope and the store".into(),
-    };
-    let head = store.head(scope, run_id).await?.ok_or_else(not_found)?;
-    let mut reader = Reader {
-        graph,
-        replay: Replay {
-            state: graph.blank().clone(),
-            schedule: Schedule::default(),
-            finished: Vec::new(),
-            memory: HashMap::new(),
-            used: Used::default(),
-            status: RunStatus::Running,
-            failure: None,
-            last_seq: 0,
-            weight: (0, 0),
-        },
-        has_start: false,
-    };
-    let mut from = head.snapshot_seq.max(1);
+    }
+}
+
+/// Hands out the records of a run in order, up to a number where one is given, each checked.
+pub(crate) async fn read_records(
+    store: &dyn RunStore,
+    scope: &Scope,
+    run_id: &str,
+    mut from: u64,
+    up_to: Option<u64>,
+    mut take: impl FnMut(u64, RecordKind, &[u8]) -> Result<()>,
+) -> Result<()> {
     loop {
         let records = store.read(scope, run_id, from, PAGE).await?;
         for record in &records {
             if record.seq != from {
                 return Err(damaged(record.seq, format!("record {from} is missing before it")));
             }
-            reader.take(record)?;
+            if up_to.is_some_and(|last| record.seq > last) {
+                return Ok(());
+            }
+            take(record.seq, record.kind, open(record)?)?;
             from += 1;
         }
         if records.len() < PAGE {
-            break;
+            return Ok(());
         }
-    }
-    if reader.has_start {
-        Ok(reader.replay)
-    } else {
-        Err(not_found())
     }
 }
 
-struct Reader<'a, S: State> {
+/// Takes records one by one. Until [`Reader::finish`] nodes are numbered as the graph that wrote them numbered them, so
+/// that what it folded is folded in its order.
+pub(crate) struct Reader<'a, S: State> {
     graph: &'a Graph<S>,
     replay: Replay<S>,
     has_start: bool,
+    has_input: bool,
+    /// The graph that wrote, where it is another than the one that reads.
+    writer: Option<GraphShape>,
 }
 
-impl<S: State> Reader<'_, S> {
-    fn take(&mut self, record: &RunRecord) -> Result<()> {
-        self.replay.last_seq = record.seq;
-        self.replay.weight.1 += record.body.len();
-        if !self.has_start && !matches!(record.kind, RecordKind::Start | RecordKind::Snapshot) {
+impl<'a, S: State> Reader<'a, S> {
+    pub(crate) fn new(graph: &'a Graph<S>) -> Self {
+        Self {
+            graph,
+            replay: Replay {
+                state: graph.blank().clone(),
+                schedule: Schedule::default(),
+                base: 0,
+                finished: Vec::new(),
+                memory: HashMap::new(),
+                used: Used::default(),
+                status: RunStatus::Running,
+                pause: None,
+                leave: None,
+                failure: None,
+                failures: Vec::new(),
+                kept: HashMap::new(),
+                last_seq: 0,
+                weight: (0, 0),
+                is_reshaped: false,
+            },
+            has_start: false,
+            has_input: false,
+            writer: None,
+        }
+    }
+
+    /// The run as far as it was read, in the numbers of the graph that reads.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the run goes on in a node that this graph does not have.
+    pub(crate) fn finish(mut self) -> Result<Replay<S>> {
+        if let Some(writer) = self.writer.take() {
+            self.replay.renumber(&writer, self.graph.shape())?;
+            self.replay.is_reshaped = true;
+        }
+        Ok(self.replay)
+    }
+
+    /// Whether the run has anything to go on with.
+    pub(crate) fn has_input(&self) -> bool {
+        self.has_input
+    }
+
+    pub(crate) fn take(&mut self, seq: u64, kind: RecordKind, text: &[u8]) -> Result<()> {
+        self.replay.last_seq = seq;
+        self.replay.weight.1 += text.len();
+        if !self.has_start && !matches!(kind, RecordKind::Start | RecordKind::Snapshot) {
             return Err(damaged(
-                record.seq,
+                seq,
                 "the journal does not begin with a start or a snapshot",
             ));
         }
-        match record.kind {
+        match kind {
             RecordKind::Start => {
-                let start: StartBody = decode(record)?;
-                self.check_graph(&start.graph, &start.fingerprint)?;
-                self.has_start = true;
+                let start: StartBody<'_> = read(seq, text)?;
+                self.written_by(start.graph)?;
             }
-            RecordKind::Input => {
-                let input: InputBody = decode(record)?;
-                self.replay.state = self.graph.blank().restore(input.state)?;
-                self.replay.schedule = self.known(record.seq, input.schedule)?;
-                self.replay.weight = (record.body.len(), 0);
-            }
+            RecordKind::Input => self.take_input(seq, text)?,
             RecordKind::Snapshot => {
-                let snapshot: SnapshotBody = decode(record)?;
-                self.check_graph(&snapshot.graph, &snapshot.fingerprint)?;
-                self.has_start = true;
+                let snapshot: SnapshotBody<'_> = read(seq, text)?;
+                self.written_by(snapshot.graph)?;
                 self.replay.state = self.graph.blank().restore(snapshot.state)?;
-                self.replay.schedule = self.known(record.seq, snapshot.schedule)?;
-                self.replay.used = Used {
-                    usage: snapshot.usage,
-                    spend: snapshot.spend,
-                };
-                self.replay.weight = (record.body.len(), 0);
+                self.replay.schedule = self.known(seq, snapshot.schedule.into_owned())?;
+                self.replay.used = snapshot.used.into_owned();
+                self.replay.kept = snapshot.kept;
+                self.replay.base = snapshot.base;
+                self.replay.weight = (text.len(), 0);
+                self.has_input = true;
             }
-            RecordKind::Task => self.take_task(record)?,
+            RecordKind::Task => self.take_task(seq, text)?,
             RecordKind::Step => {
-                let step: StepBody = decode(record)?;
-                let mut finished = std::mem::take(&mut self.replay.finished);
-                finished.sort_by_key(|task| task.node);
-                let updates = finished
-                    .into_iter()
-                    .map(|task| (self.graph.name_of(task.node).as_ref(), task.updates))
-                    .collect();
-                fold(&mut self.replay.state, updates)?;
-                self.replay.memory.clear();
-                self.replay.schedule = self.known(record.seq, step.schedule)?;
+                let step: StepBody<'_> = read(seq, text)?;
+                self.fold_finished()?;
+                self.forget_step();
+                self.replay.schedule = self.known(seq, step.schedule.into_owned())?;
             }
             RecordKind::Memo => {
-                let memo: MemoIn = decode(record)?;
-                if self.is_current(memo.step) {
-                    let memory = self.replay.memory.entry(memo.node).or_default();
-                    memory.memos.insert(memo.key, memo.value);
+                let memo: MemoBody<'_> = read(seq, text)?;
+                if let Some(memory) = self.memory(seq, &memo.task)? {
+                    memory.memos.insert(memo.key.into_owned(), memo.value);
                 }
             }
             RecordKind::Intent => {
-                let intent: IntentBody = decode(record)?;
-                if self.is_current(intent.step) {
-                    let memory = self.replay.memory.entry(intent.node).or_default();
+                let intent: IntentBody = read(seq, text)?;
+                if let Some(memory) = self.memory(seq, &intent.task)? {
                     *memory.intents.entry(intent.call_id).or_default() += 1;
                 }
             }
             RecordKind::Effect => {
-                let effect: EffectBody = decode(record)?;
-                if self.is_current(effect.step) {
-                    let memory = self.replay.memory.entry(effect.node).or_default();
+                let effect: EffectBody = read(seq, text)?;
+                if let Some(memory) = self.memory(seq, &effect.task)? {
                     memory
                         .effects
                         .insert(effect.result.call_id.clone(), effect.result);
                 }
             }
-            RecordKind::Usage => {
-                let body: UsageBody = decode(record)?;
-                self.replay.used.usage.add(&body.usage);
-                add_spend(&mut self.replay.used.spend, body.spend);
-            }
-            RecordKind::Event => {
-                let _: EventBody = decode(record)?;
-                (self.replay.status, self.replay.failure) = (RunStatus::Running, None);
-            }
-            RecordKind::End => {
-                let end: EndBody = decode(record)?;
-                (self.replay.status, self.replay.failure) = (end.status, end.failure);
-                if end.is_step_void {
-                    self.replay.finished.clear();
-                    self.replay.memory.clear();
+            RecordKind::Interrupt => {
+                let interrupt: InterruptBody = read(seq, text)?;
+                if let Some(memory) = self.memory(seq, &interrupt.task)? {
+                    if let Some(call) = &interrupt.call_id {
+                        memory.intents.remove(call);
+                    }
+                    memory.questions.push(interrupt.question);
                 }
             }
-            // This version writes no other kind; a newer one that does marks its records with a newer version.
+            RecordKind::Answer => {
+                let answer: AnswerBody = read(seq, text)?;
+                give_one(&mut self.replay.memory, &answer.question, answer.answer);
+            }
+            RecordKind::Usage => {
+                let body: UsageBody<'_> = read(seq, text)?;
+                self.replay.used.add(&body.used.usage, body.used.spend);
+            }
+            RecordKind::Event => match read(seq, text)? {
+                EventBody::Resumed {} => {
+                    self.replay.status = RunStatus::Running;
+                    (self.replay.pause, self.replay.failure) = (None, None);
+                    self.replay.failures.clear();
+                }
+                EventBody::Failed { task, failure } => {
+                    if let Some(memory) = self.memory(seq, &task)? {
+                        memory.failure = Some(failure.clone());
+                        self.replay.failures.push((task, failure));
+                    }
+                }
+                EventBody::Watched { .. } => {}
+            },
+            RecordKind::Edit => {
+                let edit: EditBody<S::Update> = read(seq, text)?;
+                let writer = edit.as_node.unwrap_or_default();
+                fold(&mut self.replay.state, vec![(writer.as_str(), edit.updates)])?;
+                if let Some(schedule) = edit.schedule {
+                    self.forget_step();
+                    self.replay.schedule = self.known(seq, schedule)?;
+                    self.replay.status = RunStatus::Running;
+                }
+            }
+            RecordKind::Fork => {
+                let _: ForkBody = read(seq, text)?;
+                self.replay.status = RunStatus::Running;
+                (self.replay.pause, self.replay.failure) = (None, None);
+            }
+            RecordKind::Child => self.take_child(seq, text)?,
+            RecordKind::End => {
+                let end: EndBody<'_> = read(seq, text)?;
+                self.replay.status = end.status;
+                self.replay.failure = end.failure;
+                self.replay.pause = end.pause.map(Cow::into_owned);
+                self.replay.leave = end.leave.map(Cow::into_owned);
+                if end.is_step_void {
+                    self.forget_step();
+                }
+            }
+            // A newer version that writes other kinds marks its records with a newer number.
             other => {
                 return Err(damaged(
-                    record.seq,
+                    seq,
                     format!("a record of kind `{}` does not belong there", other.as_str()),
                 ));
             }
@@ -193,60 +291,250 @@ impl<S: State> Reader<'_, S> {
         Ok(())
     }
 
-    fn take_task(&mut self, record: &RunRecord) -> Result<()> {
-        let task: TaskIn<S::Update> = decode(record)?;
-        if let Some(usage) = &task.usage {
-            self.replay.used.usage.add(usage);
+    fn take_input(&mut self, seq: u64, text: &[u8]) -> Result<()> {
+        let input: InputBody<S::Update> = read(seq, text)?;
+        match input.state {
+            Some(state) => {
+                self.replay.state = self.graph.blank().restore(state)?;
+                self.replay.weight = (text.len(), 0);
+            }
+            // A further turn: what a broken step had finished stands, the rest of it is given up.
+            None => self.fold_finished()?,
         }
-        if let Some(spend) = task.spend {
-            add_spend(&mut self.replay.used.spend, spend);
+        self.forget_step();
+        for update in input.updates {
+            self.replay.state.apply(update)?;
         }
-        if !self.is_current(task.step) {
-            return Err(damaged(record.seq, "a task of another step stands there"));
+        self.replay.status = RunStatus::Running;
+        (self.replay.pause, self.replay.failure, self.replay.leave) = (None, None, None);
+        self.replay.schedule = self.known(seq, input.schedule)?;
+        self.replay.base = self.replay.schedule.step;
+        self.has_input = true;
+        Ok(())
+    }
+
+    fn take_task(&mut self, seq: u64, text: &[u8]) -> Result<()> {
+        let done: TaskIn<S::Update> = read(seq, text)?;
+        if let Some(used) = &done.used {
+            self.replay.used.add(&used.usage, used.spend);
         }
-        let Some(node) = self.graph.index_of(&task.node) else {
-            return Err(damaged(
-                record.seq,
-                format!("the graph has no node `{}`", task.node),
-            ));
-        };
+        if !self.is_current(&done.task) {
+            return Err(damaged(seq, "a task of another step stands there"));
+        }
+        let id = self.id_of(seq, &done.task)?;
+        self.replay.memory.remove(&id);
+        self.replay.failures.retain(|(task, _)| *task != done.task);
         self.replay.finished.push(TaskDone {
-            node,
-            updates: task.updates,
-            next: match task.goto {
-                Some(names) => Next::Goto(Targets::from(names)),
-                None => Next::Edges,
+            id,
+            updates: done.updates,
+            next: match (done.goto, done.leave) {
+                (_, Some(targets)) => Next::Leave(targets),
+                (Some(targets), None) => Next::Goto(targets),
+                (None, None) => Next::Edges,
             },
             stop: None,
-            used: None, // counted above
         });
         Ok(())
     }
 
-    fn is_current(&self, step: u32) -> bool {
-        step == self.replay.schedule.step + 1
+    fn take_child(&mut self, seq: u64, text: &[u8]) -> Result<()> {
+        let child: ChildBody = read(seq, text)?;
+        if child.kind == RecordKind::Snapshot {
+            let kept: KeptBody = read(seq, child.body.get().as_bytes())?;
+            self.replay.kept.insert(child.key, kept.state);
+            return Ok(());
+        }
+        if let Some(used) = used_inside(seq, child.kind, child.body.get().as_bytes())? {
+            self.replay.used.add(&used.usage, used.spend);
+        }
+        if let Some(memory) = self.memory(seq, &child.task)? {
+            memory.children.entry(child.key).or_default().push(ChildRecord {
+                seq,
+                kind: child.kind,
+                body: child.body,
+            });
+        }
+        Ok(())
+    }
+
+    /// Folds what had finished of the step that is under way.
+    fn fold_finished(&mut self) -> Result<()> {
+        let mut finished = std::mem::take(&mut self.replay.finished);
+        if finished.is_empty() {
+            return Ok(());
+        }
+        finished.sort_by_key(|task| task.id.order());
+        let (graph, writer) = (self.graph, &self.writer);
+        let updates = finished
+            .into_iter()
+            .map(|task| (name_of(graph, writer.as_ref(), task.id.node), task.updates))
+            .collect();
+        self.replay.state.expire(graph.blank());
+        fold(&mut self.replay.state, updates)
+    }
+
+    fn forget_step(&mut self) {
+        self.replay.finished.clear();
+        self.replay.memory.clear();
+        self.replay.failures.clear();
+    }
+
+    fn is_current(&self, task: &TaskRef) -> bool {
+        task.step == self.replay.schedule.step + 1
+    }
+
+    /// The memory of a task of the step that is under way; `None` for one of an earlier step.
+    fn memory(&mut self, seq: u64, task: &TaskRef) -> Result<Option<&mut TaskMemory>> {
+        if !self.is_current(task) {
+            return Ok(None);
+        }
+        let id = self.id_of(seq, task)?;
+        if self.replay.finished.iter().any(|done| done.id == id) {
+            return Ok(None);
+        }
+        Ok(Some(self.replay.memory.entry(id).or_default()))
+    }
+
+    fn id_of(&self, seq: u64, task: &TaskRef) -> Result<TaskId> {
+        let node = match &self.writer {
+            None => self.graph.index_of(&task.node),
+            Some(writer) => (0..)
+                .zip(&writer.nodes)
+                .find_map(|(at, node)| (node.name == task.node).then_some(at)),
+        };
+        match node {
+            Some(node) => Ok(TaskId {
+                node,
+                send: task.send,
+            }),
+            None => Err(damaged(seq, format!("the graph has no node `{}`", task.node))),
+        }
     }
 
     fn known(&self, seq: u64, schedule: Schedule) -> Result<Schedule> {
-        if schedule
-            .ready
-            .iter()
-            .all(|node| (*node as usize) < self.graph.len())
-        {
+        let (nodes, joins) = match &self.writer {
+            None => (self.graph.len(), self.graph.shape().joins.len()),
+            Some(writer) => (writer.nodes.len(), writer.joins.len()),
+        };
+        let named = schedule
+            .tasks()
+            .map(|task| task.node)
+            .chain(schedule.deferred.iter().copied())
+            .chain(
+                schedule
+                    .arrived
+                    .iter()
+                    .flat_map(|arrivals| arrivals.sources.iter().copied()),
+            );
+        let is_known = named.into_iter().all(|node| (node as usize) < nodes)
+            && schedule.arrived.iter().all(|arrivals| arrivals.join < joins);
+        if is_known {
             Ok(schedule)
         } else {
             Err(damaged(seq, "it names a node the graph does not have"))
         }
     }
 
-    fn check_graph(&self, name: &str, fingerprint: &str) -> Result<()> {
-        if fingerprint == self.graph.fingerprint() {
-            return Ok(());
+    /// Whether this graph can read what that one wrote. A second graph in one journal goes on by its own numbers.
+    fn written_by(&mut self, writer: Cow<'_, GraphShape>) -> Result<()> {
+        let reader = self.graph.shape();
+        match writer.compare(reader) {
+            Compatibility::Same | Compatibility::Compatible { .. } => {}
+            Compatibility::NeedsMigration { reasons } | Compatibility::Refused { reasons } => {
+                return Err(refused(&reader.name, &writer.name, &reasons));
+            }
         }
-        Err(Error::Unsupported {
-            who: format!("the graph `{}`", self.graph.name()),
-            what: format!("a run of the graph `{name}` with other nodes, edges or keys"),
-            hint: "resume it with the graph that started it".into(),
-        })
+        if self.has_start {
+            let before = self.writer.as_ref().unwrap_or(reader);
+            self.replay.renumber(before, &writer)?;
+        }
+        self.has_start = true;
+        self.writer = (writer.fingerprint() != reader.fingerprint()).then(|| writer.into_owned());
+        Ok(())
+    }
+}
+
+fn name_of<'a, S: State>(graph: &'a Graph<S>, writer: Option<&'a GraphShape>, node: NodeIndex) -> &'a str {
+    match writer {
+        None => graph.name_of(node),
+        Some(writer) => &writer.nodes[node as usize].name,
+    }
+}
+
+/// What a record of a run inside a task tells of tokens and money.
+fn used_inside(seq: u64, kind: RecordKind, text: &[u8]) -> Result<Option<Used>> {
+    #[derive(Deserialize)]
+    struct Told {
+        #[serde(default)]
+        used: Option<Used>,
+    }
+    match kind {
+        RecordKind::Task | RecordKind::Usage => {
+            let told: Told = read(seq, text)?;
+            Ok(told.used)
+        }
+        RecordKind::Child => {
+            let child: ChildBody = read(seq, text)?;
+            used_inside(seq, child.kind, child.body.get().as_bytes())
+        }
+        _ => Ok(None),
+    }
+}
+
+fn refused(reader: &str, writer: &str, reasons: &[String]) -> Error {
+    Error::Unsupported {
+        who: format!("the graph `{reader}`"),
+        what: format!("a run of the graph `{writer}` ({})", reasons.join("; ")),
+        hint: "resume it with the graph that started it, or migrate it".into(),
+    }
+}
+
+impl<S: State> Replay<S> {
+    /// From the numbers of one graph to those of another, by name.
+    fn renumber(&mut self, from: &GraphShape, to: &GraphShape) -> Result<()> {
+        let place = |name: &str| {
+            (0..)
+                .zip(&to.nodes)
+                .find_map(|(at, node)| (node.name == name).then_some(at))
+        };
+        let node = |old: NodeIndex| {
+            let name = &from.nodes[old as usize].name;
+            place(name).ok_or_else(|| {
+                let reason = format!("it goes on in the node `{name}`, which is not there any more");
+                refused(&to.name, &from.name, &[reason])
+            })
+        };
+        let schedule = &mut self.schedule;
+        for ready in schedule.ready.iter_mut().chain(&mut schedule.deferred) {
+            *ready = node(*ready)?;
+        }
+        schedule.ready.sort_unstable();
+        for sent in &mut schedule.sends {
+            sent.node = node(sent.node)?;
+        }
+        for arrivals in &mut schedule.arrived {
+            let old = &from.joins[arrivals.join];
+            let Some(join) = to.joins.iter().position(|join| join == old) else {
+                let reason = format!("a join into `{}` waits that is not there any more", old.to);
+                return Err(refused(&to.name, &from.name, &[reason]));
+            };
+            arrivals.join = join;
+            for source in &mut arrivals.sources {
+                *source = node(*source)?;
+            }
+        }
+        for task in &mut self.finished {
+            task.id.node = node(task.id.node)?;
+        }
+        let mut memory = HashMap::with_capacity(self.memory.len());
+        for (id, remembered) in self.memory.drain() {
+            let id = TaskId {
+                node: node(id.node)?,
+                send: id.send,
+            };
+            memory.insert(id, remembered);
+        }
+        self.memory = memory;
+        Ok(())
     }
 }

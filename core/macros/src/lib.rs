@@ -35,11 +35,26 @@ pub fn tool(attributes: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes a struct the state of a graph: each field is a key, `NameUpdate` beside it is a partial change.
 ///
-/// A field says how updates are folded: nothing or `#[state(last)]` replaces, and two writers in one step are an error;
-/// `append` (a `Vec` grows), `add` (a sum), `merge` (a map takes keys), `set` (a set takes members), `messages` (by
-/// id), `custom = path` (a `fn(&mut Field, Field)`). Fields serialise; the struct is `Clone`, `Debug` and, for
-/// `Graph::builder()`, `Default`. For each field `x` the update has `NameUpdate::x(..)`, `.with_x(..)` and
-/// `.overwrite_x(..)`.
+/// A field says how updates are folded:
+///
+/// - nothing or `#[state(last)]`: the last value stands, and two writers in one step are an error;
+/// - `append`: a `Vec` grows;
+/// - `add`: a sum of numbers, of durations, or of any `Amount`;
+/// - `merge`: a map takes keys;
+/// - `set`: a set takes members;
+/// - `messages`: `Messages` by id, which are put, replaced and removed;
+/// - `custom = path`: a `fn(&mut Field, Field)`.
+///
+/// Beside any of them it may say how long it holds what was written, as in `#[state(append, ephemeral)]`:
+///
+/// - `ephemeral`: for the next step only; then it is as in the blank state again;
+/// - `untracked`: in this process only. It is never in a journal and blank after a resume; its type need not serialise.
+///
+/// The other fields serialise. The struct is `Clone`, `Debug` and, for `Graph::builder()`, `Default`. For each field `x`
+/// the update has `NameUpdate::x(..)`, `.with_x(..)` and `.overwrite_x(..)`; `Name::KEYS.x` is the key's name.
+///
+/// On the struct, `#[state(update = "Change")]` names the update otherwise, and `#[state(crate = "path")]` says where
+/// the words of the agent crate are.
 ///
 /// ```ignore
 /// #[derive(Clone, Debug, Default, State)]

@@ -1,10 +1,20 @@
 //! `#[derive(State)]`: a struct becomes the state of a graph, with a typed partial update beside it.
 
 use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote};
+use quote::{format_ident, quote, quote_spanned};
+use std::collections::HashMap;
 use syn::{
-    Attribute, Data, DeriveInput, Expr, ExprLit, Fields, Ident, Lit, LitStr, Path, Type, spanned::Spanned,
+    Attribute, Data, DeriveInput, Expr, ExprLit, Fields, Ident, Lit, LitStr, Path, Type,
+    meta::ParseNestedMeta, spanned::Spanned,
 };
+
+/// What the attribute on a struct says.
+struct Names {
+    /// The module that has `State`.
+    krate: Path,
+    update: Ident,
+    keys: Ident,
+}
 
 /// How a field is folded.
 enum Reducer {
@@ -22,7 +32,16 @@ struct Slot<'a> {
     ty: &'a Type,
     key: String,
     docs: Vec<&'a Attribute>,
+    rule: Rule,
+}
+
+/// What the attribute on a field says.
+struct Rule {
     reducer: Reducer,
+    /// Where the reducer is named, for the compiler's complaints.
+    span: Span,
+    is_ephemeral: bool,
+    is_untracked: bool,
 }
 
 pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
@@ -45,7 +64,7 @@ pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
             "#[derive(State)] takes a struct with named fields",
         ));
     };
-    let krate = krate(&input.attrs)?;
+    let names = names(&input)?;
     let slots = fields
         .named
         .iter()
@@ -63,35 +82,54 @@ pub(crate) fn expand(item: TokenStream) -> syn::Result<TokenStream> {
                     .iter()
                     .filter(|attr| attr.path().is_ident("doc"))
                     .collect(),
-                reducer: reducer(&field.attrs)?,
+                rule: rule(&field.attrs, field.ty.span())?,
             })
         })
         .collect::<syn::Result<Vec<_>>>()?;
-    let update = update(&input, &slots, &krate);
-    let state = state(&input, &slots, &krate);
-    let messages = has_messages(&input, &slots, &krate);
-    Ok(quote! { #update #state #messages })
+    check_setters(&slots)?;
+    slots.iter().try_for_each(Slot::check_type)?;
+    let demands = slots.iter().map(|slot| slot.demands(&names.krate));
+    let demands = quote!(const _: fn() = || { #(#demands)* };);
+    let update = update(&input, &slots, &names);
+    let state = state(&input, &slots, &names);
+    let keys = keys(&input, &slots, &names);
+    let messages = has_messages(&input, &slots, &names);
+    Ok(quote! { #demands #update #state #keys #messages })
 }
 
-/// `#[state(crate = "..")]` on the struct: the module that has `State`.
-fn krate(attrs: &[Attribute]) -> syn::Result<Path> {
-    let mut krate = syn::parse_quote!(::stepwell::agent);
-    for attr in attrs.iter().filter(|attr| attr.path().is_ident("state")) {
+/// `#[state(crate = "..", update = "..")]` on the struct.
+fn names(input: &DeriveInput) -> syn::Result<Names> {
+    let mut names = Names {
+        krate: syn::parse_quote!(::stepwell::agent),
+        update: format_ident!("{}Update", input.ident),
+        keys: format_ident!("{}Keys", input.ident),
+    };
+    for attr in input.attrs.iter().filter(|attr| attr.path().is_ident("state")) {
         attr.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("crate") {
-                return Err(meta.error("on the struct only `crate = \"..\"` is known"));
+            if meta.path.is_ident("crate") {
+                names.krate = meta.value()?.parse::<LitStr>()?.parse()?;
+            } else if meta.path.is_ident("update") {
+                names.update = meta.value()?.parse::<LitStr>()?.parse()?;
+            } else {
+                return Err(meta.error("on the struct are known: crate = \"path\", update = \"Name\""));
             }
-            krate = meta.value()?.parse::<LitStr>()?.parse()?;
             Ok(())
         })?;
     }
-    Ok(krate)
+    Ok(names)
 }
 
-fn reducer(attrs: &[Attribute]) -> syn::Result<Reducer> {
+fn rule(attrs: &[Attribute], unnamed: Span) -> syn::Result<Rule> {
     let mut found = None;
+    let (mut is_ephemeral, mut is_untracked) = (false, false);
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("state")) {
         attr.parse_nested_meta(|meta| {
+            if meta.path.is_ident("ephemeral") {
+                return say_once(&meta, &mut is_ephemeral);
+            }
+            if meta.path.is_ident("untracked") {
+                return say_once(&meta, &mut is_untracked);
+            }
             let reducer = match meta.path.get_ident().map(ToString::to_string).as_deref() {
                 Some("last") => Reducer::Last,
                 Some("append") => Reducer::Append,
@@ -102,17 +140,47 @@ fn reducer(attrs: &[Attribute]) -> syn::Result<Reducer> {
                 Some("custom") => Reducer::Custom(path_value(&meta.value()?.parse()?)?),
                 _ => {
                     return Err(meta.error(
-                        "known here: last, append, add, merge, set, messages, custom = path::to::function",
+                        "known here: one of last, append, add, merge, set, messages, custom = path::to::function, \
+                         and beside it ephemeral, untracked",
                     ));
                 }
             };
-            if found.replace(reducer).is_some() {
+            if found.replace((reducer, meta.path.span())).is_some() {
                 return Err(meta.error("a key has one reducer"));
             }
             Ok(())
         })?;
     }
-    Ok(found.unwrap_or(Reducer::Last))
+    let (reducer, span) = found.unwrap_or((Reducer::Last, unnamed));
+    Ok(Rule {
+        reducer,
+        span: span.resolved_at(Span::call_site()),
+        is_ephemeral,
+        is_untracked,
+    })
+}
+
+fn say_once(meta: &ParseNestedMeta<'_>, is_said: &mut bool) -> syn::Result<()> {
+    if std::mem::replace(is_said, true) {
+        return Err(meta.error("say it once"));
+    }
+    Ok(())
+}
+
+/// The setters of a field are `x`, `with_x` and `overwrite_x`: no two may have one name.
+fn check_setters(slots: &[Slot<'_>]) -> syn::Result<()> {
+    let mut taken = HashMap::new();
+    for Slot { key, name, .. } in slots {
+        for setter in [key.clone(), format!("with_{key}"), format!("overwrite_{key}")] {
+            if let Some(other) = taken.insert(setter.clone(), key) {
+                let message = format!(
+                    "the update would have two functions `{setter}`, for `{other}` and for `{key}`: rename one"
+                );
+                return Err(syn::Error::new(name.span(), message));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A path, bare or as a string.
@@ -131,39 +199,94 @@ fn path_value(value: &Expr) -> syn::Result<Path> {
 
 impl Reducer {
     /// The type in the agent crate that folds; a custom one is called by its path.
-    fn marker(&self) -> Ident {
-        let name = match self {
+    fn marker(&self) -> &'static str {
+        match self {
             Self::Last | Self::Custom(_) => "Last",
             Self::Append => "Append",
             Self::Add => "Add",
             Self::Merge => "Merge",
             Self::Set => "Union",
             Self::Messages => "ById",
-        };
-        Ident::new(name, Span::call_site())
-    }
-
-    fn word(&self, krate: &Path, ty: &Type) -> TokenStream {
-        if let Self::Custom(path) = self {
-            let word = format!("custom:{}", quote!(#path)).replace(' ', "");
-            return quote!(#word);
         }
-        let marker = self.marker();
-        quote!(<#krate::#marker as #krate::Reduce<#ty>>::NAME)
     }
 }
 
 impl Slot<'_> {
-    /// What a node writes into the slot.
+    /// The rule by which the slot folds.
+    fn reduce(&self, krate: &Path) -> TokenStream {
+        let marker = Ident::new(self.rule.reducer.marker(), self.rule.span);
+        let ty = self.ty;
+        quote!(<#krate::#marker as #krate::Reduce<#ty>>)
+    }
+
+    /// What a node writes into the slot: the reducer's `Update`, spelt out so that a type without that reducer is one
+    /// error and not one for each trait of the update.
     fn written(&self, krate: &Path) -> TokenStream {
-        let (marker, ty) = (self.reducer.marker(), self.ty);
-        quote!(<#krate::#marker as #krate::Reduce<#ty>>::Update)
+        let ty = self.ty;
+        match self.rule.reducer {
+            Reducer::Last | Reducer::Add | Reducer::Merge | Reducer::Custom(_) => quote!(#ty),
+            Reducer::Append | Reducer::Set => {
+                quote!(::std::vec::Vec<<#ty as ::core::iter::IntoIterator>::Item>)
+            }
+            Reducer::Messages => quote!(::std::vec::Vec<#krate::MessageChange>),
+        }
+    }
+
+    /// What the types must be able to do, asked before anything else so that the compiler says it first.
+    fn demands(&self, krate: &Path) -> TokenStream {
+        let ty = self.ty;
+        let kept =
+            (!self.rule.is_untracked).then(|| quote_spanned!(ty.span()=> #krate::__private::kept::<#ty>();));
+        let folds = (!matches!(self.rule.reducer, Reducer::Last | Reducer::Custom(_))).then(|| {
+            let marker = Ident::new(self.rule.reducer.marker(), self.rule.span);
+            quote_spanned!(self.rule.span=> #krate::__private::folds::<#krate::#marker, #ty>();)
+        });
+        quote!(#kept #folds)
+    }
+
+    /// Types that everybody knows are refused in one sentence, where the reducer is none of theirs.
+    fn check_type(&self) -> syn::Result<()> {
+        let Type::Path(path) = self.ty else { return Ok(()) };
+        let Some(name) = path.path.segments.last().map(|segment| segment.ident.to_string()) else {
+            return Ok(());
+        };
+        let is_number = NUMBERS.contains(&name.as_str());
+        let is_known = is_number || KNOWN.contains(&name.as_str());
+        let (word, takes, fits) = match self.rule.reducer {
+            Reducer::Last | Reducer::Custom(_) => return Ok(()),
+            Reducer::Append => ("append", "a `Vec`", name == "Vec"),
+            Reducer::Add => (
+                "add",
+                "a number, a `Duration` or an `Amount` of your own",
+                is_number,
+            ),
+            Reducer::Merge => ("merge", "a map", name.ends_with("Map")),
+            Reducer::Set => ("set", "a set", name.ends_with("Set")),
+            Reducer::Messages => ("messages", "`Messages`", false),
+        };
+        if is_known && !fits {
+            return Err(syn::Error::new(
+                self.ty.span(),
+                format!("`{word}` takes {takes}, not `{name}`: give the field another reducer or type"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The reducer's word.
+    fn word(&self, krate: &Path) -> TokenStream {
+        if let Reducer::Custom(path) = &self.rule.reducer {
+            let word = format!("custom:{}", quote!(#path)).replace(' ', "");
+            return quote!(#word);
+        }
+        let reduce = self.reduce(krate);
+        quote!(#reduce::NAME)
     }
 
     /// A setter's argument, and the argument as what is written.
     fn argument(&self, krate: &Path) -> (TokenStream, TokenStream) {
         let ty = self.ty;
-        match self.reducer {
+        match self.rule.reducer {
             Reducer::Append | Reducer::Set => (
                 quote!(impl ::core::iter::IntoIterator<
                     Item = impl ::core::convert::Into<<#ty as ::core::iter::IntoIterator>::Item>,
@@ -186,20 +309,21 @@ impl Slot<'_> {
     }
 }
 
+const NUMBERS: [&str; 14] = [
+    "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64", "u128", "usize",
+];
+const KNOWN: [&str; 9] = [
+    "bool", "char", "String", "Option", "Vec", "HashMap", "BTreeMap", "HashSet", "BTreeSet",
+];
+
 fn is_plain(ty: &Type) -> bool {
-    const PLAIN: [&str; 16] = [
-        "bool", "char", "f32", "f64", "i8", "i16", "i32", "i64", "i128", "isize", "u8", "u16", "u32", "u64",
-        "u128", "usize",
-    ];
-    matches!(ty, Type::Path(path) if PLAIN.iter().any(|plain| path.path.is_ident(plain)))
+    let is_plain = |name: &str| NUMBERS.contains(&name) || name == "bool" || name == "char";
+    matches!(ty, Type::Path(path) if path.path.get_ident().is_some_and(|name| is_plain(&name.to_string())))
 }
 
-fn update_name(input: &DeriveInput) -> Ident {
-    format_ident!("{}Update", input.ident)
-}
-
-fn update(input: &DeriveInput, slots: &[Slot<'_>], krate: &Path) -> TokenStream {
-    let (vis, update) = (&input.vis, update_name(input));
+fn update(input: &DeriveInput, slots: &[Slot<'_>], names: &Names) -> TokenStream {
+    let Names { krate, update, .. } = names;
+    let vis = &input.vis;
     let doc = format!(
         " A partial change of [`{}`]: what a node writes of it.",
         input.ident
@@ -211,12 +335,21 @@ fn update(input: &DeriveInput, slots: &[Slot<'_>], krate: &Path) -> TokenStream 
     let mut discards = Vec::new();
     for slot in slots {
         let Slot {
-            name, ty, key, docs, ..
+            name,
+            ty,
+            key,
+            docs,
+            rule,
         } = slot;
         let written = slot.written(krate);
+        let serde = if rule.is_untracked {
+            quote!(#[serde(skip)])
+        } else {
+            quote!(#[serde(default, skip_serializing_if = "::core::option::Option::is_none")])
+        };
         fields.push(quote! {
             #(#docs)*
-            #[serde(default, skip_serializing_if = "::core::option::Option::is_none")]
+            #serde
             #vis #name: ::core::option::Option<#krate::Write<#ty, #written>>
         });
         let (with, overwrite) = (format_ident!("with_{key}"), format_ident!("overwrite_{key}"));
@@ -279,8 +412,9 @@ fn update(input: &DeriveInput, slots: &[Slot<'_>], krate: &Path) -> TokenStream 
     }
 }
 
-fn state(input: &DeriveInput, slots: &[Slot<'_>], krate: &Path) -> TokenStream {
-    let (ident, update) = (&input.ident, update_name(input));
+fn state(input: &DeriveInput, slots: &[Slot<'_>], names: &Names) -> TokenStream {
+    let Names { krate, update, .. } = names;
+    let ident = &input.ident;
     let private = quote!(#krate::__private);
     let mut channels = Vec::new();
     let mut reduced = Vec::new();
@@ -288,29 +422,25 @@ fn state(input: &DeriveInput, slots: &[Slot<'_>], krate: &Path) -> TokenStream {
     let mut folds = Vec::new();
     let mut saves = Vec::new();
     let mut restores = Vec::new();
+    let mut expiries = Vec::new();
     for slot in slots {
-        let Slot {
-            name,
-            ty,
-            key,
-            reducer,
-            ..
-        } = slot;
-        let marker = reducer.marker();
-        let rule = quote!(<#krate::#marker as #krate::Reduce<#ty>>);
-        let word = reducer.word(krate, ty);
-        channels.push(quote!(#krate::Channel::new(#key, #word)));
-        let is_custom = matches!(reducer, Reducer::Custom(_));
-        reduced.push(quote!(#key => ::core::option::Option::Some(#is_custom || #rule::IS_REDUCED)));
-        let fold = if let Reducer::Custom(path) = reducer {
+        let Slot { name, key, rule, .. } = slot;
+        let reduce = slot.reduce(krate);
+        let word = slot.word(krate);
+        let ephemeral = rule.is_ephemeral.then(|| quote!(.ephemeral()));
+        let untracked = rule.is_untracked.then(|| quote!(.untracked()));
+        channels.push(quote!(#krate::Channel::new(#key, #word) #ephemeral #untracked));
+        let is_custom = matches!(rule.reducer, Reducer::Custom(_));
+        reduced.push(quote!(#key => ::core::option::Option::Some(#is_custom || #reduce::IS_REDUCED)));
+        let fold = if let Reducer::Custom(path) = &rule.reducer {
             quote!(#path(&mut self.#name, value))
         } else {
             checks.push(quote! {
                 if let ::core::option::Option::Some(#krate::Write::Fold(value)) = &update.#name {
-                    #rule::check(&self.#name, value).map_err(|complaint| #private::misfit(#key, complaint))?;
+                    #reduce::check(&self.#name, value).map_err(|complaint| #private::misfit(#key, complaint))?;
                 }
             });
-            quote!(#rule::fold(&mut self.#name, value))
+            quote!(#reduce::fold(&mut self.#name, value))
         };
         folds.push(quote! {
             match update.#name {
@@ -319,9 +449,23 @@ fn state(input: &DeriveInput, slots: &[Slot<'_>], krate: &Path) -> TokenStream {
                 ::core::option::Option::None => {}
             }
         });
-        saves.push(quote!(#private::save(&mut saved, #key, &self.#name)?;));
-        restores.push(quote!(#name: #private::restore(&mut saved, #key, &self.#name)?));
+        if rule.is_untracked {
+            restores.push(quote!(#name: ::core::clone::Clone::clone(&self.#name)));
+        } else {
+            saves.push(quote!(#private::save(&mut saved, #key, &self.#name)?;));
+            restores.push(quote!(#name: #private::restore(&mut saved, #key, &self.#name)?));
+        }
+        if rule.is_ephemeral {
+            expiries.push(quote!(self.#name = ::core::clone::Clone::clone(&blank.#name);));
+        }
     }
+    let expire = (!expiries.is_empty()).then(|| {
+        quote! {
+            fn expire(&mut self, blank: &Self) {
+                #(#expiries)*
+            }
+        }
+    });
     quote! {
         impl #krate::State for #ident {
             type Update = #update;
@@ -337,6 +481,8 @@ fn state(input: &DeriveInput, slots: &[Slot<'_>], krate: &Path) -> TokenStream {
                 }
             }
 
+            #expire
+
             fn apply(&mut self, update: #update) -> #private::Result<()> {
                 #(#checks)*
                 #(#folds)*
@@ -351,21 +497,57 @@ fn state(input: &DeriveInput, slots: &[Slot<'_>], krate: &Path) -> TokenStream {
 
             fn restore(&self, saved: #private::serde_json::Value) -> #private::Result<Self> {
                 let mut saved = #private::fields(saved)?;
-                ::core::result::Result::Ok(Self { #(#restores),* })
+                let restored = Self { #(#restores),* };
+                #private::all_read(&saved)?;
+                ::core::result::Result::Ok(restored)
             }
         }
     }
 }
 
+/// `Name::KEYS`: the names of the slots, checked by the compiler.
+fn keys(input: &DeriveInput, slots: &[Slot<'_>], names: &Names) -> TokenStream {
+    let (ident, vis, keys) = (&input.ident, &input.vis, &names.keys);
+    let fields: Vec<&Ident> = slots.iter().map(|slot| slot.name).collect();
+    let words: Vec<&str> = slots.iter().map(|slot| slot.key.as_str()).collect();
+    let docs = words.iter().map(|word| format!(" `{word}`."));
+    let count = slots.len();
+    let (doc, of) = (
+        format!(" The names of the keys of [`{ident}`], which has them as `{ident}::KEYS`."),
+        " The names of its keys: one that is misspelt does not compile.",
+    );
+    quote! {
+        #[doc = #doc]
+        #[derive(Clone, Copy, Debug)]
+        #[allow(dead_code)] // a program uses those it needs
+        #vis struct #keys { #(#[doc = #docs] #vis #fields: &'static str),* }
+
+        #[allow(dead_code)]
+        impl #keys {
+            /// All of them, in order.
+            #vis const fn all(self) -> [&'static str; #count] {
+                [#(#words),*]
+            }
+        }
+
+        #[allow(dead_code)]
+        impl #ident {
+            #[doc = #of]
+            #vis const KEYS: #keys = #keys { #(#fields: #words),* };
+        }
+    }
+}
+
 /// A state with exactly one message list is one the model and tools nodes can work on.
-fn has_messages(input: &DeriveInput, slots: &[Slot<'_>], krate: &Path) -> TokenStream {
+fn has_messages(input: &DeriveInput, slots: &[Slot<'_>], names: &Names) -> TokenStream {
     let mut lists = slots
         .iter()
-        .filter(|slot| matches!(slot.reducer, Reducer::Messages));
+        .filter(|slot| matches!(slot.rule.reducer, Reducer::Messages));
     let (Some(slot), None) = (lists.next(), lists.next()) else {
         return TokenStream::new();
     };
-    let (ident, name, update) = (&input.ident, slot.name, update_name(input));
+    let Names { krate, update, .. } = names;
+    let (ident, name) = (&input.ident, slot.name);
     quote! {
         impl #krate::HasMessages for #ident {
             fn messages(&self) -> &#krate::Messages {

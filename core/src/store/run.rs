@@ -40,12 +40,14 @@ pub enum RecordKind {
     Snapshot,
     /// The run was forked from another.
     Fork,
+    /// A record of a run inside a node of this one.
+    Child,
     /// The run ended, failed, paused or was cancelled.
     End,
 }
 
 impl RecordKind {
-    const WORDS: [(Self, &'static str); 15] = [
+    const WORDS: [(Self, &'static str); 16] = [
         (Self::Start, "start"),
         (Self::Input, "input"),
         (Self::Task, "task"),
@@ -60,6 +62,7 @@ impl RecordKind {
         (Self::Edit, "edit"),
         (Self::Snapshot, "snapshot"),
         (Self::Fork, "fork"),
+        (Self::Child, "child"),
         (Self::End, "end"),
     ];
 

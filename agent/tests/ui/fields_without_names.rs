@@ -1,0 +1,7 @@
+use stepwell_macros::State;
+
+#[derive(Clone, Debug, Default, State)]
+#[state(crate = "stepwell_agent")]
+struct Board(Vec<String>);
+
+fn main() {}

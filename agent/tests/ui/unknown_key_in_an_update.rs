@@ -1,0 +1,12 @@
+use stepwell_macros::State;
+
+#[derive(Clone, Debug, Default, State)]
+#[state(crate = "stepwell_agent")]
+struct Board {
+    #[state(append)]
+    log: Vec<String>,
+}
+
+fn main() {
+    let _ = BoardUpdate::log(["a"]).with_lag(["b"]);
+}
