@@ -6,6 +6,8 @@ mod call;
 mod output;
 
 pub use approval::{Approval, Verdict};
+#[cfg(feature = "mcp")]
+pub(crate) use {call::overdue, output::accepted};
 
 use crate::{
     Command, HasMessages, Hooks, Messages, Node, NodeError, RunContext, State, journal::EffectBody,
