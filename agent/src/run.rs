@@ -274,7 +274,7 @@ impl<S: State> Run<S> {
         match serde_json::to_value(answer) {
             Ok(answer) => self.given.answers.push((question_id.into(), answer)),
             Err(error) => {
-                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")))
+                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")));
             }
         }
         self
@@ -285,7 +285,7 @@ impl<S: State> Run<S> {
         match serde_json::to_value(answer) {
             Ok(answer) => self.given.reply = Some(answer),
             Err(error) => {
-                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")))
+                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")));
             }
         }
         self
