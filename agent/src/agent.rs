@@ -5,6 +5,7 @@ use crate::{
     journal::Saving,
     nodes::{ModelNode, ToolsNode},
     run::RunOptions,
+    runs::{Prepared, Sealed, Startable},
 };
 use serde::Deserialize;
 use std::{
@@ -313,6 +314,12 @@ impl AgentRun {
         self
     }
 
+    /// Keeps what can be watched in the journal too; see [`Run::keep_events`].
+    pub fn keep_events(mut self) -> Self {
+        self.run = self.run.keep_events();
+        self
+    }
+
     /// Other bounds than the agent's.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.run = self.run.limits(limits);
@@ -358,6 +365,24 @@ impl AgentRun {
     }
 }
 
+impl Sealed for AgentRun {}
+
+impl Startable for AgentRun {
+    type Ended = RunResult;
+
+    #[allow(private_interfaces)] // nobody outside can name what it takes to implement it
+    fn prepare(self) -> Result<Prepared<RunResult>> {
+        match self.checked() {
+            Ok(run) => Ok(run.prepare()?.map(RunResult::from)),
+            Err(refused) => Err(refused.error.unwrap_or(Error::Cancelled)),
+        }
+    }
+
+    fn into_result(ended: RunResult) -> Result<RunResult> {
+        ended.into_result()
+    }
+}
+
 /// Whether the last message says anything.
 fn has_words(messages: &[Message]) -> bool {
     messages.last().is_some_and(|message| {
@@ -374,11 +399,7 @@ impl IntoFuture for AgentRun {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async {
-            let mut result = self.outcome().await;
-            match result.error.take() {
-                Some(error) => Err(error),
-                None => Ok(result),
-            }
+            self.outcome().await.into_result()
         })
     }
 }
@@ -408,6 +429,17 @@ pub struct RunResult {
 }
 
 impl RunResult {
+    /// The result of a run that got to its end or paused.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub fn into_result(mut self) -> Result<Self> {
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+
     /// The message that answers; `None` where the run stopped before.
     pub fn answer_message(&self) -> Option<&Message> {
         answer_of(&self.messages)

@@ -2,7 +2,11 @@
 //! the text) and JSON.
 
 use crate::{
-    GraphShape, Question, RunEvent, Targets, context::Used, event::Failure, run::Pause, step::Schedule,
+    GraphShape, Question, Targets,
+    context::Used,
+    event::{Failure, KeptEvent},
+    run::Pause,
+    step::Schedule,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
@@ -142,7 +146,7 @@ pub(crate) enum EventBody {
     /// A task failed for good.
     Failed { task: TaskRef, failure: Failure },
     /// What was watched, for those who join later.
-    Watched { events: Vec<RunEvent> },
+    Watched { events: Vec<KeptEvent> },
 }
 
 /// The state was changed from outside: as if a node had written it, where one is named.
@@ -194,6 +198,14 @@ pub(crate) struct EndBody<'a> {
     /// The updates of the step could not be folded: its tasks are run again on resume.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_step_void: bool,
+    /// The number of the last event that could be watched.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) last_event: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks so
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A record of a run inside a task.
@@ -370,6 +382,7 @@ mod tests {
             failure: None,
             leave: None,
             is_step_void: false,
+            last_event: 7,
         }
     }
 
