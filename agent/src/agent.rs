@@ -398,9 +398,7 @@ impl IntoFuture for AgentRun {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async {
-            self.outcome().await.into_result()
-        })
+        Box::pin(async { self.outcome().await.into_result() })
     }
 }
 

@@ -148,7 +148,8 @@ impl JournalQueue {
         if matches!(kind, RecordKind::Input | RecordKind::Snapshot) {
             backlog.last_snapshot = body.len();
             backlog.since_snapshot = 0;
-        } else {
+        } else if kind != RecordKind::Event {
+            // What is only told changes no state that a snapshot could spare reading.
             backlog.since_snapshot += body.len();
         }
         backlog.records.push_back(Waiting {

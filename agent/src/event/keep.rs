@@ -5,7 +5,7 @@
 
 use super::{EventKind, RunEvent};
 use crate::{
-    journal::{EventBody, JournalQueue, damaged, not_found, open, read},
+    journal::{JournalQueue, damaged, not_found, open, read},
     runs::WatchItem,
 };
 use futures::{Stream, StreamExt, stream};
@@ -25,7 +25,7 @@ use stepwell_core::{
 };
 
 /// A batch is written when it weighs so much, ..
-const BATCH_BYTES: usize = 32 << 10;
+const BATCH_BYTES: usize = 8 << 10;
 /// .. has so many entries, ..
 const BATCH_ENTRIES: usize = 512;
 /// .. or its first event is so old when the next one comes.
@@ -60,7 +60,7 @@ struct Pieces {
 /// One event, or the pieces that begin with its number, as the journal holds them. The run is the journal's.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct KeptEvent {
+struct KeptEvent {
     seq: u64,
     #[serde(default = "super::no_path", skip_serializing_if = "super::is_empty")]
     path: Arc<[String]>,
@@ -106,10 +106,21 @@ enum Entry {
     Pieces(u64, KeptEvent),
 }
 
+/// A batch, as it is written.
 #[derive(Serialize)]
-struct WatchedOut<'a, E> {
+struct WatchedOut<'a> {
     event: &'static str,
-    events: &'a [E],
+    to: u64,
+    events: &'a [Box<RawValue>],
+}
+
+/// A record that may be a batch, as it is read: its events only where they are wanted.
+#[derive(Deserialize)]
+struct WatchedIn<'a> {
+    #[serde(default)]
+    to: u64,
+    #[serde(borrow, default)]
+    events: Option<&'a RawValue>,
 }
 
 /// Writes events into the journal of the outermost run.
@@ -119,6 +130,8 @@ pub(crate) struct Keeper {
     open: HashMap<Place, usize>,
     bytes: usize,
     since: Option<Instant>,
+    /// The number of the last event that was taken.
+    last: u64,
 }
 
 impl Keeper {
@@ -129,10 +142,12 @@ impl Keeper {
             open: HashMap::new(),
             bytes: 0,
             since: None,
+            last: 0,
         }
     }
 
     pub(crate) fn take(&mut self, event: &RunEvent) {
+        self.last = event.seq;
         match piece_of(&event.kind) {
             Some((of, index, text)) => self.take_piece(event, of, index, text),
             None => self.take_whole(event),
@@ -233,6 +248,7 @@ impl Keeper {
     fn push(&self, events: &[Box<RawValue>]) -> Result<()> {
         self.queue.push_event(&WatchedOut {
             event: "watched",
+            to: self.last,
             events,
         })
     }
@@ -337,7 +353,9 @@ impl KeptReader {
                 if record.kind != RecordKind::Event {
                     continue;
                 }
-                if let EventBody::Watched { events: kept } = read(record.seq, open(record)?)? {
+                let batch: WatchedIn<'_> = read(record.seq, open(record)?)?;
+                if let Some(kept) = batch.events.filter(|_| batch.to >= from_seq) {
+                    let kept: Vec<KeptEvent> = read(record.seq, kept.get().as_bytes())?;
                     for kept in kept {
                         kept.read_back(&self.run_id, &mut events)
                             .ok_or_else(|| damaged(record.seq, "a kept event cannot be read"))?;
@@ -434,7 +452,10 @@ impl Debug for KeptEvents {
 
 /// What a run is told that is to keep its events and has nowhere to.
 pub(crate) fn nowhere() -> Error {
-    Error::invalid("keep_events", "the run has no journal; name a store with `.store(..)`")
+    Error::invalid(
+        "keep_events",
+        "the run has no journal; name a store with `.store(..)`",
+    )
 }
 
 #[cfg(test)]

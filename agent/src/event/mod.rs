@@ -7,7 +7,7 @@ mod stream;
 mod view;
 
 pub use keep::KeptEvents;
-pub(crate) use keep::{KeptEvent, KeptReader, Keeper, nowhere as keep_nowhere};
+pub(crate) use keep::{Keeper, KeptReader, nowhere as keep_nowhere};
 pub(crate) use queue::EventQueue;
 pub use stream::RunStream;
 pub use view::{View, ViewItem, Views};
@@ -179,7 +179,10 @@ impl RunEvent {
     /// The tool call it happened in, where an agent or graph runs inside of one: the innermost.
     pub fn parent_call_id(&self) -> Option<&str> {
         let calls = self.path.iter().rev();
-        calls.filter_map(|place| place.split_once('@')).map(|(_, call)| call).next()
+        calls
+            .filter_map(|place| place.split_once('@'))
+            .map(|(_, call)| call)
+            .next()
     }
 
     /// Whether it happened inside these nested runs, or deeper. Each word is a whole name: `research` is not
@@ -228,4 +231,3 @@ fn json_bytes(value: &impl Serialize) -> usize {
     let _ = serde_json::to_writer(&mut counter, value); // what is no JSON weighs what came before that
     counter.0
 }
-

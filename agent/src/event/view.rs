@@ -175,9 +175,7 @@ fn task_of(kind: &EventKind) -> Option<ViewItem<'_>> {
         EventKind::NodeEnd { failure } => Some(ViewItem::TaskEnd {
             failure: failure.as_ref(),
         }),
-        EventKind::NodeRetry {
-            attempt, failure, ..
-        } => Some(ViewItem::TaskRetry {
+        EventKind::NodeRetry { attempt, failure, .. } => Some(ViewItem::TaskRetry {
             attempt: *attempt,
             failure,
         }),

@@ -114,13 +114,7 @@ impl<S: State> Graph<S> {
     /// The kept events of a run from this number on, from its journal; see [`Run::keep_events`]. They come with the numbers
     /// they had while the run went, in any process and after a crash. Errors come as items: [`Error::NotFound`],
     /// [`Error::Damaged`], [`Error::UnknownVersion`].
-    pub fn events(
-        &self,
-        store: Arc<dyn RunStore>,
-        scope: &Scope,
-        run_id: &str,
-        from_seq: u64,
-    ) -> KeptEvents {
+    pub fn events(&self, store: Arc<dyn RunStore>, scope: &Scope, run_id: &str, from_seq: u64) -> KeptEvents {
         KeptEvents::new(store, scope.clone(), run_id, from_seq)
     }
 

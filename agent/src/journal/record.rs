@@ -1,14 +1,11 @@
 //! What a record holds, and how it looks in bytes: one version byte, eight bytes of checksum (over the kind's word and
 //! the text) and JSON.
 
-use crate::{
-    GraphShape, Question, Targets,
-    context::Used,
-    event::{Failure, KeptEvent},
-    run::Pause,
-    step::Schedule,
+use crate::{GraphShape, Question, Targets, context::Used, event::Failure, run::Pause, step::Schedule};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use std::{borrow::Cow, collections::HashMap};
 use stepwell_core::{
@@ -145,8 +142,15 @@ pub(crate) enum EventBody {
     Resumed {},
     /// A task failed for good.
     Failed { task: TaskRef, failure: Failure },
-    /// What was watched, for those who join later.
-    Watched { events: Vec<KeptEvent> },
+    /// What was watched, for those who join later: up to this number. Written and read where events are kept; the run
+    /// itself goes past it.
+    #[serde(skip_serializing)]
+    Watched {
+        #[allow(dead_code)] // part of the closed format
+        to: u64,
+        #[allow(dead_code)]
+        events: IgnoredAny,
+    },
 }
 
 /// The state was changed from outside: as if a node had written it, where one is named.
@@ -354,7 +358,7 @@ pub(crate) fn open(record: &RunRecord) -> Result<&[u8]> {
 }
 
 /// A record's content from its JSON.
-pub(crate) fn read<T: DeserializeOwned>(seq: u64, text: &[u8]) -> Result<T> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(seq: u64, text: &'a [u8]) -> Result<T> {
     serde_json::from_slice(text).map_err(|error| damaged(seq, format!("it cannot be read: {error}")))
 }
 

@@ -178,7 +178,9 @@ impl<'a, S: State> Reader<'a, S> {
 
     pub(crate) fn take(&mut self, seq: u64, kind: RecordKind, text: &[u8]) -> Result<()> {
         self.replay.last_seq = seq;
-        self.replay.weight.1 += text.len();
+        if kind != RecordKind::Event {
+            self.replay.weight.1 += text.len();
+        }
         if !self.has_start && !matches!(kind, RecordKind::Start | RecordKind::Snapshot) {
             return Err(damaged(
                 seq,

@@ -208,7 +208,10 @@ mod tests {
         assert!(log.weigh().0 >= 90, "{} events", log.weigh().0);
         log.push(event(10_001, 1_000_000));
         let (events, bytes) = log.weigh();
-        assert!(events == 1 && bytes > 1_000_000, "the newest alone: {events} events");
+        assert!(
+            events == 1 && bytes > 1_000_000,
+            "the newest alone: {events} events"
+        );
         log.push(event(10_002, 10));
         assert_eq!(log.weigh().0, 1);
         assert!(log.weigh().1 < 1_000);

@@ -318,7 +318,10 @@ impl Runs {
     pub fn list(&self, scope: &Scope) -> Vec<RunInfo> {
         let mut table = self.0.lock();
         table.forget_old(&self.0.limits);
-        let own = table.entries.iter().filter(|((owner, _), _)| **owner == *scope.tenant());
+        let own = table
+            .entries
+            .iter()
+            .filter(|((owner, _), _)| **owner == *scope.tenant());
         let mut list: Vec<(u64, RunInfo)> = own
             .map(|((_, run_id), entry)| {
                 let (status, first_seq, last_seq) = entry.log.glance();

@@ -45,11 +45,7 @@ struct Wait(Arc<Semaphore>);
 
 #[async_trait::async_trait]
 impl crate::Node<Channels> for Wait {
-    async fn run(
-        &self,
-        _: &Channels,
-        _: &RunContext,
-    ) -> Result<crate::Command<ChannelsUpdate>, NodeError> {
+    async fn run(&self, _: &Channels, _: &RunContext) -> Result<crate::Command<ChannelsUpdate>, NodeError> {
         let _pass = self.0.acquire().await?;
         Ok(ChannelsUpdate::new().into())
     }
