@@ -221,6 +221,11 @@ impl Messages {
         self.numbers.swap(a, b);
     }
 
+    /// Tells that the model reads words from there, though no message of the list has them.
+    pub(crate) fn note_origin(&mut self, origin: Origin) {
+        note(&mut self.origins, origin);
+    }
+
     fn note_origins(&mut self, message: &Message) {
         for part in &message.parts {
             note(&mut self.origins, part.origin());

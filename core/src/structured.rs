@@ -65,8 +65,19 @@ impl Structured {
 pub struct SchemaFault {
     /// JSON pointer into the answer; a name that the schema does not know stands as `*`. Empty for the whole.
     pub path: String,
-    /// The keyword that is broken; `json` where the answer is no JSON at all.
+    /// The keyword that is broken; `json` where the answer is no JSON at all, `validate` where a program's own check
+    /// refused it.
     pub keyword: String,
+}
+
+impl SchemaFault {
+    /// A fault of the whole answer.
+    pub fn whole(keyword: impl Into<String>) -> Self {
+        Self {
+            path: String::new(),
+            keyword: keyword.into(),
+        }
+    }
 }
 
 impl fmt::Display for SchemaFault {
@@ -77,6 +88,14 @@ impl fmt::Display for SchemaFault {
 }
 
 impl ResponseFormat {
+    /// JSON of this type, under the type's name.
+    pub fn of<T: JsonSchema>() -> Self {
+        Self::Schema {
+            name: name_of::<T>(),
+            schema: Schema::of::<T>(),
+        }
+    }
+
     /// The JSON that an answer's words hold, checked against what was asked for; `None` where words were asked for.
     /// Words and code fences around the JSON are passed over.
     ///
@@ -111,10 +130,7 @@ impl ResponseFormat {
                     keyword: violation.keyword,
                 })
                 .collect(),
-            None => vec![SchemaFault {
-                path: String::new(),
-                keyword: "json".to_owned(),
-            }],
+            None => vec![SchemaFault::whole("json")],
         };
         Err(Error::SchemaMismatch {
             provider: answer.provider.clone(),
@@ -234,7 +250,7 @@ impl<M: ChatModel + ?Sized> ChatAs for M {
     {
         let mut request: ChatRequest = request.into();
         if !matches!(request.response_format, ResponseFormat::Schema { .. }) {
-            request = request.schema(name_of::<T>(), Schema::of::<T>());
+            request.response_format = ResponseFormat::of::<T>();
         }
         let response = self.chat(request).await?;
         let value = response.parse::<T>()?;
@@ -281,10 +297,7 @@ impl ChatResponse {
         };
         serde_json::from_value(value).map_err(|_| Error::SchemaMismatch {
             provider: self.provider.clone(),
-            faults: vec![SchemaFault {
-                path: String::new(),
-                keyword: "type".to_owned(),
-            }],
+            faults: vec![SchemaFault::whole("type")],
             response: Box::new(self.clone()),
         })
     }

@@ -103,7 +103,7 @@ struct Place {
 enum Entry {
     Whole(Box<RawValue>),
     /// The last number and the pieces so far.
-    Pieces(u64, KeptEvent),
+    Pieces(u64, Box<KeptEvent>),
 }
 
 /// A batch, as it is written.
@@ -217,7 +217,7 @@ impl Keeper {
                 lengths: vec![length],
             }),
         };
-        self.entries.push(Entry::Pieces(event.seq, kept));
+        self.entries.push(Entry::Pieces(event.seq, Box::new(kept)));
     }
 
     /// Puts what was taken so far on its way.
@@ -414,13 +414,16 @@ impl KeptEvents {
                     reading.next = event.seq + 1;
                     return Some((Ok(WatchItem::Event(Arc::new(event))), reading));
                 }
-                let batch = match std::mem::replace(&mut reading.is_begun, true) {
-                    false => match reader.store.head(&reader.scope, &reader.run_id).await {
-                        Ok(Some(_)) => reader.batch(reading.next).await,
-                        Ok(None) => Err(not_found(&reader.run_id)),
-                        Err(error) => Err(error),
-                    },
-                    true => reader.batch(reading.next).await,
+                let is_there = if std::mem::replace(&mut reading.is_begun, true) {
+                    Ok(true)
+                } else {
+                    let head = reader.store.head(&reader.scope, &reader.run_id).await;
+                    head.map(|head| head.is_some())
+                };
+                let batch = match is_there {
+                    Ok(true) => reader.batch(reading.next).await,
+                    Ok(false) => Err(not_found(&reader.run_id)),
+                    Err(error) => Err(error),
                 };
                 match batch {
                     Ok(events) if events.is_empty() => return None,

@@ -214,7 +214,7 @@ type TaskPlace = (Arc<[String]>, u32, Option<Arc<str>>, Option<u32>);
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Views {
-    views: Vec<View>,
+    wanted: Vec<View>,
     within: Option<Vec<String>>,
     is_outermost: bool,
     /// Tasks that streamed a whole answer and have not ended.
@@ -227,7 +227,7 @@ impl Views {
     /// These views; each event gives their items in this order.
     pub fn new(views: impl IntoIterator<Item = View>) -> Self {
         Self {
-            views: views.into_iter().collect(),
+            wanted: views.into_iter().collect(),
             ..Self::default()
         }
     }
@@ -246,18 +246,18 @@ impl Views {
 
     /// What the views show of this event.
     pub fn take<'a>(&mut self, event: &'a RunEvent) -> Vec<(View, ViewItem<'a>)> {
-        let is_wanted = !(self.is_outermost && !event.path.is_empty())
+        let is_wanted = (event.path.is_empty() || !self.is_outermost)
             && self.within.as_ref().is_none_or(|path| event.is_within(path));
         if !is_wanted {
             return Vec::new();
         }
-        let messages = if self.views.contains(&View::Messages) {
+        let messages = if self.wanted.contains(&View::Messages) {
             self.messages(event)
         } else {
             Vec::new()
         };
         let mut items = Vec::new();
-        for view in &self.views {
+        for view in &self.wanted {
             items.extend(view.of(event).map(|item| (*view, item)));
             if *view == View::Messages {
                 let whole = messages.iter().cloned().map(Box::new);

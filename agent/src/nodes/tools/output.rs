@@ -6,7 +6,7 @@ use stepwell_core::{Limits, Origin, Part, ToolCall, ToolOutput, ToolResult};
 const DATA_FACTOR: usize = 16;
 
 /// A result that tells the model why there is none.
-pub(super) fn refused(call: &ToolCall, told: String) -> ToolResult {
+pub(in crate::nodes) fn refused(call: &ToolCall, told: String) -> ToolResult {
     as_result(Part::tool_result(
         call,
         vec![Part::text(told, Origin::Tool)],
