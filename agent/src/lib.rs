@@ -78,6 +78,11 @@ pub use runs::{RunHandle, RunInfo, Runs, RunsLimits, Startable, Watch, WatchItem
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
 pub use subgraph::Subgraph;
 
+/// The examples of the guide run with the tests of this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/events.md")]
+mod guide {}
+
 /// What `#[derive(State)]` expands to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {

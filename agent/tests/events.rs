@@ -1012,3 +1012,67 @@ async fn views_of_one_nested_run_leave_the_others_out_and_custom_shows_what_node
     let all = shown(&mut Views::new([View::Debug]), &events);
     assert_eq!(all.len(), events.len());
 }
+
+// ---- Agents inside of tool calls ------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn an_agent_inside_a_tool_call_streams_with_its_call_and_its_tools_progress_comes_through() {
+    use stepwell_core::{Origin, Part, Tool, ToolContext, ToolError};
+
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    struct Nothing {}
+
+    struct Dig;
+
+    impl Tool for Dig {
+        const NAME: &'static str = "dig";
+        const DESCRIPTION: &'static str = "Digs.";
+        type Args = Nothing;
+        type Output = String;
+
+        async fn call(&self, _: Nothing, cx: &ToolContext) -> Result<String, ToolError> {
+            cx.emit(json!("half way"));
+            Ok("earth".into())
+        }
+    }
+
+    let says = |text: &str| vec![Part::text(text, Origin::Model)];
+    let inner = Agent::new(support::Script::new(vec![
+        vec![Part::tool_call("inner_call", "dig", json!({}))],
+        says("found"),
+    ]))
+    .name("digger")
+    .tool(Dig)
+    .build()
+    .expect("no fault");
+    let outer = Agent::new(support::Script::new(vec![
+        vec![Part::tool_call("call_1", "ask_digger", json!({ "task": "dig" }))],
+        says("done"),
+    ]))
+    .tool(inner.tool("ask_digger", "Digs."))
+    .build()
+    .expect("no fault");
+    let events = watched(&Runs::new(), outer.run("go")).await;
+    let inside: Vec<&RunEvent> = events.iter().filter(|event| !event.path.is_empty()).collect();
+    assert!(!inside.is_empty());
+    assert!(
+        inside
+            .iter()
+            .all(|event| event.parent_call_id() == Some("call_1"))
+    );
+    assert!(inside.iter().all(|event| event.is_within(&["tools@call_1"])));
+    assert!(
+        inside.iter().any(|event| matches!(&event.kind,
+            EventKind::ToolProgress { call_id, .. } if call_id == "inner_call")),
+        "progress of the inner tool"
+    );
+    assert_eq!(text_of(inside.iter().copied()), "found");
+    let place = |wanted: &dyn Fn(&RunEvent) -> bool| events.iter().position(wanted).expect("it happened");
+    let start = place(&|event| matches!(&event.kind, EventKind::ToolStart { call } if call.id == "call_1"));
+    let end =
+        place(&|event| matches!(&event.kind, EventKind::ToolEnd { result } if result.call_id == "call_1"));
+    let seqs = inside
+        .iter()
+        .map(|event| usize::try_from(event.seq).expect("small") - 1);
+    assert!(seqs.into_iter().all(|at| start < at && at < end));
+}
