@@ -36,6 +36,8 @@ mod graph;
 mod history;
 mod inside;
 mod journal;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 mod messages;
 mod node;
 mod nodes;

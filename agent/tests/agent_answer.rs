@@ -9,11 +9,11 @@ use std::sync::{
     Arc, Mutex,
     atomic::{AtomicU32, Ordering},
 };
-use stepwell_agent::{Agent, AgentBuilder, ContextOptions, EventKind};
+use stepwell_agent::{Agent, AgentBuilder, ContextOptions, EventKind, ModelNode};
 use stepwell_core::{
     ChatModel, ChatRequest, ChatResponse, Chunk, Decision, Document, Error, Explanation, Hit, Message,
     Origin, Part, Policy, PolicyRequest, Query, ReasoningEffort, ResponseFormat, Result, Retriever, Role,
-    Schema, Tool, ToolContext, ToolError, store::RunStatus,
+    Schema, Tool, ToolChoice, ToolContext, ToolError, store::RunStatus,
 };
 use support::{LogStore, Script};
 
@@ -187,6 +187,42 @@ async fn an_answer_comes_as_a_type_after_tools_and_the_request_names_its_shape()
         assert_eq!(request.reasoning.effort, Some(ReasoningEffort::Low));
         assert_eq!(request.tools.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_choice_that_forces_a_call_does_so_once_per_question() {
+    let model = Script::new(vec![
+        vec![Part::tool_call("1", "add", json!({ "a": 2, "b": 3 }))],
+        says("5"),
+        vec![Part::tool_call("2", "add", json!({ "a": 2, "b": 2 }))],
+        says("4"),
+    ]);
+    let adder = agent(&model)
+        .tool(Add)
+        .request(ChatRequest::default().tool_choice(ToolChoice::Named("add".into())))
+        .build()
+        .expect("no fault");
+    let result = adder.run("2 + 3?").await.expect("answers");
+    let result = adder.run(result.into_input("2 + 2?")).await.expect("answers");
+    assert_eq!(result.answer, "4");
+    let asked = model.asked.lock().expect("free");
+    let choices: Vec<&ToolChoice> = asked.iter().map(|request| &request.tool_choice).collect();
+    let named = ToolChoice::Named("add".into());
+    assert_eq!(choices, [&named, &ToolChoice::Auto, &named, &ToolChoice::Auto]);
+}
+
+#[test]
+fn nothing_that_a_model_is_told_is_shown_by_debug() {
+    let model = Script::new(vec![]);
+    for builder in [
+        agent(&model).instructions("canary"),
+        agent(&model).template("canary"),
+    ] {
+        assert!(!format!("{builder:?}").contains("canary"));
+        assert!(!format!("{:?}", builder.build().expect("no fault")).contains("canary"));
+    }
+    let node = ModelNode::new(model).instructions("canary");
+    assert!(!format!("{node:?}").contains("canary"));
 }
 
 #[tokio::test]

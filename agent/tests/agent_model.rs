@@ -96,6 +96,11 @@ async fn an_agent_answers_as_a_model_with_the_usage_of_all_its_calls() {
         ("agent", "looker", FinishReason::Stop)
     );
     assert_eq!(answer.text(), "Let me see. All seen.");
+    let quiet = self::model(builder(vec![look("here"), says("All seen.")])).answer_only();
+    assert_eq!(
+        quiet.chat("go".into()).await.expect("answers").text(),
+        "All seen."
+    );
     assert_eq!(
         (answer.usage.input_tokens, answer.usage.output_tokens),
         (Some(20), Some(10))
@@ -187,7 +192,7 @@ async fn what_a_hook_changes_is_what_streams_out() {
     #[async_trait]
     impl Hooks for Quiet {
         async fn after_model(&self, response: &mut ChatResponse, _: &RunContext) -> Result<AfterModel> {
-            response.message.parts = says("[withheld]");
+            response.message.parts = says("[withheld]").into();
             Ok(AfterModel::GoOn)
         }
     }

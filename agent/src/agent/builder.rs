@@ -120,14 +120,15 @@ impl AgentBuilder {
     }
 
     /// Options of every model call: temperature, length, reasoning, tool choice, a vendor's own. Its messages and tools are
-    /// left out.
+    /// left out. A tool choice that forces a call does so until a tool has answered, once per question.
     pub fn request(mut self, request: ChatRequest) -> Self {
         self.request = request;
         self
     }
 
     /// Asks for an answer of this type; [`crate::RunResult::output`] gives it. A faulty answer is answered with what is
-    /// wrong, and the model asked again. Tools may be called before it.
+    /// wrong, and the model asked again; both stay in the conversation, the complaint as a turn of the user whose words
+    /// have [`stepwell_core::Origin::System`]. Tools may be called before it.
     pub fn output<T: DeserializeOwned + JsonSchema>(mut self) -> Self {
         self.output = Some(OutputShape::of::<T>());
         self

@@ -20,7 +20,6 @@ const DEPTH: usize = 50;
 const NAME: &str = "instructions";
 
 /// What a model is told before a conversation.
-#[derive(Clone, Debug)]
 pub(super) enum Instructions {
     /// As they are: braces in them mean nothing.
     Plain(Arc<str>),

@@ -19,8 +19,8 @@ const VENDOR: &str = "agent";
 
 /// An agent as a chat model: whoever asks a model can ask it, other agents too. Every request is a run.
 ///
-/// - Its words stream as the agent's model says them. Where hooks may change an answer, or its shape may be refused, they
-///   come when the run is at its end.
+/// - Its words stream as the agent's model says them, those before a call of a tool too. Where hooks may change an answer,
+///   where its shape may be refused, and with [`AgentModel::answer_only`], the answer alone comes when the run is at its end.
 /// - Each call of a tool is told by data parts named `tool_call` and `tool_result`, beside the answer.
 /// - Usage is that of all calls of the run; errors keep their codes. Dropping the stream stops the run.
 /// - The agent has its own tools and its own instructions. A request with tools, or for a shape that the agent does not
@@ -30,6 +30,7 @@ const VENDOR: &str = "agent";
 pub struct AgentModel {
     info: ModelInfo,
     agent: Agent,
+    holds: bool,
 }
 
 impl AgentModel {
@@ -38,7 +39,14 @@ impl AgentModel {
         let mut info = ModelInfo::new(VENDOR, name);
         info.abilities.tools = Some(false); // those of a request
         info.abilities.structured_output = Some(agent.has_shape);
-        Self { info, agent }
+        let holds = agent.holds_answers;
+        Self { info, agent, holds }
+    }
+
+    /// Tells the last answer alone, when the run is at its end: nothing of what the model says before it calls a tool.
+    pub fn answer_only(mut self) -> Self {
+        self.holds = true;
+        self
     }
 
     /// The agent.
@@ -102,7 +110,7 @@ impl ChatModel for AgentModel {
         let play = Play {
             run: self.agent.run(request.messages).stream(),
             model: self.info.model.clone(),
-            holds: self.agent.holds_answers,
+            holds: self.holds,
             out,
             open: HashMap::new(),
             next: 0,
@@ -296,7 +304,15 @@ impl AgentModels {
     /// # Errors
     /// [`Error::InvalidInput`] for a name that has no place in `agent/<name>`.
     pub fn add(&self, name: impl Into<String>, agent: Agent) -> Result<()> {
-        let name = name.into();
+        self.add_model(AgentModel::new(name, agent))
+    }
+
+    /// The same, under the model's own name.
+    ///
+    /// # Errors
+    /// As [`AgentModels::add`].
+    pub fn add_model(&self, model: AgentModel) -> Result<()> {
+        let name = model.info.model.clone();
         let is_plain = (1..=64).contains(&name.len())
             && !name.starts_with('.')
             && name
@@ -308,10 +324,9 @@ impl AgentModels {
                 "use 1 to 64 of the letters a-z, A-Z, digits, `-`, `_` and `.`",
             ));
         }
-        let model = Arc::new(AgentModel::new(name.as_str(), agent));
         // A map of agents is whole whoever panicked, so a poisoned lock is taken.
         let mut agents = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        agents.insert(name, model);
+        agents.insert(name, Arc::new(model));
         Ok(())
     }
 

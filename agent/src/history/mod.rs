@@ -17,7 +17,7 @@ use crate::RunContext;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use std::{borrow::Cow, collections::HashSet, fmt::Debug};
-use stepwell_core::{Error, Message, Part, Result, TokenCounter};
+use stepwell_core::{Error, Message, Part, Result, Role, TokenCounter};
 
 /// Decides what of a conversation a model gets to read. Several are asked one after the other.
 ///
@@ -180,22 +180,7 @@ impl<'a> History<'a> {
 
     /// A call without its result, or the other way round, is refused by every vendor: who parted them is told here.
     pub(crate) fn check(&self) -> Result<()> {
-        let parted = |messages: &mut dyn Iterator<Item = &Message>| {
-            let (mut calls, mut results) = (HashSet::new(), HashSet::new());
-            for part in messages.flat_map(|message| &message.parts) {
-                match part {
-                    Part::ToolCall(call) if !call.is_provider_executed => {
-                        calls.insert(call.id.clone());
-                    }
-                    Part::ToolResult(result) => {
-                        results.insert(result.call_id.clone());
-                    }
-                    _ => {}
-                }
-            }
-            calls.symmetric_difference(&results).count()
-        };
-        if parted(&mut self.messages()) > parted(&mut self.whole.iter()) {
+        if parted(self.messages()) > parted(self.whole.iter()) {
             return Err(Error::invalid(
                 "context policy",
                 "it parts a tool call from its result; leave out both or none",
@@ -203,4 +188,24 @@ impl<'a> History<'a> {
         }
         Ok(())
     }
+}
+
+/// Calls that no result follows, and results that follow no call. Ids may repeat from answer to answer.
+fn parted<'m>(messages: impl Iterator<Item = &'m Message>) -> usize {
+    let (mut open, mut parted) = (HashSet::new(), 0);
+    for message in messages {
+        if message.role == Role::Assistant {
+            parted += open.len();
+            open.clear();
+            open.extend(message.tool_calls().map(|call| call.id.as_str()));
+        }
+        for part in &message.parts {
+            if let Part::ToolResult(result) = part
+                && !open.remove(result.call_id.as_str())
+            {
+                parted += 1;
+            }
+        }
+    }
+    parted + open.len()
 }

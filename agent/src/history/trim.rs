@@ -4,7 +4,7 @@ use super::{
     ContextPolicy, History,
     units::{Unit, UnitKind, units},
 };
-use crate::RunContext;
+use crate::{RunContext, prompt::is_question};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -55,47 +55,101 @@ impl Trim {
         self.counter = counter;
         self
     }
-
-    fn is_left_out(&self, unit: &Unit, cut: Cut, is_last: bool) -> bool {
-        match unit.kind {
-            UnitKind::Fixed => false,
-            UnitKind::Question if self.keeps_first && unit.turn == 0 => false,
-            _ if unit.turn < cut.turns => true,
-            UnitKind::Round => unit.at < cut.rounds && !is_last,
-            _ => false,
-        }
-    }
-
-    fn tokens_left(&self, units: &[Unit], counts: &[u64], cut: Cut) -> u64 {
-        let last = units.len().saturating_sub(1);
-        units
-            .iter()
-            .zip(counts)
-            .enumerate()
-            .filter(|(index, (unit, _))| !self.is_left_out(unit, cut, *index == last))
-            .map(|(_, (_, count))| count)
-            .sum()
-    }
 }
 
-/// Where it cuts.
+/// Where it cuts, by places of the conversation: policies before this one may have left messages out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Cut {
-    /// So many turns are left out.
+    /// Turns that begin before this place are left out.
     turns: usize,
-    /// So are rounds of calls that begin before this place of the conversation.
+    /// So are rounds of calls that begin before this one.
     rounds: usize,
     /// So many messages there were: fewer are another conversation.
     messages: usize,
 }
 
+/// The pieces of a history, what each costs, and which may not go.
+struct Pieces {
+    units: Vec<Unit>,
+    tokens: Vec<u64>,
+    /// Where each turn begins.
+    starts: Vec<usize>,
+    /// What the person said first, where that is kept.
+    first: Option<usize>,
+}
+
+impl Pieces {
+    fn is_left_out(&self, index: usize, cut: Cut) -> bool {
+        let unit = &self.units[index];
+        match unit.kind {
+            UnitKind::Fixed => false,
+            UnitKind::Question if self.first == Some(unit.at) => false,
+            _ if self.starts[unit.turn] < cut.turns => true,
+            UnitKind::Round => unit.at < cut.rounds && index + 1 < self.units.len(),
+            _ => false,
+        }
+    }
+
+    fn tokens_left(&self, cut: Cut) -> u64 {
+        (0..self.units.len())
+            .filter(|index| !self.is_left_out(*index, cut))
+            .map(|index| self.tokens[index])
+            .sum()
+    }
+}
+
 #[async_trait]
 impl ContextPolicy for Trim {
     async fn shape<'a>(&self, history: &mut History<'a>, _: &RunContext) -> Result<()> {
+        let pieces = self.pieces(history);
+        let (messages, around) = (history.whole().len(), history.tokens_around());
+        let last_kept = pieces.starts.len().saturating_sub(self.keep_turns);
+        let most = pieces.starts.get(last_kept).copied().unwrap_or_default();
+        let known = history
+            .recall(NAME)
+            .and_then(|known| Cut::deserialize(known).ok())
+            .filter(|known| known.messages <= messages)
+            .unwrap_or_default();
+        let mut cut = Cut {
+            turns: known.turns.min(most),
+            ..known
+        };
+        let left = |cut| around + pieces.tokens_left(cut);
+        if left(cut) > self.tokens {
+            let enough = self.tokens - self.tokens / 4;
+            for start in pieces.starts.iter().take(last_kept + 1) {
+                if *start > cut.turns && left(cut) > enough {
+                    cut.turns = *start;
+                }
+            }
+            if left(cut) > self.tokens {
+                for unit in pieces.units.iter().filter(|unit| unit.kind == UnitKind::Round) {
+                    if unit.at >= cut.turns && left(cut) > enough {
+                        cut.rounds = cut.rounds.max(unit.at + 1);
+                    }
+                }
+            }
+        }
+        if cut != known {
+            cut.messages = messages;
+            history.keep(NAME, serde_json::to_value(cut).unwrap_or_default());
+        }
+        let mut keeps = vec![true; history.entries().len()];
+        for (index, unit) in pieces.units.iter().enumerate() {
+            if pieces.is_left_out(index, cut) {
+                keeps[unit.entries.clone()].fill(false);
+            }
+        }
+        let mut keeps = keeps.into_iter();
+        history.retain(|_| keeps.next().unwrap_or(true));
+        Ok(())
+    }
+}
+
+impl Trim {
+    fn pieces(&self, history: &History<'_>) -> Pieces {
         let units = units(history.entries());
-        let turns = units.last().map_or(0, |unit| unit.turn + 1);
-        let messages = history.whole().len();
-        let counts: Vec<u64> = units
+        let tokens = units
             .iter()
             .map(|unit| {
                 let entries = &history.entries()[unit.entries.clone()];
@@ -106,39 +160,16 @@ impl ContextPolicy for Trim {
                 tokens as u64
             })
             .collect();
-        let known = history
-            .recall(NAME)
-            .and_then(|known| Cut::deserialize(known).ok())
-            .filter(|known| known.messages <= messages && known.turns < turns.max(1))
-            .unwrap_or_default();
-        let mut cut = known;
-        let left = |cut| history.tokens_around() + self.tokens_left(&units, &counts, cut);
-        if left(cut) > self.tokens {
-            let enough = self.tokens - self.tokens / 4;
-            while left(cut) > enough && cut.turns + self.keep_turns < turns {
-                cut.turns += 1;
-            }
-            if left(cut) > self.tokens {
-                for unit in units.iter().filter(|unit| unit.kind == UnitKind::Round) {
-                    if unit.turn >= cut.turns && left(cut) > enough {
-                        cut.rounds = cut.rounds.max(unit.at + 1);
-                    }
-                }
-            }
+        let mut starts = vec![0; units.last().map_or(0, |unit| unit.turn + 1)];
+        for unit in units.iter().rev().filter(|unit| unit.kind != UnitKind::Fixed) {
+            starts[unit.turn] = unit.at;
         }
-        if cut != known {
-            cut.messages = messages;
-            history.keep(NAME, serde_json::to_value(cut).unwrap_or_default());
+        let first = history.whole().iter().position(is_question);
+        Pieces {
+            units,
+            tokens,
+            starts,
+            first: first.filter(|_| self.keeps_first),
         }
-        let last = units.len().saturating_sub(1);
-        let mut keeps = vec![true; history.entries().len()];
-        for (index, unit) in units.iter().enumerate() {
-            if self.is_left_out(unit, cut, index == last) {
-                keeps[unit.entries.clone()].fill(false);
-            }
-        }
-        let mut keeps = keeps.into_iter();
-        history.retain(|_| keeps.next().unwrap_or(true));
-        Ok(())
     }
 }

@@ -14,3 +14,5 @@ pub use output::OutputShape;
 pub use passages::{ContextOptions, Passages};
 pub use retrieve::{RetrieverTool, retriever_tool};
 pub use tools::{Approval, ToolsNode, Verdict};
+#[cfg(feature = "mcp")]
+pub(crate) use tools::{accepted, overdue};

@@ -15,17 +15,22 @@ use crate::{
 use async_trait::async_trait;
 use futures::FutureExt;
 use serde_json::{Value, json};
-use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    collections::HashSet,
+    fmt::{self, Debug},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+};
 use stepwell_core::{
     ChatModel, ChatRequest, ChatResponse, Error, FinishReason, Message, Part, Result, Role, SchemaFault,
-    whole,
+    ToolChoice, whole,
 };
 
 /// A node that lets a model continue the conversation of the state. Its answer streams out as events, its tokens are
 /// reserved in the run's budget before and booked after the call.
 ///
 /// The finished task is the journal's record of the call: a resumed run does not repeat it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ModelNode {
     model: Arc<dyn ChatModel>,
     request: ChatRequest,
@@ -59,7 +64,8 @@ impl ModelNode {
         self
     }
 
-    /// Tools and options of every call; its messages are left out.
+    /// Tools and options of every call; its messages are left out. A tool choice that forces a call does so until a tool has
+    /// answered, once per question.
     pub fn request(mut self, request: ChatRequest) -> Self {
         self.request = request;
         self
@@ -128,6 +134,9 @@ impl ModelNode {
         history: Option<&History<'_>>,
     ) -> ChatRequest {
         let mut request = self.frame(prompt, messages.len());
+        if matches!(request.tool_choice, ToolChoice::Any | ToolChoice::Named(_)) && has_results(messages) {
+            request.tool_choice = ToolChoice::Auto; // forced each time, it would call for ever
+        }
         let before = request.messages.len();
         match history {
             None => request.messages.extend_from_slice(messages),
@@ -213,6 +222,28 @@ fn read(shape: &OutputShape, answer: &ChatResponse) -> Result<Result<Value, Faul
         return Err(mismatch(answer, vec![SchemaFault::whole("json")]));
     }
     shape.read(answer)
+}
+
+/// `Debug` tells what it has, never what the model is told.
+impl Debug for ModelNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelNode")
+            .field("model", &self.model.info().name())
+            .field("request", &self.request)
+            .field("output", &self.output)
+            .field("policies", &self.policies)
+            .field("hooks", &self.hooks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a tool has answered since the person last spoke.
+fn has_results(messages: &[Message]) -> bool {
+    messages
+        .iter()
+        .rev()
+        .take_while(|message| !is_question(message))
+        .any(|message| message.role == Role::Tool)
 }
 
 fn mismatch(answer: &ChatResponse, faults: Vec<SchemaFault>) -> Error {

@@ -413,7 +413,7 @@ fn cache_key(call: &ToolCall) -> String {
     format!("tool:{}", &blake3::hash(text.as_bytes()).to_hex()[..32])
 }
 
-fn overdue(limit: Duration, effect: Effect) -> String {
+pub(crate) fn overdue(limit: Duration, effect: Effect) -> String {
     let doubt = match effect {
         Effect::Pure => "",
         _ => "; it may or may not have had its effect",

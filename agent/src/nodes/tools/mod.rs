@@ -16,6 +16,8 @@ use call::{Call, Ended};
 use futures::{StreamExt, stream::FuturesUnordered};
 use indexmap::IndexMap;
 pub(super) use output::refused;
+#[cfg(feature = "mcp")]
+pub(crate) use {call::overdue, output::accepted};
 use serde_json::Value;
 use std::{
     any::Any,

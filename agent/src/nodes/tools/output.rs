@@ -23,7 +23,7 @@ pub(super) fn as_result(part: Part) -> ToolResult {
 }
 
 /// A tool's output as the model gets it: stamped with its origin, cut to the limit.
-pub(super) fn accepted(call: &ToolCall, output: ToolOutput, origin: Origin, limits: &Limits) -> ToolResult {
+pub(crate) fn accepted(call: &ToolCall, output: ToolOutput, origin: Origin, limits: &Limits) -> ToolResult {
     let most = limits.tool_output_bytes;
     let mut left = most;
     let mut data_left = most.saturating_mul(DATA_FACTOR);

@@ -1,4 +1,4 @@
-//! Lesson 6: a tool that changes something waits for a person.
+//! Lesson 7: a tool that changes something waits for a person.
 //!
 //! The default policy lets tools read and asks before they write. The run pauses with a question that shows the exact
 //! arguments; here the program itself plays the person, allows the small payment and refuses the large one.

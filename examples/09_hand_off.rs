@@ -1,4 +1,4 @@
-//! Lesson 8: agents as nodes. A receptionist reads the question and hands the conversation to the agent who knows.
+//! Lesson 9: agents as nodes. A receptionist reads the question and hands the conversation to the agent who knows.
 //!
 //! Each agent is a node that goes on with the conversation of the state. The receptionist answers in a shape, so the
 //! route reads a field and not a sentence.

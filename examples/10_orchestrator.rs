@@ -1,4 +1,4 @@
-//! Lesson 9: an orchestrator, its workers and an aggregator. How many workers there are is known only when it runs.
+//! Lesson 10: an orchestrator, its workers and an aggregator. How many workers there are is known only when it runs.
 //!
 //! The first node sends one piece of work to the worker for each city; all of them run side by side, each with its own
 //! input, and what they write is joined in the order of the pieces. The last node comes once, after all of them.

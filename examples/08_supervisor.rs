@@ -1,4 +1,4 @@
-//! Lesson 7: agents as tools. A supervisor hands tasks to specialists, side by side, and puts their answers together.
+//! Lesson 8: agents as tools. A supervisor hands tasks to specialists, side by side, and puts their answers together.
 //!
 //! The runs of the specialists are inside of the supervisor's: one budget, one journal, one list of events with paths.
 

@@ -1,4 +1,4 @@
-//! Lesson 10: plan and execute. A planner writes a list of tasks, an agent does one after the other, and the plan is
+//! Lesson 11: plan and execute. A planner writes a list of tasks, an agent does one after the other, and the plan is
 //! written anew when a task fails.
 //!
 //! The graph has a cycle, and a bound: at most twelve steps.
