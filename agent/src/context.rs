@@ -1,7 +1,7 @@
 //! [`RunContext`]: the facts of one task and its doors to the run: events, memoised steps, questions, budget, cancel.
 
 use crate::{
-    EventKind, Failure, NodeError,
+    EventKind, Failure, NodeError, RunEvent,
     ask::{Ask, Question},
     event::EventQueue,
     journal::{ChildRecord, JournalQueue, MemoBody, TaskRef},
@@ -53,9 +53,29 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn emit(&self, step: u32, node: Option<&Arc<str>>, kind: impl FnOnce() -> EventKind) {
+    /// Tells whoever watches; nothing is made where nobody does.
+    pub(crate) fn emit(&self, step: u32, kind: impl FnOnce() -> EventKind) {
+        self.emit_of(step, None, None, kind);
+    }
+
+    fn emit_of(
+        &self,
+        step: u32,
+        node: Option<&Arc<str>>,
+        send: Option<u32>,
+        kind: impl FnOnce() -> EventKind,
+    ) {
         if let Some(events) = &self.events {
-            events.push(&self.run_id, &self.path, step, node, kind());
+            let kind = kind();
+            events.push(|seq| RunEvent {
+                seq,
+                run_id: Arc::clone(&self.run_id),
+                path: Arc::clone(&self.path),
+                step,
+                node: node.cloned(),
+                send,
+                kind,
+            });
         }
     }
 
@@ -388,7 +408,8 @@ impl RunContext {
 
     pub(crate) fn event(&self, kind: impl FnOnce() -> EventKind) {
         self.heartbeat();
-        self.shared.emit(self.step, Some(&self.node), kind);
+        self.shared
+            .emit_of(self.step, Some(&self.node), self.task.id.send, kind);
     }
 
     /// The same task, for one of its tool calls: keys are the call's own.

@@ -75,8 +75,10 @@ impl<C: State> Inside<'_, C> {
                 give_one(&mut progress.memory, id, answer.clone());
             }
         }
-        shared.emit(progress.schedule.step, None, || EventKind::RunStart {
+        let values = progress.values(&shared).map_err(NodeError::passed_on)?;
+        shared.emit(progress.schedule.step, || EventKind::RunStart {
             is_resumed: progress.schedule.step > 0,
+            values,
         });
         let walked = walk(graph, &shared, &mut progress, None, &Breaks::default()).await;
         let (pause, error) = match walked {
@@ -94,12 +96,10 @@ impl<C: State> Inside<'_, C> {
                 )
                 .map_err(NodeError::passed_on)?;
         }
-        let kind = EventKind::RunEnd {
-            status,
-            pause: pause.clone(),
-            failure: error.as_ref().map(Into::into),
-        };
-        shared.emit(progress.schedule.step, None, || kind);
+        shared.emit(progress.schedule.step, || {
+            let wishes = ((shared.clock)(), shared.wants_values);
+            progress.run_end(wishes, status, pause.as_ref(), error.as_ref())
+        });
         match (error, pause) {
             (None, None) => self.end(cx, &shared, progress, used),
             (Some(error), _) => {

@@ -13,7 +13,7 @@ pub(crate) use record::{
     InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskOut, TaskRef, UsageBody,
     damaged, open, read,
 };
-pub(crate) use replay::{Reader, Replay, replay};
+pub(crate) use replay::{Reader, Replay, not_found, replay};
 
 use crate::{State, command::Next, context::Used, step::TaskId};
 use futures::future::BoxFuture;
@@ -148,7 +148,8 @@ impl JournalQueue {
         if matches!(kind, RecordKind::Input | RecordKind::Snapshot) {
             backlog.last_snapshot = body.len();
             backlog.since_snapshot = 0;
-        } else {
+        } else if kind != RecordKind::Event {
+            // What is only told changes no state that a snapshot could spare reading.
             backlog.since_snapshot += body.len();
         }
         backlog.records.push_back(Waiting {
@@ -161,6 +162,13 @@ impl JournalQueue {
     pub(crate) fn push(&self, kind: RecordKind, body: &impl Serialize) -> Result<()> {
         let bytes = self.bytes(kind, body)?;
         self.enqueue(bytes, self.is_sync(), None);
+        Ok(())
+    }
+
+    /// Pushes an event for whoever watches later: nothing waits for it, whatever the saving.
+    pub(crate) fn push_event(&self, body: &impl Serialize) -> Result<()> {
+        let bytes = self.bytes(RecordKind::Event, body)?;
+        self.enqueue(bytes, false, None);
         Ok(())
     }
 

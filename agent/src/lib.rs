@@ -47,6 +47,7 @@ mod prompt;
 mod reduce;
 mod run;
 mod runner;
+mod runs;
 mod state;
 mod step;
 mod subgraph;
@@ -61,7 +62,7 @@ pub use ask::{Ask, Question};
 pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer, Slot};
 pub use command::{Command, END, Next, START, Send, Targets};
 pub use context::RunContext;
-pub use event::{EventKind, Failure, RunEvent, RunStream};
+pub use event::{EventKind, Failure, KeptEvents, RunEvent, RunStream, View, ViewItem, Views};
 pub use graph::{Compatibility, Graph, GraphBuilder, GraphShape, JoinShape, NodeShape};
 pub use history::{ContextPolicy, DropToolOutputs, History, HistoryEntry, Summarise, Trim};
 pub use messages::{MessageChange, Messages};
@@ -75,8 +76,14 @@ pub use outcome::{Outcome, Paused, RunView};
 pub use prompt::{Kept, Prompt};
 pub use reduce::{Add, Amount, Append, ById, Last, Mapping, Members, Merge, Reduce, Union};
 pub use run::{Pause, Run};
+pub use runs::{RunHandle, RunInfo, Runs, RunsLimits, Startable, Watch, WatchItem};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
 pub use subgraph::Subgraph;
+
+/// The examples of the guide run with the tests of this crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/events.md")]
+mod guide {}
 
 /// What `#[derive(State)]` expands to; not for use by hand.
 #[doc(hidden)]

@@ -47,6 +47,13 @@ pub(crate) enum Begin<S: State> {
     Progress(Box<Progress<S>>),
 }
 
+impl<S: State> Begin<S> {
+    /// It begins; otherwise it goes on.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self, Self::State(_) | Self::Input(_))
+    }
+}
+
 /// How a run is run.
 #[derive(Clone)]
 pub(crate) struct RunOptions {
@@ -60,6 +67,7 @@ pub(crate) struct RunOptions {
     pub(crate) budget_limits: BudgetLimits,
     pub(crate) limits: Limits,
     pub(crate) wants_values: bool,
+    pub(crate) keeps_events: bool,
     pub(crate) concurrency: Option<usize>,
     pub(crate) seed: Option<u64>,
     pub(crate) break_before: Vec<String>,
@@ -80,6 +88,7 @@ impl Default for RunOptions {
             budget_limits: BudgetLimits::default(),
             limits: Limits::default(),
             wants_values: false,
+            keeps_events: false,
             concurrency: None,
             seed: None,
             break_before: Vec::new(),
@@ -297,7 +306,15 @@ impl<S: State> Run<S> {
         self
     }
 
-    /// Puts the whole state into the event at the end of each step: costs its size each time.
+    /// Keeps what can be watched in the journal too, so that it can be watched from any event on after a crash and in other
+    /// processes, with [`Graph::events`]. Events are written in batches of at most a second; what a crash overtakes is
+    /// missing, and told so. A streamed answer costs little more than its words.
+    pub fn keep_events(mut self) -> Self {
+        self.options.keeps_events = true;
+        self
+    }
+
+    /// Puts the whole state into the events at the begin and at the end of each step: costs its size each time.
     pub fn values(mut self) -> Self {
         self.options.wants_values = true;
         self
@@ -310,7 +327,7 @@ impl<S: State> Run<S> {
 
     /// The run as its events, closed by its outcome.
     pub fn stream(self) -> RunStream<Outcome<S>> {
-        let queue = EventQueue::default();
+        let queue = EventQueue::to_stream();
         let cancel = self.options.cancel.clone();
         RunStream::new(queue.clone(), cancel, Box::pin(drive(self, Some(queue))))
     }

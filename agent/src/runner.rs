@@ -2,11 +2,11 @@
 //! in `step.rs`; nothing is spawned, so dropping a run drops everything in it.
 
 use crate::{
-    EventKind, Failure, Graph, Outcome, Run, RunContext, State, Targets,
+    EventKind, Failure, Graph, Outcome, Run, RunContext, RunEvent, State, Targets,
     ask::give,
     command::Next,
     context::{Shared, TaskMemory, Used},
-    event::EventQueue,
+    event::{EventQueue, Keeper, keep_nowhere},
     journal::{
         AnswerBody, EditBody, EndBody, EventBody, InputBody, Journal, Replay, SnapshotBody, StartBody,
         StepBody, TaskDone, TaskRef, UsageBody, replay,
@@ -57,6 +57,8 @@ pub(crate) struct Progress<S: State> {
     pub(crate) kept: HashMap<String, Value>,
     pub(crate) is_step_void: bool,
     pub(crate) is_reshaped: bool,
+    /// The number of the last event.
+    pub(crate) last_event: u64,
 }
 
 impl<S: State> Progress<S> {
@@ -76,10 +78,12 @@ impl<S: State> Progress<S> {
             kept: HashMap::new(),
             is_step_void: false,
             is_reshaped: false,
+            last_event: 0,
         }
     }
 
     pub(crate) fn of(replay: Replay<S>) -> Self {
+        let last_event = replay.last_event();
         Self {
             state: replay.state,
             schedule: replay.schedule,
@@ -95,6 +99,38 @@ impl<S: State> Progress<S> {
             kept: replay.kept,
             is_step_void: false,
             is_reshaped: replay.is_reshaped,
+            last_event,
+        }
+    }
+
+    /// The state for whoever watches, where it was asked for.
+    pub(crate) fn values(&self, shared: &Shared) -> Result<Option<Value>> {
+        let is_wanted = shared.events.is_some() && shared.wants_values;
+        is_wanted.then(|| self.state.save()).transpose()
+    }
+
+    /// What the last event tells.
+    pub(crate) fn run_end(
+        &self,
+        (now_ms, wants_values): (u64, bool),
+        status: RunStatus,
+        pause: Option<&Pause>,
+        error: Option<&Error>,
+    ) -> EventKind {
+        let is_paused = status == RunStatus::Paused;
+        EventKind::RunEnd {
+            status,
+            pause: pause.cloned(),
+            failure: error.map(Failure::from),
+            questions: if is_paused {
+                self.questions(now_ms)
+            } else {
+                Vec::new()
+            },
+            // A state that cannot be saved is told when a step ends.
+            values: (is_paused && wants_values)
+                .then(|| self.state.save().ok())
+                .flatten(),
         }
     }
 
@@ -193,12 +229,15 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
         progress: Progress::blank(&graph),
         journal: None,
         shared: None,
+        is_begun: false,
     };
+    let events = events.or_else(|| options.keeps_events.then(EventQueue::to_nobody));
     let result = driver.go(begin, given, events.clone()).instrument(span).await;
     let Driver {
         mut progress,
         mut journal,
         shared,
+        is_begun,
         ..
     } = driver;
     let (mut pause, mut error) = match result {
@@ -206,6 +245,29 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
         Err(error) => (None, Some(error)),
     };
     let mut status = status_of(pause.as_ref(), error.as_ref());
+    // The last event has a number also where nobody watches: whoever does next time finds it taken. A run that did not
+    // begin only says its last event again.
+    progress.last_event = if is_begun {
+        events
+            .as_ref()
+            .map_or(progress.last_event, EventQueue::last)
+            .saturating_add(1)
+    } else {
+        progress.last_event.max(1)
+    };
+    let wishes = ((options.clock)(), options.wants_values);
+    let mut end = events.as_ref().map(|_| RunEvent {
+        seq: progress.last_event,
+        run_id: Arc::clone(&run_id),
+        path: Arc::from([]),
+        step: progress.schedule.step,
+        node: None,
+        send: None,
+        kind: progress.run_end(wishes, status, pause.as_ref(), error.as_ref()),
+    });
+    if let (Some(events), Some(end)) = (&events, &end) {
+        events.keep_end(end);
+    }
     if let Some(journal) = &mut journal
         && let Err(failed) = journal
             .end(&end_of(status, pause.as_ref(), error.as_ref(), &progress))
@@ -213,6 +275,9 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
         && error.is_none()
     {
         (status, pause, error) = (RunStatus::Failed, None, Some(failed));
+        if let Some(end) = &mut end {
+            end.kind = progress.run_end(wishes, status, None, error.as_ref());
+        }
     }
     let next = match status {
         RunStatus::Done => Vec::new(),
@@ -225,13 +290,8 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
         RunStatus::Paused => progress.questions((options.clock)()),
         _ => Vec::new(),
     };
-    if let Some(events) = events {
-        let kind = EventKind::RunEnd {
-            status,
-            pause: pause.clone(),
-            failure: error.as_ref().map(Failure::from),
-        };
-        events.push(&run_id, &Arc::from([]), progress.schedule.step, None, kind);
+    if let (Some(events), Some(end)) = (events, end) {
+        events.end(end);
     }
     let mut outcome = Outcome {
         run_id: run_id.to_string(),
@@ -314,6 +374,7 @@ pub(crate) fn end_of<'a, S: State>(
         failure: error.map(Failure::from),
         leave: progress.leave.as_ref().map(Cow::Borrowed),
         is_step_void: progress.is_step_void,
+        last_event: progress.last_event,
     }
 }
 
@@ -326,6 +387,8 @@ struct Driver<'a, S: State> {
     /// Set once the run has one that an end has to be written to.
     journal: Option<Journal>,
     shared: Option<Arc<Shared>>,
+    /// Whether the run came as far as its first event.
+    is_begun: bool,
 }
 
 impl<S: State> Driver<'_, S> {
@@ -338,6 +401,9 @@ impl<S: State> Driver<'_, S> {
     ) -> Result<Option<Pause>> {
         check_name("run id", self.run_id)?;
         let options = self.options;
+        if options.keeps_events && options.store.is_none() {
+            return Err(keep_nowhere());
+        }
         let breaks = Breaks::new(self.graph, options)?;
         let is_resumed = matches!(begin, Begin::Journal | Begin::Turn(_) | Begin::Progress(_));
         let Begun { mut journal, is_over } = self.begin(begin, given).await?;
@@ -385,9 +451,19 @@ impl<S: State> Driver<'_, S> {
             // Before any work: a run of this id that exists, or that another process drives, is refused here.
             journal.drain().await?;
         }
+        let values = progress.values(&shared)?;
+        if let Some(events) = &shared.events {
+            let keeper = journal
+                .as_ref()
+                .filter(|_| options.keeps_events)
+                .map(|journal| Keeper::new(journal.queue.clone()));
+            events.begin(progress.last_event, keeper);
+        }
         self.journal = journal;
-        shared.emit(progress.schedule.step, None, || EventKind::RunStart {
+        self.is_begun = true;
+        shared.emit(progress.schedule.step, || EventKind::RunStart {
             is_resumed,
+            values,
         });
         let mut walked = pin!(walk(
             self.graph,
@@ -419,7 +495,7 @@ impl<S: State> Driver<'_, S> {
     /// Sets the run's progress and opens its journal, where it has one.
     async fn begin(&mut self, begin: Begin<S>, given: Given<S>) -> Result<Begun> {
         let options = self.options;
-        let is_new = matches!(begin, Begin::State(_) | Begin::Input(_));
+        let is_new = begin.is_new();
         if is_new && !given.is_empty() {
             return Err(Error::invalid(
                 "answer",
@@ -711,7 +787,7 @@ async fn run_step<S: State>(
         }
         open.push(task);
     }
-    shared.emit(step, None, || EventKind::StepStart {
+    shared.emit(step, || EventKind::StepStart {
         nodes: open
             .iter()
             .map(|task| Arc::clone(graph.name_of(task.node)))
@@ -1021,8 +1097,8 @@ async fn end_step<S: State>(
         }
     }
     if shared.events.is_some() {
-        let values = shared.wants_values.then(|| progress.state.save()).transpose()?;
-        shared.emit(progress.schedule.step, None, || EventKind::StepEnd { values });
+        let values = progress.values(shared)?;
+        shared.emit(progress.schedule.step, || EventKind::StepEnd { values });
     }
     stop.map_or(Ok(()), Err)
 }

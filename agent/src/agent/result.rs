@@ -41,6 +41,17 @@ pub struct RunResult {
 }
 
 impl RunResult {
+    /// The result of a run that got to its end or paused.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub fn into_result(mut self) -> Result<Self> {
+        match self.error.take() {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+
     /// One of a run that did not begin.
     pub(super) fn refused(error: Error) -> Self {
         Self {

@@ -1,7 +1,10 @@
 //! [`AgentRun`]: an agent's run about to begin.
 
 use super::{Agent, AgentInput, AgentState, RunResult, instructions::variables_of};
-use crate::{Run, RunStream};
+use crate::{
+    Run, RunStream,
+    runs::{Prepared, Sealed, Startable},
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::{
@@ -9,7 +12,7 @@ use std::{
     future::{Future, IntoFuture},
     pin::Pin,
 };
-use stepwell_core::{Budget, Cancel, Limits, Result, Scope};
+use stepwell_core::{Budget, Cancel, Error, Limits, Result, Scope};
 
 /// An agent's run about to begin.
 #[must_use = "await it, or poll its stream"]
@@ -89,6 +92,12 @@ impl AgentRun {
         self
     }
 
+    /// Keeps what can be watched in the journal too; see [`Run::keep_events`].
+    pub fn keep_events(mut self) -> Self {
+        self.run = self.run.keep_events();
+        self
+    }
+
     /// Other bounds than the agent's.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.run = self.run.limits(limits);
@@ -125,17 +134,31 @@ impl AgentRun {
     }
 }
 
+impl Sealed for AgentRun {}
+
+impl Startable for AgentRun {
+    type Ended = RunResult;
+
+    #[allow(private_interfaces)] // nobody outside can name what it takes to implement it
+    fn prepare(self) -> Result<Prepared<RunResult>> {
+        match self.checked() {
+            Ok(run) => Ok(run.prepare()?.map(RunResult::from)),
+            Err(refused) => Err(refused
+                .error
+                .unwrap_or_else(|| Error::internal("a run was refused without a reason"))),
+        }
+    }
+
+    fn into_result(ended: RunResult) -> Result<RunResult> {
+        ended.into_result()
+    }
+}
+
 impl IntoFuture for AgentRun {
     type Output = Result<RunResult>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async {
-            let mut result = self.outcome().await;
-            match result.error.take() {
-                Some(error) => Err(error),
-                None => Ok(result),
-            }
-        })
+        Box::pin(async { self.outcome().await.into_result() })
     }
 }

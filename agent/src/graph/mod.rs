@@ -10,7 +10,7 @@ pub use compare::Compatibility;
 pub use shape::{GraphShape, JoinShape, NodeShape};
 
 use crate::{
-    END, Node, NodeOptions, Run, RunView, START, State, Targets,
+    END, KeptEvents, Node, NodeOptions, Run, RunView, START, State, Targets,
     command::{Next, Target},
     journal::replay,
     step::{Exit, NodeIndex, Schedule, Sent, Topology},
@@ -109,6 +109,13 @@ impl<S: State> Graph<S> {
     pub async fn view(&self, store: &dyn RunStore, scope: &Scope, run_id: &str) -> Result<RunView<S>> {
         let replay = replay(self, store, scope, run_id).await?;
         RunView::new(self, replay)
+    }
+
+    /// The kept events of a run from this number on, from its journal; see [`Run::keep_events`]. They come with the numbers
+    /// they had while the run went, in any process and after a crash. Errors come as items: [`Error::NotFound`],
+    /// [`Error::Damaged`], [`Error::UnknownVersion`].
+    pub fn events(&self, store: Arc<dyn RunStore>, scope: &Scope, run_id: &str, from_seq: u64) -> KeptEvents {
+        KeptEvents::new(store, scope.clone(), run_id, from_seq)
     }
 
     /// Its name.

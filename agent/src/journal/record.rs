@@ -1,10 +1,11 @@
 //! What a record holds, and how it looks in bytes: one version byte, eight bytes of checksum (over the kind's word and
 //! the text) and JSON.
 
-use crate::{
-    GraphShape, Question, RunEvent, Targets, context::Used, event::Failure, run::Pause, step::Schedule,
+use crate::{GraphShape, Question, Targets, context::Used, event::Failure, run::Pause, step::Schedule};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 use std::{borrow::Cow, collections::HashMap};
 use stepwell_core::{
@@ -141,8 +142,15 @@ pub(crate) enum EventBody {
     Resumed {},
     /// A task failed for good.
     Failed { task: TaskRef, failure: Failure },
-    /// What was watched, for those who join later.
-    Watched { events: Vec<RunEvent> },
+    /// What was watched, for those who join later: up to this number. Written and read where events are kept; the run
+    /// itself goes past it.
+    #[serde(skip_serializing)]
+    Watched {
+        #[allow(dead_code)] // part of the closed format
+        to: u64,
+        #[allow(dead_code)]
+        events: IgnoredAny,
+    },
 }
 
 /// The state was changed from outside: as if a node had written it, where one is named.
@@ -194,6 +202,14 @@ pub(crate) struct EndBody<'a> {
     /// The updates of the step could not be folded: its tasks are run again on resume.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_step_void: bool,
+    /// The number of the last event that could be watched.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) last_event: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde asks so
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A record of a run inside a task.
@@ -342,7 +358,7 @@ pub(crate) fn open(record: &RunRecord) -> Result<&[u8]> {
 }
 
 /// A record's content from its JSON.
-pub(crate) fn read<T: DeserializeOwned>(seq: u64, text: &[u8]) -> Result<T> {
+pub(crate) fn read<'a, T: Deserialize<'a>>(seq: u64, text: &'a [u8]) -> Result<T> {
     serde_json::from_slice(text).map_err(|error| damaged(seq, format!("it cannot be read: {error}")))
 }
 
@@ -370,6 +386,7 @@ mod tests {
             failure: None,
             leave: None,
             is_step_void: false,
+            last_event: 7,
         }
     }
 

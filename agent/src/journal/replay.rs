@@ -27,6 +27,9 @@ use stepwell_core::{
 /// Records are read in pieces of so many.
 const PAGE: usize = 512;
 
+/// More events than a run can emit while it writes one record.
+const EVENTS_PER_RECORD: u64 = 1 << 30;
+
 /// A run as its journal tells it.
 pub(crate) struct Replay<S: State> {
     pub(crate) state: S,
@@ -51,6 +54,8 @@ pub(crate) struct Replay<S: State> {
     pub(crate) weight: (usize, usize),
     /// The graph that reads has another shape than the one that wrote last: the next writer says so first.
     pub(crate) is_reshaped: bool,
+    /// The number of the last event, where the run ended or paused after it.
+    last_event: Option<u64>,
 }
 
 /// Reads a run back.
@@ -146,6 +151,7 @@ impl<'a, S: State> Reader<'a, S> {
                 last_seq: 0,
                 weight: (0, 0),
                 is_reshaped: false,
+                last_event: None,
             },
             has_start: false,
             has_input: false,
@@ -172,7 +178,9 @@ impl<'a, S: State> Reader<'a, S> {
 
     pub(crate) fn take(&mut self, seq: u64, kind: RecordKind, text: &[u8]) -> Result<()> {
         self.replay.last_seq = seq;
-        self.replay.weight.1 += text.len();
+        if kind != RecordKind::Event {
+            self.replay.weight.1 += text.len();
+        }
         if !self.has_start && !matches!(kind, RecordKind::Start | RecordKind::Snapshot) {
             return Err(damaged(
                 seq,
@@ -242,6 +250,7 @@ impl<'a, S: State> Reader<'a, S> {
             }
             RecordKind::Event => match read(seq, text)? {
                 EventBody::Resumed {} => {
+                    self.replay.last_event = None;
                     self.replay.status = RunStatus::Running;
                     (self.replay.pause, self.replay.failure) = (None, None);
                     self.replay.failures.clear();
@@ -273,6 +282,7 @@ impl<'a, S: State> Reader<'a, S> {
             RecordKind::End => {
                 let end: EndBody<'_> = read(seq, text)?;
                 self.replay.status = end.status;
+                self.replay.last_event = (end.last_event > 0).then_some(end.last_event);
                 self.replay.failure = end.failure;
                 self.replay.pause = end.pause.map(Cow::into_owned);
                 self.replay.leave = end.leave.map(Cow::into_owned);
@@ -306,6 +316,7 @@ impl<'a, S: State> Reader<'a, S> {
             self.replay.state.apply(update)?;
         }
         self.replay.status = RunStatus::Running;
+        self.replay.last_event = None;
         (self.replay.pause, self.replay.failure, self.replay.leave) = (None, None, None);
         self.replay.schedule = self.known(seq, input.schedule)?;
         self.replay.base = self.replay.schedule.step;
@@ -490,6 +501,13 @@ fn refused(reader: &str, writer: &str, reasons: &[String]) -> Error {
 }
 
 impl<S: State> Replay<S> {
+    /// The number that the run's events go on after. How many a crash overtook nobody knows: then it is far above all that
+    /// can have been given before, and below what a number of JavaScript holds.
+    pub(crate) fn last_event(&self) -> u64 {
+        self.last_event
+            .unwrap_or_else(|| self.last_seq.saturating_mul(EVENTS_PER_RECORD))
+    }
+
     /// From the numbers of one graph to those of another, by name.
     fn renumber(&mut self, from: &GraphShape, to: &GraphShape) -> Result<()> {
         let place = |name: &str| {
