@@ -165,11 +165,7 @@ impl<S: State> Progress<S> {
     }
 
     /// Takes what a run that goes on is given. Everything is checked before anything is changed or written.
-    fn take_given(
-        &mut self,
-        given: Given<S>,
-        options: &RunOptions,
-    ) -> Result<(Vec<(String, Value)>, Vec<S::Update>)> {
+    fn take_given(&mut self, given: Given<S>, options: &RunOptions) -> Result<Taken<S>> {
         if let Some(fault) = given.fault {
             return Err(fault);
         }
@@ -205,8 +201,17 @@ impl<S: State> Progress<S> {
         if let Some(state) = state {
             self.state = state;
         }
-        Ok((answers, given.updates))
+        Ok(Taken {
+            answers,
+            updates: given.updates,
+        })
     }
+}
+
+/// What a run that goes on was given, checked.
+struct Taken<S: State> {
+    answers: Vec<(String, Value)>,
+    updates: Vec<S::Update>,
 }
 
 /// Runs it to its end, whatever that is.
@@ -279,12 +284,11 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
             end.kind = progress.run_end(wishes, status, None, error.as_ref());
         }
     }
-    let next = match status {
-        RunStatus::Done => Vec::new(),
-        _ => {
-            let is_open = |id: &TaskId| !progress.finished.iter().any(|task| task.id == *id);
-            names(&graph, progress.schedule.tasks().filter(is_open))
-        }
+    let next = if status == RunStatus::Done {
+        Vec::new()
+    } else {
+        let is_open = |id: &TaskId| !progress.finished.iter().any(|task| task.id == *id);
+        names(&graph, progress.schedule.tasks().filter(is_open))
     };
     let questions = match status {
         RunStatus::Paused => progress.questions((options.clock)()),
@@ -560,7 +564,7 @@ impl<S: State> Driver<'_, S> {
     async fn begin_again(&mut self, given: Given<S>) -> Result<Begun> {
         let journal = self.read_back().await?;
         let is_given = !given.is_empty();
-        let (answers, updates) = self.progress.take_given(given, self.options)?;
+        let Taken { answers, updates } = self.progress.take_given(given, self.options)?;
         let progress = &mut self.progress;
         if progress.status == RunStatus::Done {
             progress.pause = None;
@@ -768,7 +772,9 @@ async fn run_step<S: State>(
     let topology = graph.topology();
     let mut race = Race::default();
     if topology.has_races {
-        finished.iter().for_each(|task| race.note(task));
+        for task in &*finished {
+            race.note(task);
+        }
         race.decide(schedule, topology);
     }
     let now = (shared.clock)();

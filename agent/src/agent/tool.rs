@@ -144,21 +144,14 @@ impl DynTool for Handed {
         if task.is_empty() {
             return Err(ToolError::Retry("the task is empty; say what to do".into()));
         }
-        let result = match RunContext::of_tool(cx) {
-            Some(run) => {
-                let inside = self.agent.inside(&cx.call_id, cx.cancel.clone());
-                let ended = inside.drive(run, |_| Ok(self.agent.begin(task, None)?)).await?;
-                RunResult::from(Outcome::ended(run.run_id(), ended.state))
-            }
+        let result = if let Some(run) = RunContext::of_tool(cx) {
+            let inside = self.agent.inside(&cx.call_id, cx.cancel.clone());
+            let ended = inside.drive(run, |_| Ok(self.agent.begin(task, None)?)).await?;
+            RunResult::from(Outcome::ended(run.run_id(), ended.state))
+        } else {
             // Called by something else than a run: it is one of its own.
-            None => {
-                let run = self
-                    .agent
-                    .run(task)
-                    .scope(cx.scope.clone())
-                    .cancel(cx.cancel.clone());
-                run.await?
-            }
+            let run = self.agent.run(task).scope(cx.scope.clone());
+            run.cancel(cx.cancel.clone()).await?
         };
         if result.status != RunStatus::Done {
             return Err(ToolError::Fatal(Error::Interrupted {

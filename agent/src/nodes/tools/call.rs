@@ -37,7 +37,7 @@ pub(super) enum Ended {
 /// A call about to run.
 pub(super) struct Call<'a> {
     pub(super) node: &'a ToolsNode,
-    pub(super) call: &'a ToolCall,
+    pub(super) wish: &'a ToolCall,
     pub(super) injected: &'a [(String, Value)],
     pub(super) messages: &'a Messages,
     pub(super) cx: RunContext,
@@ -46,12 +46,12 @@ pub(super) struct Call<'a> {
 
 impl Call<'_> {
     pub(super) async fn run(&self) -> Ended {
-        let remembered = self.cx.memory().effects.get(&self.call.id).cloned();
+        let remembered = self.cx.memory().effects.get(&self.wish.id).cloned();
         if let Some(result) = remembered {
             return Ended::Result(result);
         }
         self.cx.event(|| EventKind::ToolStart {
-            call: self.call.clone(),
+            call: self.wish.clone(),
         });
         let ended = self.hooked().await;
         if let Ended::Result(result) | Ended::Stop(result, _) = &ended {
@@ -64,7 +64,7 @@ impl Call<'_> {
 
     /// The call between its hooks: they may change it before, and its result after.
     async fn hooked(&self) -> Ended {
-        let (call, hooks) = (self.call, &self.node.hooks);
+        let (call, hooks) = (self.wish, &self.node.hooks);
         if hooks.is_empty() {
             return self.checked(call).await;
         }
@@ -384,10 +384,10 @@ impl Call<'_> {
     fn may_mend(&self, mut told: String) -> ToolResult {
         let limits = self.cx.limits();
         told = cut(told, limits.tool_output_bytes);
-        if failures_before(&self.call.name, self.messages, limits.tool_retries) >= limits.tool_retries {
+        if failures_before(&self.wish.name, self.messages, limits.tool_retries) >= limits.tool_retries {
             told.push_str("; this was the last try: answer without this tool");
         }
-        refused(self.call, told)
+        refused(self.wish, told)
     }
 }
 

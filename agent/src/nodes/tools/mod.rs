@@ -29,8 +29,6 @@ use stepwell_core::{
     DynTool, Effect, Error, Message, Part, Policy, Result, Role, Schema, ToolCall, ToolResult, ToolSpec,
     store::{Cache, RecordKind},
 };
-#[cfg(feature = "mcp")]
-pub(crate) use {call::overdue, output::accepted};
 
 /// What fills an argument in that the model does not see. `None` where the state is of another type.
 type Inject = Arc<dyn Fn(&dyn Any, &RunContext) -> Option<Value> + Send + Sync>;
@@ -256,7 +254,7 @@ impl<S: HasMessages> Node<S> for ToolsNode {
                 .map(|at| {
                     let call = Call {
                         node: self,
-                        call: calls[at],
+                        wish: calls[at],
                         injected: injected.get(&calls[at].name).map_or(&[][..], Vec::as_slice),
                         messages,
                         cx: cx.for_call(&calls[at].id),
