@@ -2,6 +2,7 @@
 
 mod support;
 
+use futures::StreamExt;
 use serde_json::{Value, json};
 use std::{
     sync::{
@@ -11,7 +12,8 @@ use std::{
     time::Duration,
 };
 use stepwell_agent::{
-    Agent, AgentState, Approval, END, EventKind, Graph, GraphBuilder, NodeError, RunContext, START, node_fn,
+    Agent, AgentState, Approval, END, EventKind, Graph, GraphBuilder, HasMessages, NodeError, RunContext,
+    START, node_fn,
 };
 use stepwell_core::{
     AllowAll, BudgetLimits, Effect, Message, Part, Risk, Role, Tool, ToolContext, ToolError, ToolOptions,
@@ -164,6 +166,13 @@ async fn an_answer_for_other_arguments_or_an_unknown_question_is_refused_and_not
     assert_eq!(paid.load(Ordering::SeqCst), 0);
 }
 
+async fn check(state: &AgentState, _: &RunContext) -> Result<stepwell_agent::AgentUpdate, NodeError> {
+    let last = state.messages.last().map(Message::text).unwrap_or_default();
+    Ok(AgentState::add_messages(vec![Message::user(format!(
+        "checked: {last}"
+    ))]))
+}
+
 #[tokio::test]
 async fn an_agent_as_a_node_adds_what_it_says_and_its_tokens_are_counted_once() {
     let mut script = Script::new(vec![says("first words")]);
@@ -171,13 +180,6 @@ async fn an_agent_as_a_node_adds_what_it_says_and_its_tokens_are_counted_once() 
     (usage.input_tokens, usage.output_tokens) = (Some(7), Some(2));
     Arc::get_mut(&mut script).expect("alone").usage = usage;
     let writer = Agent::new(script).name("writer").build().expect("no fault");
-    async fn check(state: &AgentState, _: &RunContext) -> Result<stepwell_agent::AgentUpdate, NodeError> {
-        use stepwell_agent::HasMessages;
-        let last = state.messages.last().map(Message::text).unwrap_or_default();
-        Ok(AgentState::add_messages(vec![Message::user(format!(
-            "checked: {last}"
-        ))]))
-    }
     let graph: Graph<AgentState> = GraphBuilder::new(AgentState::default())
         .node("write", writer.node())
         .node("check", node_fn(check))
@@ -191,7 +193,6 @@ async fn an_agent_as_a_node_adds_what_it_says_and_its_tokens_are_counted_once() 
     state.messages.put(Message::user("write"));
     let mut stream = graph.run(state).run_id("r").store(store.clone()).stream();
     let mut paths = Vec::new();
-    use futures::StreamExt;
     while let Some(event) = stream.next().await {
         if matches!(event.kind, EventKind::Model { .. }) {
             paths.push(event.path.to_vec());
