@@ -78,7 +78,11 @@ impl Retry {
         match &self.when {
             // The author thinks in what the node failed with, not in the wrapper around it.
             Some(when) => when(error),
-            None => error.is_retryable() || matches!(error, Error::NodeFailed { .. } | Error::Timeout { .. }),
+            None => {
+                let is_its_own =
+                    matches!(error, Error::Host(_) | Error::NodeFailed { .. } | Error::Timeout { .. });
+                is_its_own || error.is_retryable()
+            }
         }
     }
 
