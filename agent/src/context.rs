@@ -144,6 +144,8 @@ pub struct RunContext {
     pub(crate) step: u32,
     /// The tool call it is for.
     call: Option<Arc<str>>,
+    /// The attempt's own switch, where there may be several.
+    attempt_cancel: Option<Cancel>,
     task: Arc<Task>,
 }
 
@@ -166,6 +168,7 @@ impl RunContext {
             node,
             step,
             call: None,
+            attempt_cancel: None,
             task: Arc::new(Task {
                 id,
                 input,
@@ -249,7 +252,10 @@ impl RunContext {
 
     /// Pulled when the run is to stop, or this task alone. A node that does not look at it is dropped.
     pub fn cancel(&self) -> &Cancel {
-        self.task.cancel.get_or_init(|| self.shared.cancel.child())
+        match &self.attempt_cancel {
+            Some(cancel) => cancel,
+            None => self.task.cancel.get_or_init(|| self.shared.cancel.child()),
+        }
     }
 
     /// What the task may spend: the run's budget, or its part of it.
@@ -442,6 +448,14 @@ impl RunContext {
 
     pub(crate) fn beats(&self) -> u64 {
         self.task.beats.load(Ordering::Relaxed)
+    }
+
+    /// The same task for one attempt, which can be told to stop without the ones after it.
+    pub(crate) fn for_attempt(&self) -> Self {
+        Self {
+            attempt_cancel: Some(self.cancel().child()),
+            ..self.clone()
+        }
     }
 
     /// Begins another attempt: keys may be used again, what was memoised stays.

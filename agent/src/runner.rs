@@ -772,6 +772,7 @@ async fn run_step<S: State>(
                             context.event(|| EventKind::NodeEnd { failure: None });
                         }
                         Ended::Failed(error) => {
+                            context.abandon();
                             let failed = fail_task(shared, context, &error, used, failures);
                             memory.insert(open[at], context.take_memory());
                             return Poll::Ready(Err(failed.err().unwrap_or(error)));

@@ -52,10 +52,11 @@ pub(crate) async fn run_task<S: State>(
     let most = options.retry.as_ref().map_or(1, |retry| retry.attempts);
     let mut attempt = 1;
     let error = loop {
+        let own = cx.for_attempt();
         match once(
             entry,
             state,
-            cx,
+            &own,
             timeout.or(options.timeout),
             options.idle_timeout,
         )
@@ -70,7 +71,7 @@ pub(crate) async fn run_task<S: State>(
             Err(error) if error.is_interrupt() => return Ended::Paused,
             Err(error) => {
                 // What it started and nobody waits for any more stops.
-                cx.abandon();
+                own.cancel().cancel();
                 let Some(retry) = options.retry.as_ref().filter(|_| attempt < most) else {
                     break error;
                 };
