@@ -193,19 +193,25 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
         progress: Progress::blank(&graph),
         journal: None,
         shared: None,
+        is_refused: false,
     };
     let result = driver.go(begin, given, events.clone()).instrument(span).await;
     let Driver {
         mut progress,
         mut journal,
         shared,
+        is_refused,
         ..
     } = driver;
     let (mut pause, mut error) = match result {
         Ok(pause) => (pause, None),
+        Err(error) if is_refused => (progress.pause.clone(), Some(error)),
         Err(error) => (None, Some(error)),
     };
-    let mut status = status_of(pause.as_ref(), error.as_ref());
+    let mut status = match is_refused {
+        true => progress.status,
+        false => status_of(pause.as_ref(), error.as_ref()),
+    };
     if let Some(journal) = &mut journal
         && let Err(failed) = journal
             .end(&end_of(status, pause.as_ref(), error.as_ref(), &progress))
@@ -248,6 +254,7 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
     };
     if status == RunStatus::Paused && options.store.is_none() {
         // The run goes on from memory: what is shown is a copy.
+        (progress.status, progress.pause) = (status, outcome.pause.clone());
         outcome.state = progress.state.clone();
         if let Some(shared) = shared {
             progress.kept = std::mem::take(&mut *shared.kept());
@@ -326,6 +333,8 @@ struct Driver<'a, S: State> {
     /// Set once the run has one that an end has to be written to.
     journal: Option<Journal>,
     shared: Option<Arc<Shared>>,
+    /// A run that goes on was given what does not fit: it stands where it stood.
+    is_refused: bool,
 }
 
 impl<S: State> Driver<'_, S> {
@@ -338,9 +347,12 @@ impl<S: State> Driver<'_, S> {
     ) -> Result<Option<Pause>> {
         check_name("run id", self.run_id)?;
         let options = self.options;
-        let breaks = Breaks::new(self.graph, options)?;
-        let is_resumed = matches!(begin, Begin::Journal | Begin::Turn(_) | Begin::Progress(_));
+        let breaks = Breaks::new(self.graph, options);
+        let goes_on = matches!(begin, Begin::Journal | Begin::Progress(_));
+        let is_resumed = goes_on || matches!(begin, Begin::Turn(_));
         let Begun { mut journal, is_over } = self.begin(begin, given).await?;
+        self.is_refused = goes_on && breaks.is_err();
+        let breaks = breaks?;
         if is_over {
             return Ok(self.progress.pause.take());
         }
@@ -401,7 +413,9 @@ impl<S: State> Driver<'_, S> {
             Begin::Input(input) => self.progress.state.apply(*input)?,
             Begin::Progress(progress) => {
                 self.progress = *progress;
+                self.is_refused = true;
                 self.progress.take_given(given, options)?;
+                self.is_refused = false;
                 if self.progress.is_waiting(&[], (options.clock)()) {
                     self.progress.pause = Some(Pause::Questions);
                     return Ok(Begun::over());
@@ -454,7 +468,9 @@ impl<S: State> Driver<'_, S> {
     async fn begin_again(&mut self, given: Given<S>) -> Result<Begun> {
         let journal = self.read_back().await?;
         let is_given = !given.is_empty();
+        self.is_refused = true;
         let (answers, updates) = self.progress.take_given(given, self.options)?;
+        self.is_refused = false;
         let progress = &mut self.progress;
         if progress.status == RunStatus::Done {
             progress.pause = None;
