@@ -59,6 +59,11 @@ impl Shared {
         }
     }
 
+    /// Whether the run is to pause at the end of its step.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drain.as_ref().is_some_and(Cancel::is_cancelled)
+    }
+
     pub(crate) fn kept(&self) -> MutexGuard<'_, HashMap<String, Value>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }

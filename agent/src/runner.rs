@@ -613,12 +613,7 @@ pub(crate) async fn walk<S: State>(
     let mut has_stepped = false;
     while !progress.schedule.is_done() {
         shared.cancel.check()?;
-        if has_stepped
-            && shared
-                .drain
-                .as_ref()
-                .is_some_and(stepwell_core::Cancel::is_cancelled)
-        {
+        if has_stepped && shared.is_drained() {
             return Ok(Some(Pause::Drained));
         }
         if progress.schedule.step - progress.base >= shared.limits.steps {
@@ -641,7 +636,13 @@ pub(crate) async fn walk<S: State>(
         )
         .await?
         {
-            return Ok(Some(Pause::Questions));
+            // A run inside that was drained waits for nobody.
+            let is_waiting = !shared.is_drained() || !progress.questions((shared.clock)()).is_empty();
+            return Ok(Some(if is_waiting {
+                Pause::Questions
+            } else {
+                Pause::Drained
+            }));
         }
         let broken = broken_at(graph, &breaks.after, progress.schedule.tasks());
         end_step(graph, shared, progress, journal.as_deref_mut()).await?;
