@@ -271,7 +271,7 @@ impl<S: HasMessages> Node<S> for ModelNode {
         mend_call_ids(&mut message);
         message.name = message.name.or_else(|| self.name.clone());
         if message.id.is_none() {
-            message.id = Some(format!("{}.{}.{}", cx.run_id(), cx.step_number(), cx.node()));
+            message.id = Some(cx.message_id());
         }
         let asks = message.tool_calls().next().is_some();
         let command = Command::update(S::add_messages(vec![message]));
