@@ -13,7 +13,7 @@ use crate::{
     },
     outcome::Rest,
     run::{Begin, Given, Pause, RunOptions},
-    state::fold,
+    state::{apply, fold},
     step::{Exit, NodeIndex, Schedule, TaskId},
     task::{Ended, run_task},
     tasks::Tasks,
@@ -410,7 +410,7 @@ impl<S: State> Driver<'_, S> {
         }
         match begin {
             Begin::State(state) => self.progress.state = *state,
-            Begin::Input(input) => self.progress.state.apply(*input)?,
+            Begin::Input(input) => apply(&mut self.progress.state, *input)?,
             Begin::Progress(progress) => {
                 self.progress = *progress;
                 self.is_refused = true;
@@ -509,7 +509,7 @@ impl<S: State> Driver<'_, S> {
         progress.fold_finished(self.graph)?;
         progress.memory.clear();
         progress.failures.clear();
-        progress.state.apply(input.clone())?;
+        apply(&mut progress.state, input.clone())?;
         let steps = progress.schedule.step;
         progress.schedule = self.graph.start(&progress.state)?;
         progress.schedule.step = steps;

@@ -233,8 +233,9 @@ async fn cached<S: State>(
     let text = serde_json::to_string(&(&*cx.shared.graph, cx.path(), &*entry.name, key)).unwrap_or_default();
     let key = format!("node:{}", &blake3::hash(text.as_bytes()).to_hex()[..32]);
     // A cache that fails costs time, never the run.
-    let known = match cache.cache.get(cx.scope(), &key).await {
-        Ok(Some(bytes)) => serde_json::from_slice::<Cached<S::Update>>(&bytes).ok(),
+    let found = AssertUnwindSafe(cache.cache.get(cx.scope(), &key)).catch_unwind().await;
+    let known = match found {
+        Ok(Ok(Some(bytes))) => serde_json::from_slice::<Cached<S::Update>>(&bytes).ok(),
         _ => None,
     };
     let command = known.map(|known| Command {
@@ -263,13 +264,13 @@ async fn keep<S: State>(cache: &NodeCache<S>, key: &str, command: &Command<S::Up
         updates: &command.updates,
         goto,
     };
-    if let Ok(bytes) = serde_json::to_vec(&kept)
-        && let Err(error) = cache.cache.put(cx.scope(), key, bytes.into(), cache.time).await
-    {
-        tracing::warn!(
-            node = &*cx.node,
-            code = error.code(),
-            "the result of a node could not be cached"
-        );
+    if let Ok(bytes) = serde_json::to_vec(&kept) {
+        let put = AssertUnwindSafe(cache.cache.put(cx.scope(), key, bytes.into(), cache.time));
+        let code = match put.catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.code(),
+            Err(_) => "panicked",
+        };
+        tracing::warn!(node = &*cx.node, code, "the result of a node could not be cached");
     }
 }

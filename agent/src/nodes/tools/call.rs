@@ -215,7 +215,7 @@ impl Call<'_> {
             _ => None,
         };
         if let Some((cache, key, _)) = &cached
-            && let Ok(Some(bytes)) = cache.get(cx.scope(), key).await
+            && let Ok(Ok(Some(bytes))) = AssertUnwindSafe(cache.get(cx.scope(), key)).catch_unwind().await
             && let Ok(output) = serde_json::from_slice::<ToolOutput>(&bytes)
         {
             return Ended::Result(accepted(call, output, options.origin, cx.limits()));
@@ -247,7 +247,8 @@ impl Call<'_> {
                         && let Ok(bytes) = serde_json::to_vec(output)
                     {
                         // A cache that fails costs time, never the run.
-                        let _ = cache.put(cx.scope(), key, bytes.into(), Some(*time)).await;
+                        let put = cache.put(cx.scope(), key, bytes.into(), Some(*time));
+                        let _ = AssertUnwindSafe(put).catch_unwind().await;
                     }
                     false
                 }
