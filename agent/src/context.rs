@@ -4,7 +4,7 @@ use crate::{
     EventKind, Failure, NodeError,
     ask::{Ask, Question},
     event::EventQueue,
-    journal::{ChildRecord, JournalQueue, MemoBody, TaskRef},
+    journal::{ChildRecord, JournalQueue, MemoBody, TaskRef, UsageBody},
     step::TaskId,
 };
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
     any::Any,
+    borrow::Cow,
     collections::HashMap,
     fmt::{self, Debug},
     future::Future,
@@ -124,7 +125,7 @@ impl Used {
 struct Notes {
     keys: Vec<String>,
     used: Option<Box<Used>>,
-    /// What runs inside the task used; their own records tell it.
+    /// What the journal knows already: what runs inside the task used, and what was booked with its effects.
     inner_used: Option<Box<Used>>,
     memory: TaskMemory,
 }
@@ -502,7 +503,20 @@ impl RunContext {
         }
     }
 
-    /// What the task used itself, and what runs inside it did.
+    /// Leaves what the task has used so far in the journal.
+    pub(crate) fn book_used(&self) -> Result<(), Error> {
+        let Some(journal) = &self.shared.journal else { return Ok(()) };
+        let Some(used) = self.notes().used.take() else { return Ok(()) };
+        let body = UsageBody {
+            task: self.task_ref(),
+            used: Cow::Borrowed(&used),
+        };
+        journal.push(RecordKind::Usage, &body)?;
+        self.add_inner_used(&used);
+        Ok(())
+    }
+
+    /// What the task used itself, and what is in the journal already: of it, and of the runs inside it.
     pub(crate) fn take_used(&self) -> (Option<Box<Used>>, Option<Box<Used>>) {
         let mut notes = self.notes();
         (notes.used.take(), notes.inner_used.take())
