@@ -199,7 +199,13 @@ impl RunContext {
 
     /// The question as it was asked before, if it was; the task remembers it from then on.
     fn asked_before(&self, id: &str) -> Option<Question> {
-        let find = |memory: &TaskMemory| memory.questions.iter().find(|question| question.id == id).cloned();
+        let find = |memory: &TaskMemory| {
+            memory
+                .questions
+                .iter()
+                .find(|question| question.id == id)
+                .cloned()
+        };
         let own = find(&self.memory());
         own.or_else(|| {
             let question = self.shared.outer.as_ref()?.asked_before(id)?;

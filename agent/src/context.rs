@@ -505,8 +505,12 @@ impl RunContext {
 
     /// Leaves what the task has used so far in the journal.
     pub(crate) fn book_used(&self) -> Result<(), Error> {
-        let Some(journal) = &self.shared.journal else { return Ok(()) };
-        let Some(used) = self.notes().used.take() else { return Ok(()) };
+        let Some(journal) = &self.shared.journal else {
+            return Ok(());
+        };
+        let Some(used) = self.notes().used.take() else {
+            return Ok(());
+        };
         let body = UsageBody {
             task: self.task_ref(),
             used: Cow::Borrowed(&used),

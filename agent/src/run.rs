@@ -276,7 +276,7 @@ impl<S: State> Run<S> {
         match serde_json::to_value(answer) {
             Ok(answer) => self.given.answers.push((question_id.into(), answer)),
             Err(error) => {
-                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")))
+                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")));
             }
         }
         self
@@ -287,7 +287,7 @@ impl<S: State> Run<S> {
         match serde_json::to_value(answer) {
             Ok(answer) => self.given.reply = Some(answer),
             Err(error) => {
-                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")))
+                self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")));
             }
         }
         self

@@ -39,6 +39,9 @@ pub(crate) fn names<S: State>(graph: &Graph<S>, tasks: impl Iterator<Item = Task
     tasks.map(|task| graph.name_of(task.node).to_string()).collect()
 }
 
+/// Answers by question, and updates, that a run was given.
+type Taken<S> = (Vec<(String, Value)>, Vec<<S as State>::Update>);
+
 /// How far a run is.
 pub(crate) struct Progress<S: State> {
     pub(crate) state: S,
@@ -129,11 +132,7 @@ impl<S: State> Progress<S> {
     }
 
     /// Takes what a run that goes on is given. Everything is checked before anything is changed or written.
-    fn take_given(
-        &mut self,
-        given: Given<S>,
-        options: &RunOptions,
-    ) -> Result<(Vec<(String, Value)>, Vec<S::Update>)> {
+    fn take_given(&mut self, given: Given<S>, options: &RunOptions) -> Result<Taken<S>> {
         if let Some(fault) = given.fault {
             return Err(fault);
         }
@@ -208,9 +207,10 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
         Err(error) if is_refused => (progress.pause.clone(), Some(error)),
         Err(error) => (None, Some(error)),
     };
-    let mut status = match is_refused {
-        true => progress.status,
-        false => status_of(pause.as_ref(), error.as_ref()),
+    let mut status = if is_refused {
+        progress.status
+    } else {
+        status_of(pause.as_ref(), error.as_ref())
     };
     if let Some(journal) = &mut journal
         && let Err(failed) = journal
@@ -220,16 +220,16 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
     {
         (status, pause, error) = (RunStatus::Failed, None, Some(failed));
     }
-    let next = match status {
-        RunStatus::Done => Vec::new(),
-        _ => {
-            let is_open = |id: &TaskId| !progress.finished.iter().any(|task| task.id == *id);
-            names(&graph, progress.schedule.tasks().filter(is_open))
-        }
+    let next = if status == RunStatus::Done {
+        Vec::new()
+    } else {
+        let is_open = |id: &TaskId| !progress.finished.iter().any(|task| task.id == *id);
+        names(&graph, progress.schedule.tasks().filter(is_open))
     };
-    let questions = match status {
-        RunStatus::Paused => progress.questions((options.clock)()),
-        _ => Vec::new(),
+    let questions = if status == RunStatus::Paused {
+        progress.questions((options.clock)())
+    } else {
+        Vec::new()
     };
     if let Some(events) = events {
         let kind = EventKind::RunEnd {
@@ -679,7 +679,9 @@ async fn run_step<S: State>(
     let topology = graph.topology();
     let mut race = Race::default();
     if topology.has_races {
-        finished.iter().for_each(|task| race.note(task));
+        for task in finished.iter() {
+            race.note(task);
+        }
         race.decide(schedule, topology);
     }
     let now = (shared.clock)();

@@ -233,7 +233,9 @@ async fn cached<S: State>(
     let text = serde_json::to_string(&(&*cx.shared.graph, cx.path(), &*entry.name, key)).unwrap_or_default();
     let key = format!("node:{}", &blake3::hash(text.as_bytes()).to_hex()[..32]);
     // A cache that fails costs time, never the run.
-    let found = AssertUnwindSafe(cache.cache.get(cx.scope(), &key)).catch_unwind().await;
+    let found = AssertUnwindSafe(cache.cache.get(cx.scope(), &key))
+        .catch_unwind()
+        .await;
     let known = match found {
         Ok(Ok(Some(bytes))) => serde_json::from_slice::<Cached<S::Update>>(&bytes).ok(),
         _ => None,

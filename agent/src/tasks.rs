@@ -134,9 +134,8 @@ impl<T> Many<'_, T> {
             }
             match Pin::new(&mut self.running).poll_next(cx) {
                 Poll::Ready(Some(Ok(ended))) => return Poll::Ready(Some(ended)),
-                Poll::Ready(Some(Err(_))) => {} // it was dropped
                 Poll::Ready(None) if self.waiting.is_empty() => return Poll::Ready(None),
-                Poll::Ready(None) => {}
+                Poll::Ready(Some(Err(_)) | None) => {} // it was dropped, or another waits
                 Poll::Pending => return Poll::Pending,
             }
         }

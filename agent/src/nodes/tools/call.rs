@@ -35,6 +35,7 @@ pub(super) enum Ended {
 }
 
 /// A call about to run.
+#[allow(clippy::struct_field_names)] // what the model wished for is a call too
 pub(super) struct Call<'a> {
     pub(super) node: &'a ToolsNode,
     pub(super) call: &'a ToolCall,
@@ -284,7 +285,8 @@ impl Call<'_> {
                 return Tried::Ended(Box::new(Ended::Stop(refused(call, told.into()), error)));
             }
         };
-        let facts = self.facts(call, key, attempt);
+        let cancel = self.cancel.child();
+        let facts = self.facts(call, key, attempt, cancel.clone());
         let limit = options.timeout.unwrap_or(cx.limits().tool_timeout);
         let span = tracing::info_span!(
             "execute_tool",
@@ -298,6 +300,9 @@ impl Call<'_> {
         spend.time_ms = millis(began.elapsed());
         reserved.settle(spend);
         cx.add_used(&Usage::default(), spend);
+        if !matches!(ended, Ok(Ok(_))) {
+            cancel.cancel(); // it left without cleaning up: what it started elsewhere is told to stop
+        }
         let ended = match ended {
             Ok(Ok(Ok(output))) => return Tried::Output(output),
             Ok(Ok(Err(ToolError::Retry(told)))) => Ended::Result(self.may_mend(told)),
@@ -319,10 +324,10 @@ impl Call<'_> {
         Tried::Ended(Box::new(ended))
     }
 
-    fn facts(&self, call: &ToolCall, key: &str, attempt: u32) -> ToolContext {
+    fn facts(&self, call: &ToolCall, key: &str, attempt: u32, cancel: Cancel) -> ToolContext {
         let cx = &self.cx;
         let mut facts = ToolContext::new(&call.id, cx.run_id(), cx.scope().clone())
-            .with_cancel(self.cancel.clone())
+            .with_cancel(cancel)
             .with_extension(Arc::new(cx.clone()));
         key.clone_into(&mut facts.idempotency_key);
         facts.attempt = attempt;
