@@ -187,3 +187,30 @@ async fn a_spent_budget_stops_a_run_that_goes_on_with_a_larger_one() {
     check::<Board>().await;
     check::<Channels>().await;
 }
+
+/// What a graph spends that leaves nothing in the journal is in the journal all the same.
+#[tokio::test]
+async fn what_a_stateless_subgraph_spends_is_in_the_journal() {
+    async fn check<S: Slate>() {
+        for kept in stores() {
+            let inner = chain(
+                S::builder().node("model", ModelNode::new(model(vec![vec![words("hello")]]))),
+                &["model"],
+            );
+            let enter = |state: &S, _: &RunContext| Ok(S::add_messages(state.messages().to_vec()));
+            let leave = |inner: S| Ok(S::says(inner.messages().len().to_string()));
+            let builder = S::builder().node("sub", Subgraph::new(inner, enter, leave).stateless());
+            let graph = chain(builder, &["sub"]);
+            let run = graph.run_input(asked::<S>()).run_id("r").store(kept.store());
+            let ended = run.await.expect("runs");
+            assert_eq!(ended.spent.calls, 1);
+            let view = graph
+                .view(&*kept.store, &Scope::local(), "r")
+                .await
+                .expect("kept");
+            assert_eq!((view.usage, view.spent), (ended.usage, ended.spent));
+        }
+    }
+    check::<Board>().await;
+    check::<Channels>().await;
+}
