@@ -135,8 +135,7 @@ impl<T: DeserializeOwned> Ask<'_, T> {
             cx.step,
             cx.scoped(&self.key)
         );
-        let answer = cx.memory().answers.get(&id).cloned();
-        if let Some(answer) = answer {
+        if let Some(answer) = cx.answer_to(&id) {
             return serde_json::from_value(answer).map_err(|error| {
                 Error::invalid(
                     "answer",
@@ -146,13 +145,8 @@ impl<T: DeserializeOwned> Ask<'_, T> {
             });
         }
         let now = (cx.shared.clock)();
-        let known = cx
-            .memory()
-            .questions
-            .iter()
-            .find(|question| question.id == id)
-            .map(|question| (question.is_expired(now), question.asked_ms, question.expires_ms));
-        match known {
+        let known = cx.asked_before(&id);
+        match known.map(|question| (question.is_expired(now), question.asked_ms, question.expires_ms)) {
             Some((true, asked, expires)) => Err(NodeError::passed_on(Error::Timeout {
                 what: format!("the answer to `{id}`"),
                 after: Duration::from_millis(expires.unwrap_or(now).saturating_sub(asked)),
@@ -197,6 +191,29 @@ impl<T> Debug for Ask<'_, T> {
 }
 
 impl RunContext {
+    /// What was answered. A run inside that keeps nothing finds it with the task it is inside of.
+    fn answer_to(&self, id: &str) -> Option<Value> {
+        let own = self.memory().answers.get(id).cloned();
+        own.or_else(|| self.shared.outer.as_ref()?.answer_to(id))
+    }
+
+    /// The question as it was asked before, if it was; the task remembers it from then on.
+    fn asked_before(&self, id: &str) -> Option<Question> {
+        let find = |memory: &TaskMemory| {
+            memory
+                .questions
+                .iter()
+                .find(|question| question.id == id)
+                .cloned()
+        };
+        let own = find(&self.memory());
+        own.or_else(|| {
+            let question = self.shared.outer.as_ref()?.asked_before(id)?;
+            self.memory().questions.push(question.clone());
+            Some(question)
+        })
+    }
+
     /// Leaves a question in the journal and in the task's memory.
     pub(crate) async fn pose(&self, question: Question) -> Result<(), NodeError> {
         if self

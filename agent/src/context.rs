@@ -4,7 +4,7 @@ use crate::{
     EventKind, Failure, NodeError, RunEvent,
     ask::{Ask, Question},
     event::EventQueue,
-    journal::{ChildRecord, JournalQueue, MemoBody, TaskRef},
+    journal::{ChildRecord, JournalQueue, MemoBody, TaskRef, UsageBody},
     step::TaskId,
 };
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::{
     any::Any,
+    borrow::Cow,
     collections::HashMap,
     fmt::{self, Debug},
     future::Future,
@@ -79,6 +80,11 @@ impl Shared {
         }
     }
 
+    /// Whether the run is to pause at the end of its step.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drain.as_ref().is_some_and(Cancel::is_cancelled)
+    }
+
     pub(crate) fn kept(&self) -> MutexGuard<'_, HashMap<String, Value>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,7 +145,7 @@ impl Used {
 struct Notes {
     keys: Vec<String>,
     used: Option<Box<Used>>,
-    /// What runs inside the task used; their own records tell it.
+    /// What the journal knows already: what runs inside the task used, and what was booked with its effects.
     inner_used: Option<Box<Used>>,
     memory: TaskMemory,
 }
@@ -164,6 +170,8 @@ pub struct RunContext {
     pub(crate) step: u32,
     /// The tool call it is for.
     call: Option<Arc<str>>,
+    /// The attempt's own switch, where there may be several.
+    attempt_cancel: Option<Cancel>,
     task: Arc<Task>,
 }
 
@@ -186,6 +194,7 @@ impl RunContext {
             node,
             step,
             call: None,
+            attempt_cancel: None,
             task: Arc::new(Task {
                 id,
                 input,
@@ -269,7 +278,10 @@ impl RunContext {
 
     /// Pulled when the run is to stop, or this task alone. A node that does not look at it is dropped.
     pub fn cancel(&self) -> &Cancel {
-        self.task.cancel.get_or_init(|| self.shared.cancel.child())
+        match &self.attempt_cancel {
+            Some(cancel) => cancel,
+            None => self.task.cancel.get_or_init(|| self.shared.cancel.child()),
+        }
     }
 
     /// What the task may spend: the run's budget, or its part of it.
@@ -465,6 +477,14 @@ impl RunContext {
         self.task.beats.load(Ordering::Relaxed)
     }
 
+    /// The same task for one attempt, which can be told to stop without the ones after it.
+    pub(crate) fn for_attempt(&self) -> Self {
+        Self {
+            attempt_cancel: Some(self.cancel().child()),
+            ..self.clone()
+        }
+    }
+
     /// Begins another attempt: keys may be used again, what was memoised stays.
     pub(crate) fn begin_attempt(&self, attempt: u32) {
         self.task.attempt.store(attempt, Ordering::Relaxed);
@@ -504,7 +524,24 @@ impl RunContext {
         }
     }
 
-    /// What the task used itself, and what runs inside it did.
+    /// Leaves what the task has used so far in the journal.
+    pub(crate) fn book_used(&self) -> Result<(), Error> {
+        let Some(journal) = &self.shared.journal else {
+            return Ok(());
+        };
+        let Some(used) = self.notes().used.take() else {
+            return Ok(());
+        };
+        let body = UsageBody {
+            task: self.task_ref(),
+            used: Cow::Borrowed(&used),
+        };
+        journal.push(RecordKind::Usage, &body)?;
+        self.add_inner_used(&used);
+        Ok(())
+    }
+
+    /// What the task used itself, and what is in the journal already: of it, and of the runs inside it.
     pub(crate) fn take_used(&self) -> (Option<Box<Used>>, Option<Box<Used>>) {
         let mut notes = self.notes();
         (notes.used.take(), notes.inner_used.take())

@@ -103,12 +103,12 @@ impl<C: State> Inside<'_, C> {
         match (error, pause) {
             (None, None) => self.end(cx, &shared, progress, used),
             (Some(error), _) => {
-                cx.add_inner_used(&used);
+                tell_used(cx, &shared, &used);
                 self.remember(cx, progress);
                 Err(NodeError::passed_on(error))
             }
             (None, Some(pause)) => {
-                cx.add_inner_used(&used);
+                tell_used(cx, &shared, &used);
                 self.pause(cx, &shared, progress, pause).await
             }
         }
@@ -234,7 +234,7 @@ impl<C: State> Inside<'_, C> {
         progress: Progress<C>,
         used: Used,
     ) -> Result<Ended<C>, NodeError> {
-        cx.add_inner_used(&used);
+        tell_used(cx, shared, &used);
         if self.mode == Mode::Persistent {
             let state = progress.state.save().map_err(NodeError::passed_on)?;
             let place = shared.place();
@@ -278,6 +278,15 @@ impl<C: State> Inside<'_, C> {
         if self.mode != Mode::Stateless {
             cx.memory().paused.insert(self.key.to_owned(), Box::new(progress));
         }
+    }
+}
+
+/// What a run used is in its own records, where it leaves any.
+fn tell_used(cx: &RunContext, shared: &Shared, used: &Used) {
+    if shared.journal.is_some() {
+        cx.add_inner_used(used);
+    } else {
+        cx.add_used(&used.usage, used.spend);
     }
 }
 

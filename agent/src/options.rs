@@ -75,11 +75,15 @@ impl Retry {
         ) {
             return false;
         }
-        match &self.when {
+        if let Some(when) = &self.when {
             // The author thinks in what the node failed with, not in the wrapper around it.
-            Some(when) => when(error),
-            None => error.is_retryable() || matches!(error, Error::NodeFailed { .. } | Error::Timeout { .. }),
+            return when(error);
         }
+        let is_its_own = matches!(
+            error,
+            Error::Host(_) | Error::NodeFailed { .. } | Error::Timeout { .. }
+        );
+        is_its_own || error.is_retryable()
     }
 
     /// How long to wait after this attempt; `chance` is between 0 and 1.

@@ -31,7 +31,7 @@ pub struct Outcome<S: State> {
     pub usage: Usage,
     /// What was spent, over all resumptions.
     pub spent: Spend,
-    /// Why it stopped before its end.
+    /// Why it stopped before its end; or why what a paused run was given was refused: then it waits as before.
     pub error: Option<Error>,
     pub(crate) rest: Option<Box<Rest<S>>>,
 }

@@ -13,7 +13,7 @@ use crate::{
     },
     outcome::Rest,
     run::{Begin, Given, Pause, RunOptions},
-    state::fold,
+    state::{apply, fold},
     step::{Exit, NodeIndex, Schedule, TaskId},
     task::{Ended, run_task},
     tasks::Tasks,
@@ -235,6 +235,7 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
         journal: None,
         shared: None,
         is_begun: false,
+        is_refused: false,
     };
     let events = events.or_else(|| options.keeps_events.then(EventQueue::to_nobody));
     let result = driver.go(begin, given, events.clone()).instrument(span).await;
@@ -243,13 +244,19 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
         mut journal,
         shared,
         is_begun,
+        is_refused,
         ..
     } = driver;
     let (mut pause, mut error) = match result {
         Ok(pause) => (pause, None),
+        Err(error) if is_refused => (progress.pause.clone(), Some(error)),
         Err(error) => (None, Some(error)),
     };
-    let mut status = status_of(pause.as_ref(), error.as_ref());
+    let mut status = if is_refused {
+        progress.status
+    } else {
+        status_of(pause.as_ref(), error.as_ref())
+    };
     // The last event has a number also where nobody watches: whoever does next time finds it taken. A run that did not
     // begin only says its last event again.
     progress.last_event = if is_begun {
@@ -290,9 +297,10 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
         let is_open = |id: &TaskId| !progress.finished.iter().any(|task| task.id == *id);
         names(&graph, progress.schedule.tasks().filter(is_open))
     };
-    let questions = match status {
-        RunStatus::Paused => progress.questions((options.clock)()),
-        _ => Vec::new(),
+    let questions = if status == RunStatus::Paused {
+        progress.questions((options.clock)())
+    } else {
+        Vec::new()
     };
     if let (Some(events), Some(end)) = (events, end) {
         events.end(end);
@@ -312,6 +320,7 @@ pub(crate) async fn drive<S: State>(run: Run<S>, events: Option<EventQueue>) -> 
     };
     if status == RunStatus::Paused && options.store.is_none() {
         // The run goes on from memory: what is shown is a copy.
+        (progress.status, progress.pause) = (status, outcome.pause.clone());
         outcome.state = progress.state.clone();
         if let Some(shared) = shared {
             progress.kept = std::mem::take(&mut *shared.kept());
@@ -393,6 +402,8 @@ struct Driver<'a, S: State> {
     shared: Option<Arc<Shared>>,
     /// Whether the run came as far as its first event.
     is_begun: bool,
+    /// A run that goes on was given what does not fit: it stands where it stood.
+    is_refused: bool,
 }
 
 impl<S: State> Driver<'_, S> {
@@ -408,9 +419,12 @@ impl<S: State> Driver<'_, S> {
         if options.keeps_events && options.store.is_none() {
             return Err(keep_nowhere());
         }
-        let breaks = Breaks::new(self.graph, options)?;
-        let is_resumed = matches!(begin, Begin::Journal | Begin::Turn(_) | Begin::Progress(_));
+        let breaks = Breaks::new(self.graph, options);
+        let goes_on = matches!(begin, Begin::Journal | Begin::Progress(_));
+        let is_resumed = goes_on || matches!(begin, Begin::Turn(_));
         let Begun { mut journal, is_over } = self.begin(begin, given).await?;
+        self.is_refused = goes_on && breaks.is_err();
+        let breaks = breaks?;
         if is_over {
             return Ok(self.progress.pause.take());
         }
@@ -508,10 +522,12 @@ impl<S: State> Driver<'_, S> {
         }
         match begin {
             Begin::State(state) => self.progress.state = *state,
-            Begin::Input(input) => self.progress.state.apply(*input)?,
+            Begin::Input(input) => apply(&mut self.progress.state, *input)?,
             Begin::Progress(progress) => {
                 self.progress = *progress;
+                self.is_refused = true;
                 self.progress.take_given(given, options)?;
+                self.is_refused = false;
                 if self.progress.is_waiting(&[], (options.clock)()) {
                     self.progress.pause = Some(Pause::Questions);
                     return Ok(Begun::over());
@@ -564,7 +580,9 @@ impl<S: State> Driver<'_, S> {
     async fn begin_again(&mut self, given: Given<S>) -> Result<Begun> {
         let journal = self.read_back().await?;
         let is_given = !given.is_empty();
+        self.is_refused = true;
         let Taken { answers, updates } = self.progress.take_given(given, self.options)?;
+        self.is_refused = false;
         let progress = &mut self.progress;
         if progress.status == RunStatus::Done {
             progress.pause = None;
@@ -603,7 +621,7 @@ impl<S: State> Driver<'_, S> {
         progress.fold_finished(self.graph)?;
         progress.memory.clear();
         progress.failures.clear();
-        progress.state.apply(input.clone())?;
+        apply(&mut progress.state, input.clone())?;
         let steps = progress.schedule.step;
         progress.schedule = self.graph.start(&progress.state)?;
         progress.schedule.step = steps;
@@ -707,12 +725,7 @@ pub(crate) async fn walk<S: State>(
     let mut has_stepped = false;
     while !progress.schedule.is_done() {
         shared.cancel.check()?;
-        if has_stepped
-            && shared
-                .drain
-                .as_ref()
-                .is_some_and(stepwell_core::Cancel::is_cancelled)
-        {
+        if has_stepped && shared.is_drained() {
             return Ok(Some(Pause::Drained));
         }
         if progress.schedule.step - progress.base >= shared.limits.steps {
@@ -735,7 +748,13 @@ pub(crate) async fn walk<S: State>(
         )
         .await?
         {
-            return Ok(Some(Pause::Questions));
+            // A run inside that was drained waits for nobody.
+            let is_waiting = !shared.is_drained() || !progress.questions((shared.clock)()).is_empty();
+            return Ok(Some(if is_waiting {
+                Pause::Questions
+            } else {
+                Pause::Drained
+            }));
         }
         let broken = broken_at(graph, &breaks.after, progress.schedule.tasks());
         end_step(graph, shared, progress, journal.as_deref_mut()).await?;
@@ -884,6 +903,7 @@ async fn run_step<S: State>(
                             context.event(|| EventKind::NodeEnd { failure: None });
                         }
                         Ended::Failed(error) => {
+                            context.abandon();
                             let failed = fail_task(shared, context, &error, used, failures);
                             memory.insert(open[at], context.take_memory());
                             return Poll::Ready(Err(failed.err().unwrap_or(error)));

@@ -5,7 +5,11 @@ use crate::{Kept, Messages, Prompt};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use std::{borrow::Cow, fmt::Debug};
+use std::{
+    borrow::Cow,
+    fmt::Debug,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 use stepwell_core::{Error, Message, Result};
 
 /// One slot of a state: its name, how it is folded, and how long it holds what was written.
@@ -172,7 +176,7 @@ pub(crate) fn fold<S: State>(state: &mut S, mut tasks: Vec<(&str, Vec<S::Update>
     if let [(_, updates)] = &mut tasks[..]
         && updates.len() <= 1
     {
-        return updates.pop().map_or(Ok(()), |update| state.apply(update));
+        return updates.pop().map_or(Ok(()), |update| apply(state, update));
     }
     let overwritten = check_writers(state, &tasks)?;
     for (_, updates) in &mut tasks {
@@ -180,10 +184,23 @@ pub(crate) fn fold<S: State>(state: &mut S, mut tasks: Vec<(&str, Vec<S::Update>
             for key in &overwritten {
                 update.discard_fold(key);
             }
-            state.apply(update)?;
+            apply(state, update)?;
         }
     }
     Ok(())
+}
+
+/// Applies an update; a reducer of one's own that panics is an error, and its words, which may quote anything, are left out.
+pub(crate) fn apply<S: State>(state: &mut S, update: S::Update) -> Result<()> {
+    catch_unwind(AssertUnwindSafe(|| state.apply(update))).unwrap_or_else(|_| {
+        let keys: Vec<String> = state
+            .channels()
+            .into_iter()
+            .filter(|channel| channel.reducer.starts_with("custom:"))
+            .map(|channel| channel.key.into_owned())
+            .collect();
+        Err(invalid_update(&keys.join("`, `"), "its reducer panicked"))
+    })
 }
 
 /// The slots that are overwritten; an error where two writers meet that may not.

@@ -52,10 +52,11 @@ pub(crate) async fn run_task<S: State>(
     let most = options.retry.as_ref().map_or(1, |retry| retry.attempts);
     let mut attempt = 1;
     let error = loop {
+        let own = cx.for_attempt();
         match once(
             entry,
             state,
-            cx,
+            &own,
             timeout.or(options.timeout),
             options.idle_timeout,
         )
@@ -70,7 +71,7 @@ pub(crate) async fn run_task<S: State>(
             Err(error) if error.is_interrupt() => return Ended::Paused,
             Err(error) => {
                 // What it started and nobody waits for any more stops.
-                cx.abandon();
+                own.cancel().cancel();
                 let Some(retry) = options.retry.as_ref().filter(|_| attempt < most) else {
                     break error;
                 };
@@ -232,8 +233,11 @@ async fn cached<S: State>(
     let text = serde_json::to_string(&(&*cx.shared.graph, cx.path(), &*entry.name, key)).unwrap_or_default();
     let key = format!("node:{}", &blake3::hash(text.as_bytes()).to_hex()[..32]);
     // A cache that fails costs time, never the run.
-    let known = match cache.cache.get(cx.scope(), &key).await {
-        Ok(Some(bytes)) => serde_json::from_slice::<Cached<S::Update>>(&bytes).ok(),
+    let found = AssertUnwindSafe(cache.cache.get(cx.scope(), &key))
+        .catch_unwind()
+        .await;
+    let known = match found {
+        Ok(Ok(Some(bytes))) => serde_json::from_slice::<Cached<S::Update>>(&bytes).ok(),
         _ => None,
     };
     let command = known.map(|known| Command {
@@ -262,13 +266,13 @@ async fn keep<S: State>(cache: &NodeCache<S>, key: &str, command: &Command<S::Up
         updates: &command.updates,
         goto,
     };
-    if let Ok(bytes) = serde_json::to_vec(&kept)
-        && let Err(error) = cache.cache.put(cx.scope(), key, bytes.into(), cache.time).await
-    {
-        tracing::warn!(
-            node = &*cx.node,
-            code = error.code(),
-            "the result of a node could not be cached"
-        );
+    if let Ok(bytes) = serde_json::to_vec(&kept) {
+        let put = AssertUnwindSafe(cache.cache.put(cx.scope(), key, bytes.into(), cache.time));
+        let code = match put.catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.code(),
+            Err(_) => "panicked",
+        };
+        tracing::warn!(node = &*cx.node, code, "the result of a node could not be cached");
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     context::{TaskMemory, Used},
     event::Failure,
     run::Pause,
-    state::fold,
+    state::{apply, fold},
     step::{NodeIndex, Schedule, TaskId},
 };
 use serde::Deserialize;
@@ -313,7 +313,7 @@ impl<'a, S: State> Reader<'a, S> {
         }
         self.forget_step();
         for update in input.updates {
-            self.replay.state.apply(update)?;
+            apply(&mut self.replay.state, update)?;
         }
         self.replay.status = RunStatus::Running;
         self.replay.last_event = None;

@@ -35,6 +35,7 @@ pub(super) enum Ended {
 }
 
 /// A call about to run.
+#[allow(clippy::struct_field_names)] // what the model wished for is a call too
 pub(super) struct Call<'a> {
     pub(super) node: &'a ToolsNode,
     pub(super) wish: &'a ToolCall,
@@ -240,7 +241,7 @@ impl Call<'_> {
             _ => None,
         };
         if let Some((cache, key, _)) = &cached
-            && let Ok(Some(bytes)) = cache.get(cx.scope(), key).await
+            && let Ok(Ok(Some(bytes))) = AssertUnwindSafe(cache.get(cx.scope(), key)).catch_unwind().await
             && let Ok(output) = serde_json::from_slice::<ToolOutput>(&bytes)
         {
             return Ended::Result(accepted(call, output, options.origin, cx.limits()));
@@ -272,7 +273,8 @@ impl Call<'_> {
                         && let Ok(bytes) = serde_json::to_vec(output)
                     {
                         // A cache that fails costs time, never the run.
-                        let _ = cache.put(cx.scope(), key, bytes.into(), Some(*time)).await;
+                        let put = cache.put(cx.scope(), key, bytes.into(), Some(*time));
+                        let _ = AssertUnwindSafe(put).catch_unwind().await;
                     }
                     false
                 }
@@ -308,7 +310,8 @@ impl Call<'_> {
                 return Tried::Ended(Box::new(Ended::Stop(refused(call, told.into()), error)));
             }
         };
-        let facts = self.facts(call, key, attempt);
+        let cancel = self.cancel.child();
+        let facts = self.facts(call, key, attempt, cancel.clone());
         let limit = options.timeout.unwrap_or(cx.limits().tool_timeout);
         let span = tracing::info_span!(
             "execute_tool",
@@ -322,6 +325,9 @@ impl Call<'_> {
         spend.time_ms = millis(began.elapsed());
         reserved.settle(spend);
         cx.add_used(&Usage::default(), spend);
+        if !matches!(ended, Ok(Ok(_))) {
+            cancel.cancel(); // it left without cleaning up: what it started elsewhere is told to stop
+        }
         let ended = match ended {
             Ok(Ok(Ok(output))) => return Tried::Output(output),
             Ok(Ok(Err(ToolError::Retry(told)))) => Ended::Result(self.may_mend(told)),
@@ -343,10 +349,10 @@ impl Call<'_> {
         Tried::Ended(Box::new(ended))
     }
 
-    fn facts(&self, call: &ToolCall, key: &str, attempt: u32) -> ToolContext {
+    fn facts(&self, call: &ToolCall, key: &str, attempt: u32, cancel: Cancel) -> ToolContext {
         let cx = &self.cx;
         let mut facts = ToolContext::new(&call.id, cx.run_id(), cx.scope().clone())
-            .with_cancel(self.cancel.clone())
+            .with_cancel(cancel)
             .with_extension(Arc::new(cx.clone()));
         key.clone_into(&mut facts.idempotency_key);
         facts.attempt = attempt;

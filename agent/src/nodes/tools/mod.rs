@@ -361,6 +361,8 @@ async fn record_effect(result: &ToolResult, cx: &RunContext) -> Result<(), NodeE
     if is_remembered {
         return Ok(());
     }
+    // What it took to come to this is booked with it: after a crash the call is not made again.
+    cx.book_used().map_err(NodeError::passed_on)?;
     let body = EffectBody {
         task: cx.task_ref(),
         result: result.clone(),

@@ -123,6 +123,7 @@ pub(super) fn cut(mut text: String, most: usize) -> String {
     }
     text.truncate(end);
     text.push_str(&mark);
+    text.shrink_to_fit(); // or the state would hold on to the whole
     text
 }
 
