@@ -153,6 +153,22 @@ impl<S: State> Graph<S> {
     /// Makes a new run of all a run had done up to a checkpoint; resume it to go on from there. Neither run knows of the
     /// other. What a broken step had finished, asked or memoised behind the checkpoint stays behind.
     ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use stepwell_agent::{Channels, ChannelsUpdate, Graph};
+    /// # use stepwell_core::{Result, Scope, store::{PageRequest, RunStore}};
+    /// /// What would have come of it with another draft?
+    /// async fn again(graph: &Graph<Channels>, store: Arc<dyn RunStore>) -> Result<Channels> {
+    ///     let scope = Scope::local();
+    ///     let history = graph.history(&*store, &scope, "letter-1", PageRequest::default()).await?;
+    ///     let drafted = history.items.iter().find(|place| place.nodes == ["draft"]).expect("it ran");
+    ///     graph.fork(&*store, &scope, "letter-1", drafted.seq, "letter-2").await?;
+    ///     let shorter = ChannelsUpdate::new().set("text", "Dear Ada");
+    ///     graph.update_state(&*store, &scope, "letter-2", shorter, Some("draft")).await?;
+    ///     Ok(graph.resume("letter-2").store(store).await?.state)
+    /// }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NotFound`] where there is no such run or checkpoint, [`Error::InvalidInput`] for a record that is no
     /// checkpoint, [`Error::Conflict`] where the new id is taken.

@@ -446,12 +446,11 @@ impl<S: State> Driver<'_, S> {
             return Err(Error::invalid("resume", "name the store the run is kept in"));
         };
         let stored = Stored::new(&**store, &self.options.scope, self.run_id);
-        let (replay, migrated) = match &self.options.migration {
-            Some(migration) => migrate(self.graph, &stored, migration).await?,
-            None => {
-                let head = stored.head().await?;
-                (stored.replay(self.graph, &head, head.last_seq).await?, Vec::new())
-            }
+        let (replay, migrated) = if let Some(migration) = &self.options.migration {
+            migrate(self.graph, &stored, migration).await?
+        } else {
+            let head = stored.head().await?;
+            (stored.replay(self.graph, &head, head.last_seq).await?, Vec::new())
         };
         let journal = self.open(store, replay.last_seq);
         journal.queue.weigh(replay.weight);

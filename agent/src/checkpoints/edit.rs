@@ -243,7 +243,7 @@ fn named<S: State>(
             let name = match (update.as_node, writers) {
                 (Some(name), _) => name,
                 (None, Some([only])) => only.clone(),
-                (None, Some([])) | (None, None) => {
+                (None, Some([]) | None) => {
                     return Err(Error::invalid(
                         "state update",
                         "the journal does not tell which node wrote last; name one",
