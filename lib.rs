@@ -65,6 +65,38 @@ pub fn model_with(name: &str, options: providers::ModelOptions) -> Result<std::s
     providers::Registry::global().model_with(name, options)
 }
 
+/// Makes an agent a model of this process, under `agent/<name>`: [`model`] gives it then, and whoever takes a model's name
+/// takes it too. A later agent of the same name takes its place.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// use stepwell::{prelude::*, providers::Scripted};
+/// let script = Scripted::new().say("Nothing suspicious.");
+/// let analyst = Agent::new(std::sync::Arc::new(script)).build()?;
+/// stepwell::register_agent("cyber-analyst", analyst)?;
+/// let answer = model("agent/cyber-analyst")?.chat("Is 203.0.113.7 known?".into()).await?;
+/// assert_eq!(answer.text(), "Nothing suspicious.");
+/// # Ok::<(), Error>(()) })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// `invalid_input` for a name other than 1 to 64 of the letters a-z, A-Z, digits, `-`, `_` and `.`.
+pub fn register_agent(name: &str, agent: agent::Agent) -> Result<()> {
+    static AGENTS: std::sync::LazyLock<agent::AgentModels> = std::sync::LazyLock::new(|| {
+        let agents = agent::AgentModels::new();
+        register_agents(providers::Registry::global(), &agents);
+        agents
+    });
+    AGENTS.add(name, agent)
+}
+
+/// Lets a registry find these agents under `agent/<name>`, also those that are added later.
+pub fn register_agents(registry: &providers::Registry, agents: &agent::AgentModels) {
+    let agents = agents.clone();
+    registry.register("agent", move |name| agents.get(name));
+}
+
 /// An embedder by name: `vendor/model` with its key from the environment, or `minilm/all-MiniLM-L6-v2`, which is
 /// built in and needs none.
 ///

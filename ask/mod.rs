@@ -157,7 +157,7 @@ async fn answer(
         .cloned()
         .ok_or_else(|| Error::internal("the agent ended without an answer"))?;
     if answer.citations().next().is_none() {
-        answer.parts = cite_marks(&answer.text(), &result.hits());
+        answer.parts = cite_marks(&answer.text(), &result.hits()).into();
     }
     Ok(answer)
 }

@@ -11,7 +11,7 @@ use crate::{
 };
 use std::{borrow::Cow, sync::Arc};
 use stepwell_core::{
-    Cancel, Result,
+    BudgetLimits, Cancel, Limits, Result,
     store::{RecordKind, RunStatus},
 };
 
@@ -42,8 +42,10 @@ pub(crate) struct Inside<'a, C: State> {
     pub(crate) mode: Mode,
     /// Stops it alone.
     pub(crate) cancel: Cancel,
-    /// Its own bound on steps.
-    pub(crate) steps: Option<u32>,
+    /// Its own bounds; those of the run around it otherwise.
+    pub(crate) limits: Option<Limits>,
+    /// What it may spend of the task's budget.
+    pub(crate) budget: BudgetLimits,
 }
 
 impl<C: State> Inside<'_, C> {
@@ -122,8 +124,6 @@ impl<C: State> Inside<'_, C> {
         let place = format!("{}{mark}", cx.place());
         let mut path = outer.path.to_vec();
         path.push(place);
-        let mut limits = outer.limits.clone();
-        limits.steps = self.steps.unwrap_or(limits.steps);
         Arc::new(Shared {
             run_id: Arc::clone(&outer.run_id),
             graph: Arc::clone(self.graph.name_arc()),
@@ -133,8 +133,12 @@ impl<C: State> Inside<'_, C> {
             outer: Some(cx.clone()),
             cancel: self.cancel.clone(),
             drain: outer.drain.clone(),
-            budget: cx.budget().clone(),
-            limits,
+            budget: if self.budget == BudgetLimits::default() {
+                cx.budget().clone()
+            } else {
+                cx.budget().part(self.budget.clone())
+            },
+            limits: self.limits.clone().unwrap_or_else(|| outer.limits.clone()),
             wants_values: outer.wants_values,
             events: outer.events.clone(),
             journal: match self.mode {

@@ -34,13 +34,17 @@ mod command;
 mod context;
 mod event;
 mod graph;
+mod history;
 mod inside;
 mod journal;
+#[cfg(feature = "mcp")]
+pub mod mcp;
 mod messages;
 mod node;
 mod nodes;
 mod options;
 mod outcome;
+mod prompt;
 mod reduce;
 mod run;
 mod runner;
@@ -51,7 +55,8 @@ mod task;
 mod tasks;
 
 pub use agent::{
-    Agent, AgentBuilder, AgentInput, AgentRun, AgentState, AgentStateKeys, AgentUpdate, RunResult,
+    Agent, AgentBuilder, AgentInput, AgentModel, AgentModels, AgentNode, AgentRun, AgentState, AgentTool,
+    AgentUpdate, RunResult,
 };
 pub use ask::{Ask, Question};
 pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer, Slot};
@@ -62,11 +67,16 @@ pub use command::{Command, END, Next, START, Send, Targets};
 pub use context::RunContext;
 pub use event::{EventKind, Failure, RunEvent, RunStream};
 pub use graph::{Compatibility, Graph, GraphBuilder, GraphShape, JoinShape, NodeShape};
+pub use history::{ContextPolicy, DropToolOutputs, History, HistoryEntry, Summarise, Trim};
 pub use messages::{MessageChange, Messages};
 pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
-pub use nodes::{Approval, ModelNode, RetrieverTool, ToolsNode, Verdict, retriever_tool};
+pub use nodes::{
+    AfterModel, Approval, BeforeModel, BeforeTool, ContextOptions, Hooks, ModelNode, OutputShape, Passages,
+    RetrieverTool, ToolsNode, Verdict, retriever_tool,
+};
 pub use options::{NodeCache, NodeOptions, Retry};
 pub use outcome::{Outcome, Paused, RunView};
+pub use prompt::{Kept, Prompt};
 pub use reduce::{Add, Amount, Append, ById, Last, Mapping, Members, Merge, Reduce, Union};
 pub use run::{Pause, Run};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};

@@ -236,6 +236,11 @@ impl Messages {
         self.list.swap(a, b);
         self.numbers.swap(a, b);
     }
+
+    /// Tells that the model reads words from there, though no message of the list has them.
+    pub(crate) fn note_origin(&mut self, origin: Origin) {
+        note(&mut self.origins, origin);
+    }
 }
 
 /// What stands where a message was taken away, until the gap is closed.

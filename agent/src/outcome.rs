@@ -59,6 +59,23 @@ impl<S: State> Debug for Outcome<S> {
 }
 
 impl<S: State> Outcome<S> {
+    /// That of a run inside a task which got to its end.
+    pub(crate) fn ended(run_id: &str, state: S) -> Self {
+        Self {
+            run_id: run_id.to_owned(),
+            status: RunStatus::Done,
+            state,
+            steps: 0,
+            next: Vec::new(),
+            pause: None,
+            questions: Vec::new(),
+            usage: Usage::default(),
+            spent: Spend::default(),
+            error: None,
+            rest: None,
+        }
+    }
+
     /// The outcome of a run that got to its end or paused.
     ///
     /// # Errors
@@ -76,11 +93,15 @@ impl<S: State> Outcome<S> {
     }
 
     /// The run, where it paused: to be answered and to go on, with a store or without.
-    pub fn paused(self) -> Option<Paused<S>> {
-        let rest = self.rest?;
+    pub fn paused(mut self) -> Option<Paused<S>> {
+        self.take_paused()
+    }
+
+    pub(crate) fn take_paused(&mut self) -> Option<Paused<S>> {
+        let rest = self.rest.take()?;
         Some(Paused {
-            run_id: self.run_id,
-            questions: self.questions,
+            run_id: self.run_id.clone(),
+            questions: self.questions.clone(),
             rest,
         })
     }

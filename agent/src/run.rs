@@ -163,12 +163,10 @@ impl<S: State> Run<S> {
         self
     }
 
-    /// The state it begins with, where it was given whole.
-    pub(crate) fn state(&self) -> Option<&S> {
-        match &self.begin {
-            Begin::State(state) => Some(state),
-            _ => None,
-        }
+    /// The same, beginning with another state.
+    pub(crate) fn with_state(mut self, state: S) -> Self {
+        self.begin = Begin::State(Box::new(state));
+        self
     }
 
     /// Under this id; one that sorts by time otherwise.

@@ -346,6 +346,15 @@ impl<S: State> Driver<'_, S> {
             return Ok(self.progress.pause.take());
         }
         let progress = &mut self.progress;
+        let budget = options
+            .budget
+            .clone()
+            .unwrap_or_else(|| Budget::resume(options.budget_limits.clone(), progress.used.spend));
+        let time = budget.limits().time_ms;
+        let cancel = match time {
+            None => options.cancel.clone(),
+            Some(_) => options.cancel.child(), // the clock pulls it too
+        };
         let shared = Arc::new(Shared {
             run_id: Arc::clone(self.run_id),
             graph: Arc::clone(self.graph.name_arc()),
@@ -353,12 +362,9 @@ impl<S: State> Driver<'_, S> {
             path: Arc::from([]),
             prefix: String::new(),
             outer: None,
-            cancel: options.cancel.clone(),
+            cancel: cancel.clone(),
             drain: options.drain.clone(),
-            budget: options
-                .budget
-                .clone()
-                .unwrap_or_else(|| Budget::resume(options.budget_limits.clone(), progress.used.spend)),
+            budget: budget.clone(),
             limits: options.limits.clone(),
             wants_values: options.wants_values,
             events,
@@ -384,7 +390,31 @@ impl<S: State> Driver<'_, S> {
         shared.emit(progress.schedule.step, None, || EventKind::RunStart {
             is_resumed,
         });
-        walk(self.graph, &shared, progress, self.journal.as_mut(), &breaks).await
+        let mut walked = pin!(walk(
+            self.graph,
+            &shared,
+            progress,
+            self.journal.as_mut(),
+            &breaks
+        ));
+        let Some(limit) = time else {
+            return walked.await;
+        };
+        let left = limit.saturating_sub(budget.spent().time_ms);
+        tokio::select! {
+            biased;
+            ended = &mut walked => return ended,
+            () = tokio::time::sleep(Duration::from_millis(left)) => cancel.cancel(),
+        }
+        // What runs closes its history; what had finished stands.
+        match walked.await {
+            Err(Error::Cancelled) if !options.cancel.is_cancelled() => Err(Error::BudgetExceeded {
+                what: "time".into(),
+                limit: format!("{limit} ms"),
+                partial: None,
+            }),
+            ended => ended,
+        }
     }
 
     /// Sets the run's progress and opens its journal, where it has one.

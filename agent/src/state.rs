@@ -1,7 +1,7 @@
 //! [`State`]: what flows through a graph; [`Update`]: a change of it; and the one engine that folds the updates of a
 //! step, under typed states and [`crate::Channels`] alike.
 
-use crate::Messages;
+use crate::{Kept, Messages, Prompt};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -139,6 +139,16 @@ pub trait HasMessages: State {
 
     /// An update that adds to it.
     fn add_messages(messages: Vec<Message>) -> Self::Update;
+
+    /// What this run adds to the prompt beside the conversation; nothing, where the state has no place for it.
+    fn prompt(&self) -> Prompt<'_> {
+        Prompt::default()
+    }
+
+    /// An update that keeps what a model node found beside its answer; a state without a place for it lets it go.
+    fn keep(_kept: Kept) -> Self::Update {
+        Self::Update::default()
+    }
 }
 
 /// Every fault of an update is this error.

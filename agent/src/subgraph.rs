@@ -7,7 +7,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use std::fmt::{self, Debug};
-use stepwell_core::Result;
+use stepwell_core::{BudgetLimits, Result};
 
 type Enter<S, C> = Box<dyn Fn(&S, &RunContext) -> Result<<C as State>::Update, NodeError> + Send + Sync>;
 type Leave<S, C> = Box<dyn Fn(C) -> Result<<S as State>::Update, NodeError> + Send + Sync>;
@@ -90,7 +90,12 @@ impl<S: State, C: State> Node<S> for Subgraph<S, C> {
             key: "",
             mode: self.mode,
             cancel: cx.cancel().clone(),
-            steps: self.steps,
+            limits: self.steps.map(|steps| {
+                let mut limits = cx.limits().clone();
+                limits.steps = steps;
+                limits
+            }),
+            budget: BudgetLimits::default(),
         };
         let ended = inside
             .drive(cx, |mut blank| {

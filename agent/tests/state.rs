@@ -13,9 +13,8 @@ use std::{
     time::Duration,
 };
 use stepwell_agent::{
-    AgentState, AgentUpdate, Amount, Channel, Channels, ChannelsUpdate, END, Graph, GraphBuilder,
-    HasMessages as _, MessageChange, Messages, Reducer, RunContext, START, State as _, Update as _,
-    node_sync,
+    AgentState, Amount, Channel, Channels, ChannelsUpdate, END, Graph, GraphBuilder, HasMessages as _,
+    MessageChange, Messages, Reducer, RunContext, START, State as _, Update as _, node_sync,
 };
 use stepwell_core::{Message, Scope};
 use stepwell_macros::State;
@@ -369,7 +368,7 @@ fn the_keys_of_a_state_are_known_by_name() {
 fn an_agents_state_is_saved_as_any_other_and_its_update_is_one_of_messages() {
     let mut agent = AgentState::default();
     agent
-        .apply(AgentUpdate::messages([Message::user("hi")]))
+        .apply(AgentState::add_messages(vec![Message::user("hi")]))
         .expect("fits");
     let saved = agent.save().expect("plain data");
     assert_eq!(saved, json!({ "messages": [Message::user("hi")] }));

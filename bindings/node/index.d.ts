@@ -6,7 +6,7 @@ export type ErrorCode =
   | 'invalid_input' | 'not_found' | 'unsupported' | 'missing_key' | 'unauthorized' | 'rejected' | 'quota_exceeded'
   | 'rate_limited' | 'overloaded' | 'transport' | 'stream_truncated' | 'invalid_response' | 'schema_mismatch'
   | 'timeout' | 'cancelled' | 'tool_failed' | 'budget_exceeded' | 'limit_exceeded' | 'step_limit' | 'invalid_graph' | 'invalid_update'
-  | 'node_failed' | 'conflict' | 'locked' | 'foreign' | 'damaged' | 'unknown_version' | 'embedder_mismatch'
+  | 'node_failed' | 'conflict' | 'locked' | 'foreign' | 'damaged' | 'unknown_version' | 'embedder_mismatch' | 'pin_mismatch'
   | 'unreadable' | 'io' | 'disk_full' | 'store' | 'host' | 'internal'
 
 /** Everything the engine throws. What your own code threw (in a tool, a callback) comes back as the same object instead. */
@@ -81,6 +81,7 @@ export declare class ForeignError extends StepwellError { private constructor();
 export declare class DamagedError extends StepwellError { private constructor(); readonly code: 'damaged' }
 export declare class UnknownVersionError extends StepwellError { private constructor(); readonly code: 'unknown_version' }
 export declare class EmbedderMismatchError extends StepwellError { private constructor(); readonly code: 'embedder_mismatch' }
+export declare class PinMismatchError extends StepwellError { private constructor(); readonly code: 'pin_mismatch' }
 export declare class UnreadableError extends StepwellError { private constructor(); readonly code: 'unreadable' }
 export declare class IoError extends StepwellError { private constructor(); readonly code: 'io' }
 export declare class DiskFullError extends StepwellError { private constructor(); readonly code: 'disk_full' }

@@ -190,18 +190,11 @@ impl ChatRequest {
     /// Input tokens by a local estimate, media not counted: for limits and budgets, where a question to the vendor
     /// would cost more than it tells.
     pub fn estimated_tokens(&self) -> u64 {
-        let mut tokens = 0;
-        for message in &self.messages {
-            for part in &message.parts {
-                tokens += 4 + match part {
-                    Part::Text(part) => HeuristicTokens.count(&part.text),
-                    Part::Reasoning(part) => HeuristicTokens.count(&part.text),
-                    Part::ToolCall(part) => HeuristicTokens.count(&part.arguments.to_string()),
-                    Part::ToolResult(part) => HeuristicTokens.count(&part.text()),
-                    _ => 0,
-                };
-            }
-        }
+        let mut tokens: usize = self
+            .messages
+            .iter()
+            .map(|message| HeuristicTokens.count_message(message))
+            .sum();
         for tool in &self.tools {
             tokens += HeuristicTokens.count(&tool.description)
                 + HeuristicTokens.count(&tool.parameters.to_string());

@@ -329,6 +329,18 @@ pub enum Error {
         /// Fingerprint in the index.
         found: String,
     },
+    /// A tool of somebody else's server is not what was pinned.
+    #[error(
+        "tool `{tool}` of the MCP server `{server}` {change}; read what it says now and pin it anew, or leave the server out"
+    )]
+    PinMismatch {
+        /// The server, by the name given to it here.
+        server: String,
+        /// The server's name for the tool.
+        tool: String,
+        /// What is different.
+        change: String,
+    },
     /// A document could not be read.
     #[error("{document}: {reason}")]
     Unreadable {
@@ -441,6 +453,7 @@ impl Error {
             Self::Damaged { .. } => "damaged",
             Self::UnknownVersion { .. } => "unknown_version",
             Self::EmbedderMismatch { .. } => "embedder_mismatch",
+            Self::PinMismatch { .. } => "pin_mismatch",
             Self::Unreadable { .. } => "unreadable",
             Self::Io { .. } => "io",
             Self::DiskFull { .. } => "disk_full",

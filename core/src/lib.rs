@@ -26,6 +26,7 @@ mod error;
 mod filter;
 mod message;
 mod partial_json;
+mod parts;
 mod policy;
 mod pricing;
 mod retrieve;
@@ -55,6 +56,7 @@ pub use message::{
     ToolResult, Unknown,
 };
 pub use partial_json::PartialJson;
+pub use parts::Parts;
 pub use policy::{AllowAll, AskBeforeEffects, Decision, Limits, Policy, PolicyRequest};
 pub use pricing::{Cost, Price, PriceTable, PriceTier};
 pub use retrieve::{Explanation, Hit, LegScore, Query, Reranker, Retriever, SearchMode};

@@ -1,6 +1,6 @@
 //! [`Message`] and [`Part`]: what people, models, tools and documents say, and who said it.
 
-use crate::Citation;
+use crate::{Citation, Parts};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -373,7 +373,7 @@ pub struct Message {
     /// Whose turn.
     pub role: Role,
     /// What was said, in order.
-    pub parts: Vec<Part>,
+    pub parts: Parts,
     /// Who among several people, or which of several agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -388,7 +388,7 @@ impl Message {
         Self {
             id: None,
             role,
-            parts: parts.into(),
+            parts: parts.into().into(),
             name: None,
             metadata: Map::new(),
         }

@@ -2,8 +2,8 @@
 //! while it is being written.
 
 use crate::{
-    ChatModel, ChatRequest, ChatResponse, Error, FinishReason, Part, PartialJson, ResponseFormat, Result,
-    Schema, StreamEvent,
+    Attempt, ChatModel, ChatRequest, ChatResponse, Error, FinishReason, Message, Part, PartialJson,
+    ResponseFormat, Result, Schema, StreamEvent,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -65,8 +65,19 @@ impl Structured {
 pub struct SchemaFault {
     /// JSON pointer into the answer; a name that the schema does not know stands as `*`. Empty for the whole.
     pub path: String,
-    /// The keyword that is broken; `json` where the answer is no JSON at all.
+    /// The keyword that is broken; `json` where the answer is no JSON at all, `validate` where a program's own check
+    /// refused it.
     pub keyword: String,
+}
+
+impl SchemaFault {
+    /// A fault of the whole answer.
+    pub fn whole(keyword: impl Into<String>) -> Self {
+        Self {
+            path: String::new(),
+            keyword: keyword.into(),
+        }
+    }
 }
 
 impl fmt::Display for SchemaFault {
@@ -77,6 +88,14 @@ impl fmt::Display for SchemaFault {
 }
 
 impl ResponseFormat {
+    /// JSON of this type, under the type's name.
+    pub fn of<T: JsonSchema>() -> Self {
+        Self::Schema {
+            name: name_of::<T>(),
+            schema: Schema::of::<T>(),
+        }
+    }
+
     /// The JSON that an answer's words hold, checked against what was asked for; `None` where words were asked for.
     /// Words and code fences around the JSON are passed over.
     ///
@@ -92,30 +111,22 @@ impl ResponseFormat {
             }
             Self::Schema { schema, .. } => schema,
         };
-        let mut faults = None;
-        for value in candidates(answer) {
-            match schema.read(value) {
-                Ok(value) => return Ok(Some(value)),
-                Err(found) => {
-                    // The first is the whole text, or the first JSON in it: what the model most likely meant.
-                    faults.get_or_insert(found);
-                }
-            }
-        }
-        let faults = match faults {
-            Some(found) => found
-                .into_iter()
-                .take(FAULTS)
-                .map(|violation| SchemaFault {
-                    path: schema.shown(&violation.path),
+        let mut faults: Option<Vec<SchemaFault>> = None;
+        for mut value in candidates(answer) {
+            let Err(found) = schema.read_in_place(&mut value) else {
+                return Ok(Some(value));
+            };
+            // Of the first alone: what the model most likely meant.
+            faults.get_or_insert_with(|| {
+                let told = found.into_iter().take(FAULTS);
+                told.map(|violation| SchemaFault {
+                    path: schema.shown(&violation.path, &value),
                     keyword: violation.keyword,
                 })
-                .collect(),
-            None => vec![SchemaFault {
-                path: String::new(),
-                keyword: "json".to_owned(),
-            }],
-        };
+                .collect()
+            });
+        }
+        let faults = faults.unwrap_or_else(|| vec![SchemaFault::whole("json")]);
         Err(Error::SchemaMismatch {
             provider: answer.provider.clone(),
             faults,
@@ -127,14 +138,14 @@ impl ResponseFormat {
 /// The JSON values that an answer's words hold, the likeliest first.
 fn candidates(answer: &ChatResponse) -> Vec<Value> {
     let whole = answer.text();
-    let parts = answer.message.parts.iter().rev().filter_map(Part::as_text);
-    // Several text parts may be one answer cut in pieces, or an answer behind words about it.
-    for text in std::iter::once(whole.as_str()).chain(parts) {
-        if let Ok(value) = serde_json::from_str(text.trim()) {
-            return vec![value];
-        }
+    if let Ok(value) = serde_json::from_str(whole.trim()) {
+        return vec![value];
     }
-    let mut found = Vec::new();
+    // Several text parts may be one answer cut in pieces, or an answer behind words about it.
+    let parts = answer.message.parts.iter().rev().filter_map(Part::as_text);
+    let mut found: Vec<Value> = parts
+        .filter_map(|text| serde_json::from_str(text.trim()).ok())
+        .collect();
     let mut at = 0;
     for _ in 0..LOOKS {
         let Some(place) = whole.get(at..).and_then(|rest| rest.find(['{', '['])) else {
@@ -142,16 +153,30 @@ fn candidates(answer: &ChatResponse) -> Vec<Value> {
         };
         at += place;
         let mut values = serde_json::Deserializer::from_str(&whole[at..]).into_iter::<Value>();
-        if let Some(Ok(value)) = values.next() {
-            at += values.byte_offset();
-            found.push(value);
-        } else {
-            at += 1;
+        match values.next() {
+            Some(Ok(value)) => {
+                at += values.byte_offset();
+                found.push(value);
+            }
+            // What stands inside JSON that is cut or broken is no answer.
+            Some(Err(error)) if !error.is_eof() => at = broken_at(&whole, at, &error),
+            _ => break,
         }
     }
-    // A map before a list of footnote numbers, the longest before a stray one.
+    // A map before a list: lists in prose are mostly footnotes.
     found.sort_by_key(|value| !value.is_object());
     found
+}
+
+/// Where JSON that begins at a place stops being any.
+fn broken_at(text: &str, begins: usize, error: &serde_json::Error) -> usize {
+    let line: usize = text[begins..]
+        .split_inclusive('\n')
+        .take(error.line().saturating_sub(1))
+        .map(str::len)
+        .sum();
+    let at = begins + line + error.column().saturating_sub(1);
+    text.floor_char_boundary(at.max(begins + 1))
 }
 
 /// An answer as a Rust type, with all that came beside it.
@@ -201,7 +226,8 @@ pub trait ChatAs: ChatModel {
         request: impl Into<ChatRequest> + Send,
     ) -> impl Future<Output = Result<TypedAnswer<Value>>> + Send;
 
-    /// Asks for an answer of this type, in place of the shape the request asks for.
+    /// Asks for an answer of this type. A schema that the request brings is sent in place of the type's own; the answer
+    /// has to be of the type all the same.
     ///
     /// # Errors
     /// What the model fails with; [`Error::SchemaMismatch`] when the answer is none of this type. A refusal, and an
@@ -209,6 +235,24 @@ pub trait ChatAs: ChatModel {
     fn chat_as<T>(
         &self,
         request: impl Into<ChatRequest> + Send,
+    ) -> impl Future<Output = Result<TypedAnswer<T>>> + Send
+    where
+        T: DeserializeOwned + JsonSchema + Send,
+    {
+        self.chat_as_mended(request, 0)
+    }
+
+    /// The same; an answer of another shape is asked for again, at most so many times, with what was wrong with it. Each
+    /// time costs a whole call. The answers that were wrong stand in `attempts`, with what they took, also where none
+    /// is right in the end.
+    ///
+    /// # Errors
+    /// As [`ChatAs::chat_as`]. A refusal, a call of a tool and an answer that was cut for its length are not asked for
+    /// again.
+    fn chat_as_mended<T>(
+        &self,
+        request: impl Into<ChatRequest> + Send,
+        mends: u32,
     ) -> impl Future<Output = Result<TypedAnswer<T>>> + Send
     where
         T: DeserializeOwned + JsonSchema + Send;
@@ -228,18 +272,83 @@ impl<M: ChatModel + ?Sized> ChatAs for M {
         Ok(TypedAnswer { value, response })
     }
 
-    async fn chat_as<T>(&self, request: impl Into<ChatRequest> + Send) -> Result<TypedAnswer<T>>
+    async fn chat_as_mended<T>(
+        &self,
+        request: impl Into<ChatRequest> + Send,
+        mends: u32,
+    ) -> Result<TypedAnswer<T>>
     where
         T: DeserializeOwned + JsonSchema + Send,
     {
         let mut request: ChatRequest = request.into();
         if !matches!(request.response_format, ResponseFormat::Schema { .. }) {
-            request = request.schema(name_of::<T>(), Schema::of::<T>());
+            request.response_format = ResponseFormat::of::<T>();
         }
-        let response = self.chat(request).await?;
-        let value = response.parse::<T>()?;
-        Ok(TypedAnswer { value, response })
+        let mut earlier: Vec<Attempt> = Vec::new();
+        let mut left = mends;
+        loop {
+            let asked = if left > 0 {
+                request.clone()
+            } else {
+                std::mem::take(&mut request)
+            };
+            let error = match self.chat(asked).await {
+                Ok(mut response) => match response.parse::<T>() {
+                    Ok(value) => {
+                        response.attempts.splice(0..0, earlier);
+                        return Ok(TypedAnswer { value, response });
+                    }
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            match error {
+                Error::SchemaMismatch {
+                    provider,
+                    faults,
+                    response,
+                } if left > 0 && can_be_mended(&response) => {
+                    left -= 1;
+                    request.messages.push(response.message.clone());
+                    request.messages.push(Message::user(again(&faults)));
+                    earlier.extend(response.attempts.iter().cloned());
+                    let (cost, error) = (
+                        response.cost,
+                        Error::SchemaMismatch {
+                            provider,
+                            faults,
+                            response,
+                        },
+                    );
+                    let mut attempt = Attempt::failed(self.info(), &error);
+                    attempt.cost = cost.or(attempt.cost);
+                    earlier.push(attempt);
+                }
+                mut error => {
+                    if let Error::SchemaMismatch { response, .. } = &mut error {
+                        response.attempts.splice(0..0, earlier);
+                    } else if let Some(failure) = error.vendor_failure_mut() {
+                        failure.attempts.splice(0..0, earlier);
+                    }
+                    return Err(error);
+                }
+            }
+        }
     }
+}
+
+/// Whether asking again may help: the answer was whole, and meant to be one.
+fn can_be_mended(answer: &ChatResponse) -> bool {
+    answer.is_final_answer() && answer.finish_reason == FinishReason::Stop
+}
+
+/// What the model is told of an answer of another shape; it never quotes the answer.
+fn again(faults: &[SchemaFault]) -> String {
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    format!(
+        "That answer does not keep to the JSON Schema: {}. Write the whole answer again, as JSON that keeps to it.",
+        faults.join(", ")
+    )
 }
 
 /// A type's name, as vendors take it.
@@ -281,10 +390,7 @@ impl ChatResponse {
         };
         serde_json::from_value(value).map_err(|_| Error::SchemaMismatch {
             provider: self.provider.clone(),
-            faults: vec![SchemaFault {
-                path: String::new(),
-                keyword: "type".to_owned(),
-            }],
+            faults: vec![SchemaFault::whole("type")],
             response: Box::new(self.clone()),
         })
     }
@@ -386,6 +492,35 @@ mod tests {
             let read = format.read(&answer(texts)).expect("found");
             assert_eq!(read, Some(json!({ "a": 1 })), "{texts:?}");
         }
+    }
+
+    #[test]
+    fn what_stands_inside_a_cut_or_broken_answer_is_not_taken_for_the_answer() {
+        let format = format(json!({ "type": "object", "properties": { "x": { "type": "integer" } } }));
+        for text in [
+            r#"{"items":[{"x":1},{"x":2},{"x":"#,
+            r#"[{"x":1},{"x":2}"#,
+            r#"So: {"items":[{"x":1}], oops}"#,
+        ] {
+            assert!(format.read(&answer(&[text])).is_err(), "{text}");
+        }
+        for (texts, x) in [
+            (&[r#"{"items":[{"x":1}], oops} Again: {"x":2}"#][..], 2),
+            (&[r#"It is {"x":3}."#, "1"], 3),
+            (&["1", r#"It is {"x":4}."#], 4),
+        ] {
+            let read = format.read(&answer(texts)).expect("found");
+            assert_eq!(read, Some(json!({ "x": x })), "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_made_of_digits_is_a_name_of_the_answers_own() {
+        let numbers = json!({ "type": "object", "additionalProperties": { "type": "array", "items": { "type": "string" } } });
+        let error = format(numbers)
+            .read(&answer(&[r#"{"4111111111111111":["a",1]}"#]))
+            .expect_err("no word");
+        assert!(error.to_string().contains("`type` at /*/1"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! [`TokenCounter`]: how long a text is for a model.
 
+use crate::{Message, Part};
 use std::{fmt::Debug, ops::Range};
 
 /// Counts the tokens of a text as one model family does.
@@ -10,6 +11,24 @@ pub trait TokenCounter: Send + Sync + Debug {
     /// How many tokens the text has, without special tokens.
     fn count(&self, text: &str) -> usize {
         self.spans(text).len()
+    }
+
+    /// How many tokens a message has, about: its words, its calls and its results, and four for each part around them.
+    /// Media are not counted.
+    fn count_message(&self, message: &Message) -> usize {
+        message
+            .parts
+            .iter()
+            .map(|part| {
+                4 + match part {
+                    Part::Text(part) => self.count(&part.text),
+                    Part::Reasoning(part) => self.count(&part.text),
+                    Part::ToolCall(part) => self.count(&part.arguments.to_string()),
+                    Part::ToolResult(part) => self.count(&part.text()),
+                    _ => 0,
+                }
+            })
+            .sum()
     }
 
     /// Whether the count is an estimate.

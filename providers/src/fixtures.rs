@@ -133,6 +133,7 @@ impl Random {
 }
 
 /// What the server does with a connection after it read the request.
+#[derive(Clone)]
 pub(crate) enum Act {
     Send(Vec<u8>),
     /// Milliseconds.

@@ -18,7 +18,10 @@ pub(crate) use reply::{Raw, Reply, WEB_PAGE};
 pub(crate) use secrets::Secrets;
 pub(crate) use vendor::{Auth, Vendor};
 
-use crate::{header, tls::TlsFault};
+use crate::{
+    header,
+    tls::{self, TlsFault},
+};
 use bytes::Bytes;
 use futures::StreamExt;
 use origin::Origin;
@@ -29,7 +32,7 @@ use reqwest::{
 use std::{
     error::Error as StdError,
     fmt,
-    sync::{Arc, Once, OnceLock},
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
 use stepwell_core::{Error, Result, Secret, Timer, VendorFailure};
@@ -110,14 +113,9 @@ impl Http {
     }
 
     fn client(&self) -> Result<&reqwest::Client> {
-        static TLS: Once = Once::new();
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        TLS.call_once(|| {
-            // An error says that the host program chose a provider before: that one is used then.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("stepwell/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.options.connect_timeout)
@@ -129,11 +127,7 @@ impl Http {
             // The one retry loop is the layer's; this client would otherwise repeat what HTTP/2 servers refuse.
             .retry(reqwest::retry::never())
             .no_proxy();
-        for pem in &self.options.root_certificates {
-            let wrong = |_| Error::invalid("root certificate", "it is no PEM of certificates");
-            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(wrong)?;
-            builder = builder.tls_certs_merge(certificates);
-        }
+        builder = builder.tls_backend_preconfigured(self.tls()?);
         if let Some(address) = &self.options.proxy {
             let proxy = reqwest::Proxy::all(address.reveal())
                 .map_err(|_| Error::invalid("proxy", "it is no address such as http://proxy.example:3128"))?;
@@ -141,6 +135,28 @@ impl Http {
         }
         let client = builder.build().map_err(|error| self.unreachable(error))?;
         Ok(self.client.get_or_init(|| client))
+    }
+
+    /// TLS of this client: one with all that trust what the machine trusts.
+    fn tls(&self) -> Result<rustls::ClientConfig> {
+        let wrong = || Error::invalid("root certificate", "it is no PEM of certificates");
+        let mut more = Vec::new();
+        for pem in &self.options.root_certificates {
+            more.extend(tls::certificates(pem).ok_or_else(wrong)?);
+        }
+        let is_plain = self.origin.base().scheme() == "http" && self.options.proxy.is_none();
+        let settings = match (is_plain, more.is_empty()) {
+            (true, _) => tls::unused(),
+            (false, true) => tls::settings(),
+            (false, false) => tls::with_authorities(more),
+        };
+        settings.map_err(|error| match error {
+            rustls::Error::InvalidCertificate(_) => wrong(),
+            _ => Error::Transport {
+                provider: self.vendor.name().to_owned(),
+                source: Box::new(TlsFault::NO_AUTHORITIES),
+            },
+        })
     }
 
     fn unreachable(&self, error: reqwest::Error) -> Error {

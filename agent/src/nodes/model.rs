@@ -1,33 +1,45 @@
 //! [`ModelNode`]: a chat model as a node.
 
-use crate::{Command, END, EventKind, HasMessages, Node, NodeError, RunContext};
+use crate::{
+    Command, ContextPolicy, END, HasMessages, History, Hooks, Kept, Node, NodeError, OutputShape, Prompt,
+    RunContext,
+    nodes::{
+        call::{ModelCall, show, unless_cancelled},
+        hooks::HookList,
+        output::Fault,
+        passages::CITE,
+        tools::refused,
+    },
+    prompt::is_question,
+};
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::FutureExt;
+use serde_json::{Value, json};
 use std::{
     collections::HashSet,
+    fmt::{self, Debug},
+    panic::AssertUnwindSafe,
     sync::Arc,
-    time::{Duration, Instant},
 };
 use stepwell_core::{
-    ChatModel, ChatRequest, ChatResponse, Error, Fold, HeuristicTokens, Message, Part, Price, Reservation,
-    Result, Spend, StreamEvent, TokenCounter, Usage, telemetry,
+    ChatModel, ChatRequest, ChatResponse, Error, FinishReason, Message, Part, Result, Role, SchemaFault,
+    ToolChoice, whole,
 };
-use tracing::Instrument;
-
-/// Tokens of an answer that are set aside where nobody says how long it may get.
-const ANSWER_TOKENS: u64 = 4_096;
 
 /// A node that lets a model continue the conversation of the state. Its answer streams out as events, its tokens are
 /// reserved in the run's budget before and booked after the call.
 ///
 /// The finished task is the journal's record of the call: a resumed run does not repeat it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ModelNode {
     model: Arc<dyn ChatModel>,
     request: ChatRequest,
-    instructions: Option<String>,
+    instructions: Option<Arc<str>>,
     on_calls: Option<String>,
     name: Option<String>,
+    output: Option<OutputShape>,
+    policies: Vec<Arc<dyn ContextPolicy>>,
+    hooks: HookList,
 }
 
 impl ModelNode {
@@ -39,16 +51,21 @@ impl ModelNode {
             instructions: None,
             on_calls: None,
             name: None,
+            output: None,
+            policies: Vec::new(),
+            hooks: HookList::default(),
         }
     }
 
-    /// What the model is told before the conversation; it never enters the state.
-    pub fn instructions(mut self, instructions: impl Into<String>) -> Self {
+    /// What the model is told before the conversation; it never enters the state. Those of the state's
+    /// [`HasMessages::prompt`] go before them.
+    pub fn instructions(mut self, instructions: impl Into<Arc<str>>) -> Self {
         self.instructions = Some(instructions.into());
         self
     }
 
-    /// Tools and options of every call; its messages are left out.
+    /// Tools and options of every call; its messages are left out. A tool choice that forces a call does so until a tool has
+    /// answered, once per question.
     pub fn request(mut self, request: ChatRequest) -> Self {
         self.request = request;
         self
@@ -67,152 +84,174 @@ impl ModelNode {
         self
     }
 
-    fn request_for(&self, messages: &[Message]) -> ChatRequest {
+    /// Asks for answers in this shape. After a faulty one the node goes to itself: declare that with
+    /// [`crate::GraphBuilder::goto`].
+    pub fn output(mut self, shape: OutputShape) -> Self {
+        self.output = Some(shape);
+        self
+    }
+
+    /// Shapes what of the conversation is sent; several do so one after the other. The state keeps everything.
+    pub fn context_policy(mut self, policy: impl ContextPolicy + 'static) -> Self {
+        self.policies.push(Arc::new(policy));
+        self
+    }
+
+    pub(crate) fn context_policies(mut self, policies: Vec<Arc<dyn ContextPolicy>>) -> Self {
+        self.policies = policies;
+        self
+    }
+
+    /// The host's own code before and after each call.
+    pub fn hooks(mut self, hooks: impl IntoIterator<Item = Arc<dyn Hooks>>) -> Self {
+        self.hooks = HookList::new(hooks.into_iter().collect());
+        self
+    }
+
+    /// The request but for the conversation.
+    fn frame(&self, prompt: &Prompt<'_>, room: usize) -> ChatRequest {
         let mut request = self.request.clone();
-        request.messages = Vec::with_capacity(messages.len() + 1);
+        request.messages = Vec::with_capacity(room + 1);
+        if let Some(shape) = &self.output {
+            request.response_format = shape.format().clone();
+        }
+        let instructions = prompt.instructions.or(self.instructions.as_deref());
         request
             .messages
-            .extend(self.instructions.as_ref().map(Message::system));
-        request.messages.extend_from_slice(messages);
+            .extend(match (instructions, prompt.passages.is_some()) {
+                (Some(told), true) => Some(Message::system(format!("{told}\n\n{CITE}"))),
+                (Some(told), false) => Some(Message::system(told)),
+                (None, true) => Some(Message::system(CITE)),
+                (None, false) => None,
+            });
         request
     }
 
-    /// Sets aside what the call may spend; without a bound in tokens or money nothing has to be estimated. Where the
-    /// request leaves the length of the answer open, what is left of the tokens bounds it.
-    fn reserve(&self, request: &mut ChatRequest, cx: &RunContext) -> Result<Reservation> {
-        let limits = cx.budget().limits();
-        if limits.tokens.is_none() && limits.micro_usd.is_none() {
-            return cx.budget().reserve(Spend::call(0));
+    fn request_for(
+        &self,
+        prompt: &Prompt<'_>,
+        messages: &[Message],
+        history: Option<&History<'_>>,
+    ) -> ChatRequest {
+        let mut request = self.frame(prompt, messages.len());
+        if matches!(request.tool_choice, ToolChoice::Any | ToolChoice::Named(_)) && has_results(messages) {
+            request.tool_choice = ToolChoice::Auto; // forced each time, it would call for ever
         }
-        let info = self.model.info();
-        // The estimate: a vendor's own count would be a call before every call.
-        let input = request.estimated_tokens();
-        let mut output = request
-            .max_output_tokens
-            .or(info.max_output_tokens)
-            .unwrap_or(ANSWER_TOKENS);
-        if let Some(limit) = limits.tokens
-            && request.max_output_tokens.is_none()
+        let before = request.messages.len();
+        match history {
+            None => request.messages.extend_from_slice(messages),
+            Some(history) => request.messages.extend(history.messages().cloned()),
+        }
+        if let Some(passages) = prompt.passages
+            && let Some(question) = request.messages[before..]
+                .iter_mut()
+                .rfind(|message| is_question(message))
         {
-            let left = limit.saturating_sub(cx.budget().spent().tokens.saturating_add(input));
-            output = output.min(left.max(1));
-            request.max_output_tokens = Some(output);
+            question.parts.insert(0, passages.part());
         }
-        if let (Some(limit), Some(price)) = (limits.micro_usd, &info.price)
-            && request.max_output_tokens.is_none()
-        {
-            // The longest answer of a model may cost more than a person means to spend on all of them.
-            let left = limit.saturating_sub(cx.budget().spent().micro_usd);
-            if let Some(affordable) = affordable_output(price, input, left) {
-                output = output.min(affordable.max(1));
-                request.max_output_tokens = Some(output);
-            }
-        }
-        let mut spend = Spend::call(input.saturating_add(output));
-        let mut estimate = Usage::default();
-        (estimate.input_tokens, estimate.output_tokens) = (Some(input), Some(output));
-        match info.price.as_ref().and_then(|price| price.cost(&estimate)) {
-            Some(cost) => spend.micro_usd = cost.micro_usd,
-            // An unknown price is not 0: the bound could not be kept.
-            None if limits.micro_usd.is_some() => {
-                return Err(Error::Unsupported {
-                    who: info.name(),
-                    what: "a budget in money".into(),
-                    hint: "its price is not known; give the model one, or bound tokens instead".into(),
-                });
-            }
-            None => {}
-        }
-        cx.budget().reserve(spend)
+        request
     }
 
-    /// The whole answer; what had come of it where the call failed or was stopped.
+    /// What is to be sent of the conversation, where a policy shapes it.
+    async fn shaped<'a>(
+        &self,
+        prompt: &Prompt<'a>,
+        messages: &'a [Message],
+        cx: &RunContext,
+    ) -> Result<Option<History<'a>>> {
+        if self.policies.is_empty() {
+            return Ok(None);
+        }
+        let mut around = self.frame(prompt, 1);
+        if let Some(passages) = prompt.passages {
+            around
+                .messages
+                .push(Message::new(Role::User, vec![passages.part()]));
+        }
+        let mut history = History::new(messages, prompt.memory, around.estimated_tokens());
+        for policy in &self.policies {
+            let shape = AssertUnwindSafe(policy.shape(&mut history, cx)).catch_unwind();
+            match unless_cancelled(cx, async { Ok(shape.await) }).await? {
+                Ok(shaped) => shaped?,
+                Err(_) => return Err(Error::host("the context policy panicked")),
+            }
+        }
+        history.check()?;
+        if let Some(report) = history.report() {
+            cx.emit("context", report);
+        }
+        Ok(Some(history))
+    }
+
+    /// The answer: a hook's, or the model's. One of the wrong shape is an answer too where a shape is asked for.
     async fn answer(
         &self,
-        request: ChatRequest,
+        prompt: &Prompt<'_>,
+        messages: &[Message],
+        history: Option<&History<'_>>,
         cx: &RunContext,
-    ) -> Result<ChatResponse, (Error, Option<ChatResponse>)> {
-        let info = self.model.info();
-        let mut stream = tokio::select! {
-            biased;
-            stream = self.model.stream(request) => stream.map_err(|error| (error, None))?,
-            () = cx.cancel().cancelled() => return Err((Error::Cancelled, None)),
-        };
-        let mut fold = Fold::new(&info.provider, &info.model, self.request.include_raw);
-        let most = cx.limits().answer_bytes;
-        let mut bytes = 0usize;
-        let mut cancelled = std::pin::pin!(cx.cancel().cancelled());
-        loop {
-            let event = tokio::select! {
-                biased;
-                event = stream.next() => event,
-                () = cancelled.as_mut() => return Err((Error::Cancelled, Some(fold.partial()))),
-            };
-            let Some(event) = event else { break };
-            let event = match event {
-                Ok(event) => event,
-                Err(Error::StreamTruncated { provider, partial }) => {
-                    let known = (*partial).clone();
-                    return Err((Error::StreamTruncated { provider, partial }, Some(known)));
-                }
-                Err(error) => return Err((error, Some(fold.partial()))),
-            };
-            bytes = bytes.saturating_add(weight(&event));
-            if bytes > most {
-                let error = Error::LimitExceeded {
-                    what: format!("the answer of {}", info.name()),
-                    limit: format!("{most} bytes"),
-                };
-                return Err((error, Some(fold.partial())));
+    ) -> Result<ChatResponse> {
+        let mut request = self.request_for(prompt, messages, history);
+        if !self.hooks.is_empty()
+            && let Some(answer) = self.hooks.before_model(&mut request, cx).await?
+        {
+            for event in whole(answer.clone()) {
+                show(&event, cx).await;
             }
-            if let Some(events) = &cx.shared.events {
-                cx.event(|| EventKind::Model { event: event.clone() });
-                events.room().await;
-            }
-            if let Err(error) = fold.push(event) {
-                return Err((error, Some(fold.partial())));
-            }
+            return Ok(answer);
         }
-        fold.finish().map_err(|error| (error, None))
+        let call = ModelCall {
+            model: &self.model,
+            cx,
+            is_shown: true,
+        };
+        let input = || self.request_for(prompt, messages, history).estimated_tokens();
+        match call.run(request, input).await {
+            Err(Error::SchemaMismatch { response, .. }) if self.output.is_some() => Ok(*response),
+            answered => answered,
+        }
     }
 }
 
-/// Bytes an event adds to the answer.
-fn weight(event: &StreamEvent) -> usize {
-    match event {
-        StreamEvent::TextDelta { text, .. } | StreamEvent::ReasoningDelta { text, .. } => text.len(),
-        StreamEvent::ToolCallDelta { arguments, .. } => arguments.len(),
-        StreamEvent::ToolCallStart { id, name, .. } => id.len() + name.len(),
-        StreamEvent::Citation { citation, .. } => citation.quote.len() + 64,
-        StreamEvent::Part { part, .. } => serde_json::to_string(part).map_or(0, |text| text.len()),
-        StreamEvent::Data(data) => data.value.to_string().len(),
-        _ => 0,
+/// The answer's JSON, or what is wrong with it.
+///
+/// # Errors
+/// [`Error::SchemaMismatch`] for an answer that asking again would not mend.
+fn read(shape: &OutputShape, answer: &ChatResponse) -> Result<Result<Value, Fault>> {
+    if answer.refusal.is_some() || answer.finish_reason == FinishReason::ContentFilter {
+        return Err(mismatch(answer, vec![SchemaFault::whole("json")]));
+    }
+    shape.read(answer)
+}
+
+/// `Debug` tells what it has, never what the model is told.
+impl Debug for ModelNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelNode")
+            .field("model", &self.model.info().name())
+            .field("request", &self.request)
+            .field("output", &self.output)
+            .field("policies", &self.policies)
+            .field("hooks", &self.hooks)
+            .finish_non_exhaustive()
     }
 }
 
-/// What a call that did not end has used: what the vendor told, or else an estimate, flagged.
-fn usage_so_far(partial: Option<ChatResponse>, input: u64) -> Usage {
-    let (told, words) = match partial {
-        Some(partial) => (partial.usage, partial.message),
-        None => return Usage::default(), // nothing came: nothing is known to be spent
-    };
-    if told.total() > 0 {
-        return told;
-    }
-    let output: usize = words
-        .parts
+/// Whether a tool has answered since the person last spoke.
+fn has_results(messages: &[Message]) -> bool {
+    messages
         .iter()
-        .map(|part| match part {
-            Part::Text(part) => HeuristicTokens.count(&part.text),
-            Part::Reasoning(part) => HeuristicTokens.count(&part.text),
-            _ => 0,
-        })
-        .sum();
-    let mut usage = Usage::default();
-    usage.input_tokens = Some(input);
-    usage.output_tokens = Some(output as u64);
-    usage.is_estimated = true;
-    usage
+        .rev()
+        .take_while(|message| !is_question(message))
+        .any(|message| message.role == Role::Tool)
+}
+
+fn mismatch(answer: &ChatResponse, faults: Vec<SchemaFault>) -> Error {
+    Error::SchemaMismatch {
+        provider: answer.provider.clone(),
+        faults,
+        response: Box::new(answer.clone()),
+    }
 }
 
 /// Every call gets an id of its own within the answer: results are tied to calls by it.
@@ -237,71 +276,82 @@ fn mend_call_ids(message: &mut Message) {
 #[async_trait]
 impl<S: HasMessages> Node<S> for ModelNode {
     async fn run(&self, state: &S, cx: &RunContext) -> Result<Command<S::Update>, NodeError> {
-        let mut request = self.request_for(state.messages());
-        let reserved = self.reserve(&mut request, cx).map_err(NodeError::passed_on)?;
-        let info = self.model.info();
-        let span = tracing::info_span!(
-            "chat",
-            { telemetry::OPERATION_NAME } = "chat",
-            { telemetry::PROVIDER_NAME } = info.provider,
-            { telemetry::REQUEST_MODEL } = info.model,
-        );
-        let began = Instant::now();
-        let answered = self.answer(request, cx).instrument(span).await;
-        let (usage, cost, response) = match answered {
-            Ok(response) => (response.usage.clone(), response.cost, Ok(response)),
-            Err((error, partial)) => {
-                let is_untold = partial.as_ref().is_some_and(|partial| partial.usage.total() == 0);
-                let input = if is_untold {
-                    let request = self.request_for(state.messages());
-                    request.estimated_tokens()
-                } else {
-                    0
-                };
-                (usage_so_far(partial, input), None, Err(error))
-            }
-        };
-        let mut spend = Spend::call(usage.total());
-        let cost = cost.or_else(|| info.price.as_ref().and_then(|price| price.cost(&usage)));
-        spend.micro_usd = cost.map_or(0, |cost| cost.micro_usd);
-        spend.time_ms = millis(began.elapsed());
-        reserved.settle(spend);
-        cx.add_used(&usage, spend);
-        let mut message = response.map_err(NodeError::passed_on)?.message;
-        mend_call_ids(&mut message);
-        message.name = message.name.or_else(|| self.name.clone());
-        if message.id.is_none() {
-            message.id = Some(format!("{}.{}.{}", cx.run_id(), cx.step_number(), cx.node()));
+        let (messages, prompt) = (state.messages(), state.prompt());
+        let history = self
+            .shaped(&prompt, messages, cx)
+            .await
+            .map_err(NodeError::passed_on)?;
+        let mut answer = self
+            .answer(&prompt, messages, history.as_ref(), cx)
+            .await
+            .map_err(NodeError::passed_on)?;
+        let mut stopped = None;
+        if !self.hooks.is_empty() {
+            stopped = self
+                .hooks
+                .after_model(&mut answer, cx)
+                .await
+                .map_err(NodeError::passed_on)?;
+            answer.message.role = Role::Assistant;
         }
-        let asks = message.tool_calls().next().is_some();
-        let command = Command::update(S::add_messages(vec![message]));
-        Ok(match &self.on_calls {
-            Some(tools) if asks => command.with_goto(tools.clone()),
+        mend_call_ids(&mut answer.message);
+        let has_calls = answer.message.tool_calls().next().is_some();
+        let mut kept = Kept {
+            memory: history.and_then(History::into_memory),
+            output: None,
+        };
+        let mut fault = None;
+        let mut stop = None;
+        if let Some(shape) = &self.output
+            && !has_calls
+            && stopped.is_none()
+        {
+            match read(shape, &answer) {
+                Ok(Ok(value)) => kept.output = Some(value),
+                Ok(Err(found)) => {
+                    cx.emit("output_fault", json!({ "faults": found.faults }));
+                    if !shape.may_retry(messages) {
+                        stop = Some(mismatch(&answer, found.faults.clone()));
+                    }
+                    fault = Some(found.message());
+                }
+                Err(error @ Error::SchemaMismatch { .. }) => stop = Some(error),
+                Err(error) => return Err(NodeError::passed_on(error)),
+            }
+        }
+        let id = cx.message_id();
+        let mut message = answer.message;
+        message.name = message.name.or_else(|| self.name.clone());
+        let asks_again = fault.is_some();
+        let mut added = Vec::with_capacity(2);
+        // Calls that will not run are answered all the same.
+        let closing = stopped.map(|reason| {
+            let told = format!("the run was stopped and the call did not run: {reason}");
+            let results = message.tool_calls().map(|call| refused(call, told.clone()));
+            results.map(Part::ToolResult).collect::<Vec<_>>()
+        });
+        let ends = closing.is_some();
+        let follows = fault.or_else(|| closing.filter(|results| !results.is_empty()).map(Message::tool));
+        let follows = follows.map(|message| message.with_id(format!("{id}.after")));
+        message.id.get_or_insert(id);
+        added.push(message);
+        added.extend(follows);
+        let mut command = Command::update(S::add_messages(added));
+        if kept != Kept::default() {
+            command = command.and(S::keep(kept));
+        }
+        command = match &self.on_calls {
+            _ if asks_again => command.with_goto(cx.node().to_owned()), // also where the run stops: a resumed one asks again
+            _ if ends => command.with_goto(END),
+            Some(tools) if has_calls => command.with_goto(tools.clone()),
             Some(_) => command.with_goto(END),
             None => command,
-        })
+        };
+        Ok(command.stopped(stop))
     }
 
     /// It books what the call had used, then ends.
     fn ends_on_cancel(&self) -> bool {
         true
     }
-}
-
-pub(crate) fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// How long an answer may be for so much money, behind a prompt of this length; `None` where a price is unknown or
-/// answers are free.
-fn affordable_output(price: &Price, input_tokens: u64, micro_usd: u64) -> Option<u64> {
-    let pico_usd = |output_tokens| {
-        let mut usage = Usage::default();
-        (usage.input_tokens, usage.output_tokens) = (Some(input_tokens), Some(output_tokens));
-        price.pico_usd(&usage)
-    };
-    let (prompt, with_one) = (pico_usd(0)?, pico_usd(1)?);
-    let left = (u128::from(micro_usd) * 1_000_000).saturating_sub(prompt);
-    let tokens = left.checked_div(with_one.saturating_sub(prompt))?;
-    Some(u64::try_from(tokens).unwrap_or(u64::MAX))
 }

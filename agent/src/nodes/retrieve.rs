@@ -145,7 +145,7 @@ impl DynTool for Search {
 }
 
 /// The hits as the model reads them; those that do not fit any more are taken out of the list as well.
-fn render(hits: &mut Vec<Hit>, most: usize) -> String {
+pub(super) fn render(hits: &mut Vec<Hit>, most: usize) -> String {
     if hits.is_empty() {
         return "nothing was found".to_owned();
     }

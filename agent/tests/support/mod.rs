@@ -287,7 +287,7 @@ fn unused(what: &str) -> Error {
 pub struct Script {
     pub info: ModelInfo,
     lines: Vec<Vec<Part>>,
-    usage: Usage,
+    pub usage: Usage,
     pub asked: Mutex<Vec<ChatRequest>>,
     /// The answer breaks off after so many events.
     pub hangs_after: Option<usize>,

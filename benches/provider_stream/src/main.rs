@@ -14,6 +14,8 @@ use std::{
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+use stepwell_core::ChatModel;
+use stepwell_providers::OpenAi;
 
 const ROUNDS: usize = 15;
 const CALLS: usize = 2_000;
@@ -36,6 +38,7 @@ fn main() {
         .build()
         .expect("a runtime")
         .block_on(async {
+            new_models().await;
             stream_cpu(port).await;
             call_overhead(port).await;
             side_by_side(port).await;
@@ -50,6 +53,36 @@ impl Drop for Stop {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// CPU until the first call of a model is refused at a port where nobody listens, over that of raw reqwest with
+/// certificates of its own. The first model of a process reads the machine's certificates, the others do not.
+async fn new_models() {
+    async fn ours() -> f64 {
+        let begun = ProcessTime::now();
+        let model = OpenAi::new("gpt-4o-mini").api_key("x").base_url("https://127.0.0.1:1/v1").build().expect("builds");
+        model.chat("hi".into()).await.expect_err("nobody is there");
+        begun.elapsed().as_secs_f64() * 1e6
+    }
+    async fn raw() -> f64 {
+        let begun = ProcessTime::now();
+        let client = reqwest::Client::new();
+        client.post("https://127.0.0.1:1/v1").body("hi").send().await.expect_err("nobody is there");
+        begun.elapsed().as_secs_f64() * 1e6
+    }
+    let first = ours().await;
+    let (mut others, mut peers) = (Vec::new(), Vec::new());
+    raw().await;
+    for _ in 0..ROUNDS {
+        others.push(ours().await);
+        peers.push(raw().await);
+    }
+    let (other, peer) = (median(&mut others), median(&mut peers));
+    println!("# a model and its first call: the first {first:.0} us of CPU, a later one {other:.0} us, raw reqwest {peer:.0} us");
+    println!(
+        "claim later_model_first_call value={other:.0} unit=us-cpu must=<=1000 peer=reqwest:{peer:.0} ratio={:.3}",
+        other / peer
+    );
 }
 
 fn median(values: &mut [f64]) -> f64 {

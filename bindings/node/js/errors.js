@@ -27,7 +27,7 @@ const codes = [
   'invalid_input', 'not_found', 'unsupported', 'missing_key', 'unauthorized', 'rejected', 'quota_exceeded',
   'rate_limited', 'overloaded', 'transport', 'stream_truncated', 'invalid_response', 'schema_mismatch',
   'timeout', 'cancelled', 'tool_failed', 'budget_exceeded', 'limit_exceeded', 'step_limit', 'invalid_graph', 'invalid_update', 'node_failed',
-  'conflict', 'locked', 'foreign', 'damaged', 'unknown_version', 'embedder_mismatch', 'unreadable', 'io', 'disk_full',
+  'conflict', 'locked', 'foreign', 'damaged', 'unknown_version', 'embedder_mismatch', 'pin_mismatch', 'unreadable', 'io', 'disk_full',
   'store', 'host', 'internal',
 ]
 /** A vendor refused or failed. */

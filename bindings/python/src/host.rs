@@ -105,7 +105,7 @@ impl ChatModel for HostModel {
                 let mut response = ChatResponse::new(
                     &self.info.provider,
                     &self.info.model,
-                    answer.message.parts,
+                    answer.message.parts.into(),
                     reason,
                 );
                 response.usage = answer.usage;

@@ -10,7 +10,7 @@ from stepwell import _errors
 
 
 def test_there_is_one_class_per_code_named_after_it():
-    assert len(stepwell.CODES) == 34
+    assert len(stepwell.CODES) == 35
     for code, cls in stepwell.CODES.items():
         camel = "".join(word.capitalize() for word in code.split("_"))
         assert cls.__name__ == f"{camel}Error" and cls.code == code

@@ -46,6 +46,9 @@ pub struct Violation {
     pub path: String,
     /// The keyword it breaks.
     pub keyword: String,
+    /// JSON pointer to that keyword through the schema, `$ref`s on the way included; empty where it is none of the
+    /// schema's.
+    pub schema_path: String,
     /// What is wrong there. It may quote the value.
     pub message: String,
 }
@@ -55,6 +58,7 @@ impl Violation {
         vec![Self {
             path: String::new(),
             keyword: keyword.to_owned(),
+            schema_path: String::new(),
             message,
         }]
     }
@@ -153,6 +157,7 @@ impl Schema {
             .map(|error| Violation {
                 path: error.instance_path().to_string(),
                 keyword: error.kind().keyword().to_owned(),
+                schema_path: error.evaluation_path().to_string(),
                 message: error.to_string(),
             })
             .collect();
@@ -178,29 +183,39 @@ impl Schema {
     /// # Errors
     /// As [`Schema::check`]; the violations are those of the value with such nulls taken out.
     pub fn read(&self, mut value: Value) -> Result<Value, Vec<Violation>> {
-        let Err(found) = self.check(&value) else {
-            return Ok(value);
-        };
-        if is_deeper(&value, DEPTH) {
-            return Err(found);
-        }
-        absent::mend(&self.value, &mut value);
-        self.check(&value).map(|()| value)
+        self.read_in_place(&mut value).map(|()| value)
     }
 }
 
 impl Schema {
-    /// A violation's path with the names that the schema does not know as `*`: they are the answer's own.
-    pub(crate) fn shown(&self, path: &str) -> String {
+    /// The same, the value staying where it is.
+    pub(crate) fn read_in_place(&self, value: &mut Value) -> Result<(), Vec<Violation>> {
+        let Err(found) = self.check(value) else {
+            return Ok(());
+        };
+        if is_deeper(value, DEPTH) {
+            return Err(found);
+        }
+        absent::mend(&self.value, value);
+        self.check(value)
+    }
+
+    /// The path of a violation in this value, with the names that the schema does not know as `*`: they are the
+    /// answer's own.
+    pub(crate) fn shown(&self, path: &str, value: &Value) -> String {
         let names: HashSet<&str> = measure::schemas(&self.value)
             .into_iter()
             .filter_map(|(_, map)| map.get("properties")?.as_object())
             .flat_map(|names| names.keys().map(String::as_str))
             .collect();
-        let mut shown = String::new();
+        let (mut shown, mut around) = (String::new(), Some(value));
         for segment in path.split('/').skip(1).take(16) {
             let name = segment.replace("~1", "/").replace("~0", "~");
-            let is_place = !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
+            let is_place = around.is_some_and(Value::is_array);
+            around = around.and_then(|around| match around {
+                Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+                other => other.get(&name),
+            });
             shown.push('/');
             shown.push_str(if is_place || names.contains(name.as_str()) {
                 segment

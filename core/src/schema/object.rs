@@ -56,6 +56,10 @@ impl<'g> Compiler<'g> {
                         let told = "a property that may not be there cannot be told";
                         self.report.tell(&at, "not", SchemaChange::Widened, told);
                     }
+                    if required.contains(name) {
+                        let told = "a required property that nothing fits is left out";
+                        self.tell_required(parts, name, SchemaChange::Widened, told);
+                    }
                     continue;
                 }
             };

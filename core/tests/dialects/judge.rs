@@ -1,7 +1,8 @@
 //! What each vendor takes, written anew from its documentation: no line of the compiler is used here.
 
 use serde_json::{Map, Value, json};
-use stepwell_core::{CompiledSchema, Dialect, Schema};
+use std::collections::HashSet;
+use stepwell_core::{CompiledSchema, Dialect, Schema, SchemaChange, Violation};
 
 const OPENAI: &[&str] = &[
     "$schema",
@@ -392,8 +393,8 @@ fn read_openapi(value: &Value) -> Value {
     Value::Object(read)
 }
 
-/// The promise: what keeps to the compiled schema keeps to the given one, but for the keywords that the report names.
-/// `None` where the value does not keep to the compiled one.
+/// The promise: what keeps to the compiled schema keeps to the given one, but for what the report names, at the places it
+/// names. `None` where the value does not keep to the compiled one.
 pub(crate) fn breach(
     given: &Schema,
     compiled: &CompiledSchema,
@@ -404,41 +405,144 @@ pub(crate) fn breach(
     let Err(violations) = given.read(value.clone()) else {
         return Some(Ok(()));
     };
-    let loose: Vec<&str> = compiled
-        .losses
-        .iter()
-        .filter(|loss| loss.change.is_loose())
-        .map(|loss| loss.keyword.as_str())
-        .collect();
-    // Keywords that only say that something below them does not fit, and those whose loss takes what is below along.
-    let wraps = [
-        "anyOf",
-        "oneOf",
-        "allOf",
-        "$ref",
-        "not",
-        "if",
-        "then",
-        "else",
-        "contains",
-        "falseSchema",
-        "items",
-        "prefixItems",
-        "additionalProperties",
-        "patternProperties",
-        "propertyNames",
-        "unevaluatedProperties",
-        "unevaluatedItems",
-        "dependentSchemas",
-        "dependentRequired",
-    ];
-    let took_more = loose.iter().any(|keyword| wraps.contains(keyword));
-    for violation in violations {
-        let keyword = violation.keyword.as_str();
-        let is_named = loose.contains(&keyword) || took_more || wraps.contains(&keyword) && !loose.is_empty();
-        if !is_named {
-            return Some(Err(format!("at {} `{keyword}`", violation.path)));
+    let losses = compiled.losses.iter().filter(|loss| loss.change.is_loose());
+    let loose: HashSet<(&str, SchemaChange)> =
+        losses.map(|loss| (loss.pointer.as_str(), loss.change)).collect();
+    let unnamed = violations
+        .into_iter()
+        .find(|violation| !is_named(given.as_value(), &loose, violation));
+    Some(unnamed.map_or(Ok(()), |violation| {
+        let Violation {
+            path, schema_path, ..
+        } = violation;
+        Err(format!("at {path} `{schema_path}`"))
+    }))
+}
+
+/// Keywords that only say that something below them does not fit.
+const WRAPS: [&str; 6] = ["anyOf", "oneOf", "not", "contains", "propertyNames", "if"];
+
+/// Whether the report names what a value breaks: that very keyword, one around it, or one that it rests on.
+fn is_named(given: &Value, loose: &HashSet<(&str, SchemaChange)>, violation: &Violation) -> bool {
+    let way = way(given, &violation.schema_path);
+    let Some(last) = way.last() else { return false };
+    let is_told = |place: &str| {
+        [SchemaChange::Dropped, SchemaChange::Widened]
+            .iter()
+            .any(|change| loose.contains(&(place, *change)))
+    };
+    let is_on_the_way = way.iter().any(|place| {
+        is_told(place)
+            // A schema that nothing fits has no keyword for it: of that, `not` is told to be widened.
+            || loose.contains(&(&format!("{place}/not"), SchemaChange::Widened))
+            || place
+                .strip_suffix("/items")
+                .is_some_and(|array| is_told(&format!("{array}/prefixItems")))
+    });
+    let parent = last.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let is_property = |place: &str| {
+        let name = place
+            .strip_prefix(parent)
+            .and_then(|name| name.strip_prefix("/properties/"));
+        name.is_some_and(|name| !name.contains('/'))
+    };
+    match violation.keyword.as_str() {
+        _ if is_on_the_way => true,
+        // Told at the property's own place.
+        "required" => loose
+            .iter()
+            .any(|(pointer, _)| pointer.strip_suffix("/required").is_some_and(is_property)),
+        // A null in a property that nothing fits is read as its absence.
+        "minProperties" => loose
+            .iter()
+            .any(|(pointer, _)| pointer.strip_suffix("/not").is_some_and(is_property)),
+        keyword if WRAPS.contains(&keyword) => {
+            let below = below(given, last);
+            loose
+                .iter()
+                .any(|(pointer, _)| below.iter().any(|place| pointer.starts_with(place.as_str())))
+        }
+        _ => false,
+    }
+}
+
+/// Every place of the schema that an evaluation passes, as pointers without `$ref`s in them.
+fn way(given: &Value, path: &str) -> Vec<String> {
+    let (mut places, mut at) = (Vec::new(), String::new());
+    for segment in path.split('/').skip(1) {
+        let before = at.clone();
+        at = format!("{at}/{segment}");
+        places.push(at.clone());
+        if segment == "$ref" || segment == "$dynamicRef" {
+            let target = given
+                .pointer(&before)
+                .and_then(|schema| schema[segment].as_str())
+                .and_then(|reference| follow(given, reference));
+            // The name of a property, or a reference that is followed nowhere here.
+            if let Some(target) = target {
+                at = target;
+                places.push(at.clone());
+            }
         }
     }
-    Some(Ok(()))
+    places
+}
+
+/// The pointer a reference leads to.
+fn follow(given: &Value, reference: &str) -> Option<String> {
+    let fragment = reference.strip_prefix('#')?;
+    if fragment.is_empty() || fragment.starts_with('/') {
+        let plain = fragment
+            .replace("%25", "%")
+            .replace("%22", "\"")
+            .replace("%24", "$");
+        return Some(plain);
+    }
+    let mut waiting = vec![(String::new(), given)];
+    while let Some((at, value)) = waiting.pop() {
+        if value["$anchor"] == fragment || value["$dynamicAnchor"] == fragment {
+            return Some(at);
+        }
+        for (key, inner) in value.as_object().into_iter().flatten() {
+            waiting.push((
+                format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")),
+                inner,
+            ));
+        }
+        for (place, inner) in value.as_array().into_iter().flatten().enumerate() {
+            waiting.push((format!("{at}/{place}"), inner));
+        }
+    }
+    None
+}
+
+/// A place, and all that references below it lead to, each with a slash behind it.
+fn below(given: &Value, at: &str) -> Vec<String> {
+    fn references<'v>(value: &'v Value, found: &mut Vec<&'v str>) {
+        match value {
+            Value::Object(map) => {
+                for key in ["$ref", "$dynamicRef"] {
+                    found.extend(map.get(key).and_then(Value::as_str));
+                }
+                map.values().for_each(|inner| references(inner, found));
+            }
+            Value::Array(items) => items.iter().for_each(|inner| references(inner, found)),
+            _ => {}
+        }
+    }
+    let (mut places, mut next) = (vec![format!("{at}/")], 0);
+    while let Some(place) = places.get(next).cloned() {
+        next += 1;
+        let mut found = Vec::new();
+        if let Some(value) = given.pointer(place.trim_end_matches('/')) {
+            references(value, &mut found);
+        }
+        for target in found.into_iter().filter_map(|reference| follow(given, reference)) {
+            let target = format!("{target}/");
+            if !places.contains(&target) {
+                places.push(target);
+            }
+        }
+    }
+    places
 }

@@ -123,3 +123,35 @@ fn a_schema_that_leaves_its_document_is_refused_by_every_dialect() {
         "invalid_input"
     );
 }
+
+#[test]
+fn a_loss_excuses_what_it_names_and_nothing_elsewhere() {
+    let given = json!({ "type": "object", "required": ["a", "b"], "properties": {
+        "a": { "type": "array", "items": { "type": "string" } },
+        "b": { "$ref": "#/$defs/n" } }, "$defs": { "n": { "type": "integer", "minimum": 1 } } });
+    let schema = Schema::from_value(given.clone()).expect("a schema");
+    let mut compiled = Dialect::AnthropicStrict.compile(&given).expect("compiles");
+    let checked = Schema::from_value(compiled.value.clone()).expect("a schema");
+    let value = json!({ "a": [], "b": 0 });
+    let breach = |compiled: &_| judge::breach(&schema, compiled, &checked, &value).expect("it fits");
+    assert_eq!(breach(&compiled), Ok(()));
+    let told = |loss: &&mut stepwell_core::SchemaLoss| loss.keyword == "minimum";
+    for elsewhere in [
+        "/properties/a/items",
+        "/properties/a/anyOf",
+        "/properties/a/minimum",
+        "/$defs/n/maximum",
+    ] {
+        let loss = compiled.losses.iter_mut().find(told).expect("it is told");
+        loss.pointer = elsewhere.to_owned();
+        assert_eq!(
+            breach(&compiled),
+            Err("at /b `/properties/b/$ref/minimum`".to_owned()),
+            "{elsewhere}"
+        );
+    }
+    for around in ["/properties/b", "/properties/b/$ref", "/$defs/n"] {
+        compiled.losses.iter_mut().find(told).expect("it is told").pointer = around.to_owned();
+        assert_eq!(breach(&compiled), Ok(()), "{around}");
+    }
+}

@@ -9,6 +9,9 @@ use serde_json::Value;
 /// The version this build writes and the newest it reads.
 pub(super) const VERSION: u32 = 1;
 
+/// Largest file written and taken.
+pub(super) const FILE_BYTES: u64 = 256 << 20;
+
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Head {

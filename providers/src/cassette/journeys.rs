@@ -1,13 +1,13 @@
 //! A call recorded from a real socket, then played: whole, cut anew, and broken in every way there is.
 
-use super::{Cassette, Chunks, Fault};
+use super::{Cassette, Chunks, Fault, Side, write::Writer};
 use crate::{
     HttpOptions,
     anthropic::Anthropic,
     fixtures::{Act, Framing, Server, cuts, http_answer, shown},
 };
 use futures::{StreamExt, TryStreamExt};
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use stepwell_core::{ChatModel, ChatRequest, Error, Fold, Result, StreamEvent};
 
 const ANSWER: &str = concat!(
@@ -244,5 +244,99 @@ fn a_file_that_is_there_a_foreign_one_a_newer_one_and_a_damaged_one_are_told_apa
             .expect_err("is not there")
             .code(),
         "io"
+    );
+}
+
+fn answered() -> Vec<Act> {
+    let headers = [("content-type", "text/event-stream")];
+    vec![Act::Send(http_answer(
+        200,
+        &headers,
+        ANSWER.as_bytes(),
+        Framing::Close,
+    ))]
+}
+
+#[cfg(target_os = "linux")] // a disk that is always full
+#[tokio::test]
+async fn a_full_disk_costs_no_answer_and_the_next_call_is_refused_before_it_is_sent() {
+    let path = Path::new("/dev/full");
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("there");
+    let cassette = Cassette {
+        side: Side::Record(Arc::new(Writer::onto(path, file, 0))),
+    };
+    let server = Server::start(vec![answered(), answered()]).await;
+    let model = model(&server.url, cassette.clone());
+    cassette.check().expect("nothing was written yet");
+    let answer = model.chat("Hello".into()).await.expect("the answer all the same");
+    assert_eq!(answer.text(), "Grüße aus 東京");
+    for error in [
+        cassette.check().expect_err("nothing could be written"),
+        model.chat("Hello".into()).await.expect_err("not sent"),
+        events(&model, "Hello").await.expect_err("nor this one"),
+    ] {
+        assert_eq!(error.code(), "disk_full");
+        assert!(
+            !error.is_retryable() && error.to_string().contains("the cassette /dev/full"),
+            "{error}"
+        );
+    }
+    assert_eq!(server.requests().len(), 1);
+}
+
+/// The child of the next test finds its cassette and its server there.
+const SMALL: &str = "STEPWELL_TEST_SMALL_CASSETTE";
+
+/// Only as a child of the next test: no file may grow over 2 KiB.
+#[tokio::test]
+async fn records_until_the_file_may_not_grow() {
+    let Ok(target) = std::env::var(SMALL) else { return };
+    let (path, url) = target.split_once('|').expect("two words");
+    let cassette = Cassette::record(path).expect("a new file");
+    let model = model(url, cassette.clone());
+    let mut answers = 0;
+    let error = loop {
+        match model.chat("Hello".into()).await {
+            Ok(answer) => assert_eq!(answer.text(), "Grüße aus 東京"),
+            Err(error) => break error,
+        }
+        answers += 1;
+        assert!(answers < 20, "the limit is met");
+    };
+    assert_eq!((error.code(), answers > 1), ("io", true), "{error}");
+    assert_eq!(cassette.check().expect_err("the same").code(), "io");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_may_not_grow_keeps_the_calls_before_it_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("small.jsonl");
+    let server = Server::start((0..20).map(|_| answered()).collect()).await;
+    // The signal that goes with the limit is ignored, so that the write fails as on any other disk.
+    let mut child = std::process::Command::new("sh");
+    child
+        .args(["-c", "trap '' 25; ulimit -f 4; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().expect("this test"))
+        .args([
+            "--exact",
+            "cassette::journeys::records_until_the_file_may_not_grow",
+        ])
+        .env(SMALL, format!("{}|{}", path.display(), server.url));
+    let output = tokio::task::spawn_blocking(move || child.output()).await;
+    let output = output.expect("it ran").expect("it started");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let text = std::fs::read_to_string(&path).expect("written");
+    let kept = text.lines().count() - 1;
+    // One more was answered than is kept: the one that did not fit.
+    assert!(kept > 0 && kept + 1 == server.requests().len(), "{kept}");
+    let played = model(NOWHERE, Cassette::play(&path).expect("whole"));
+    assert_eq!(
+        played.chat("Hello".into()).await.expect("kept").text(),
+        "Grüße aus 東京"
     );
 }

@@ -39,6 +39,10 @@ use write::Writer;
 /// equals it, field by field; equal ones get theirs in turn, and then again from the first. A request that was not
 /// recorded is [`Error::NotFound`], which names the first field that differs.
 ///
+/// While it records, a disk that fails costs no answer: the call whose exchange could not be written ends as ever, the
+/// file keeps the exchanges before it, and every later call fails before anything is sent. [`Cassette::check`] tells
+/// without a call.
+///
 /// Clones share the file and the place in it.
 #[derive(Clone)]
 pub struct Cassette {
@@ -115,10 +119,22 @@ impl Cassette {
         matches!(self.side, Side::Play(_))
     }
 
+    /// Whether every exchange that has ended could be written; also right while it plays.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`] or [`Error::Io`] where the file could not be written, [`Error::LimitExceeded`] where it would
+    /// have grown over 256 MiB.
+    pub fn check(&self) -> Result<()> {
+        match &self.side {
+            Side::Record(writer) => writer.check(),
+            Side::Play(_) => Ok(()),
+        }
+    }
+
     /// The recorded answer to a request; `None` while recording.
     pub(crate) fn answer(&self, provider: &str, path: &str, body: &[u8]) -> Result<Option<Raw>> {
         match &self.side {
-            Side::Record(_) => Ok(None),
+            Side::Record(writer) => writer.check().map(|()| None),
             Side::Play(player) => player.answer(provider, path, body).map(Some),
         }
     }

@@ -3,7 +3,7 @@
 use super::{
     damaged,
     fault::{Fault, duplicate_start},
-    format::{Exchange, Head, VERSION},
+    format::{Exchange, FILE_BYTES, Head, VERSION},
     redact,
 };
 use crate::http::Raw;
@@ -19,9 +19,6 @@ use std::{
     time::Duration,
 };
 use stepwell_core::{Error, Result};
-
-/// Largest file taken.
-const FILE_BYTES: u64 = 256 << 20;
 
 /// How a played body is cut into pieces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

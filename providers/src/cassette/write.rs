@@ -1,7 +1,7 @@
 //! [`Writer`]: exchanges → lines of a file.
 
 use super::{
-    format::{Exchange, Head, Request, Response, VERSION},
+    format::{Exchange, FILE_BYTES, Head, Request, Response, VERSION},
     redact,
 };
 use crate::http::{Raw, Secrets};
@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -23,10 +23,36 @@ use stepwell_core::{Error, Result};
 use tokio::time::Instant;
 
 /// Writes one line per exchange, when its body has been read or dropped.
+///
+/// A disk that fails costs no answer: what was written before stays whole, and the next call is told, before anything is
+/// sent.
 pub(super) struct Writer {
     path: PathBuf,
-    file: Mutex<File>,
+    sheet: Mutex<Sheet>,
     count: AtomicUsize,
+}
+
+/// The file, and how far it is whole.
+struct Sheet {
+    file: File,
+    /// Bytes of whole lines.
+    bytes: u64,
+    fault: Option<Fault>,
+}
+
+/// Why nothing more is written.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// The system's number of the error, where it has one, and its kind.
+    Io(Option<i32>, io::ErrorKind),
+    /// More could not be played.
+    TooLarge,
+}
+
+impl Fault {
+    fn of(error: &io::Error) -> Self {
+        Self::Io(error.raw_os_error(), error.kind())
+    }
 }
 
 impl Writer {
@@ -51,11 +77,42 @@ impl Writer {
         .map_err(|_| Error::internal("a number could not be written as JSON"))?;
         writeln!(file, "{head}")
             .map_err(|error| Error::io(format!("writing the cassette {}", path.display()), error))?;
-        Ok(Self {
+        Ok(Self::onto(path, file, head.len() as u64 + 1))
+    }
+
+    /// Goes on behind so many bytes.
+    pub(super) fn onto(path: &Path, file: File, bytes: u64) -> Self {
+        Self {
             path: path.to_owned(),
-            file: Mutex::new(file),
+            sheet: Mutex::new(Sheet {
+                file,
+                bytes,
+                fault: None,
+            }),
             count: AtomicUsize::new(0),
-        })
+        }
+    }
+
+    /// # Errors
+    /// Why an exchange could not be written.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.sheet().fault {
+            None => Ok(()),
+            Some(Fault::TooLarge) => Err(Error::LimitExceeded {
+                what: format!("the cassette {}", self.path.display()),
+                limit: format!("{FILE_BYTES} bytes"),
+            }),
+            Some(Fault::Io(number, kind)) => {
+                let error = number.map_or_else(|| kind.into(), io::Error::from_raw_os_error);
+                let what = format!("writing the cassette {}", self.path.display());
+                Err(Error::io(what, error))
+            }
+        }
+    }
+
+    fn sheet(&self) -> MutexGuard<'_, Sheet> {
+        // A panic elsewhere leaves whole lines: each is counted after it was written.
+        self.sheet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -102,13 +159,38 @@ impl Writer {
         }
     }
 
-    fn write(&self, exchange: &Exchange) -> Result<()> {
-        let failed = |error| Error::io(format!("writing the cassette {}", self.path.display()), error);
-        let mut line = serde_json::to_vec(exchange).map_err(|error| failed(error.into()))?;
-        line.push(b'\n');
+    fn write(&self, exchange: &Exchange) {
+        let line = serde_json::to_vec(exchange).map(|mut line| {
+            line.push(b'\n');
+            line
+        });
         // In one piece, so that lines of calls side by side never mix.
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(&line).and_then(|()| file.flush()).map_err(failed)
+        let mut sheet = self.sheet();
+        if sheet.fault.is_some() {
+            return;
+        }
+        let whole = sheet.bytes;
+        let fault = match line {
+            Err(error) => Some(Fault::of(&error.into())),
+            Ok(line) if whole + line.len() as u64 > FILE_BYTES => Some(Fault::TooLarge),
+            Ok(line) => {
+                let written = sheet.file.write_all(&line).and_then(|()| sheet.file.flush());
+                sheet.bytes += line.len() as u64;
+                written.err().map(|error| Fault::of(&error))
+            }
+        };
+        if fault.is_some() {
+            // Half a line would make the whole file unreadable. Where this fails too, playing it tells.
+            let _ = sheet.file.set_len(whole);
+            sheet.fault = fault;
+            drop(sheet);
+            if let Err(error) = self.check() {
+                tracing::warn!(
+                    code = error.code(),
+                    "a call could not be recorded; the next one is refused"
+                );
+            }
+        }
     }
 }
 
@@ -123,15 +205,15 @@ struct Tape {
 }
 
 impl Tape {
-    fn close(&mut self, is_cut: bool) -> Result<()> {
+    fn close(&mut self, is_cut: bool) {
         let Some(mut exchange) = self.exchange.take() else {
-            return Ok(());
+            return;
         };
         let mut bytes = std::mem::take(&mut self.bytes);
         self.secrets.blot(&mut bytes);
         exchange.response.set_body(bytes);
         exchange.response.is_cut = is_cut;
-        self.writer.write(&exchange)
+        self.writer.write(&exchange);
     }
 }
 
@@ -151,15 +233,9 @@ impl Stream for Tape {
                     this.bytes.extend_from_slice(bytes);
                 }
             }
-            Poll::Ready(Some(Err(_))) => {
-                // The caller gets the vendor's own error; one of the disk shows at the next exchange.
-                let _ = this.close(true);
-            }
-            Poll::Ready(None) => {
-                if let Err(error) = this.close(false) {
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
+            // An error of the disk is no part of the answer: it shows at the next exchange.
+            Poll::Ready(Some(Err(_))) => this.close(true),
+            Poll::Ready(None) => this.close(false),
             Poll::Pending => {}
         }
         polled
@@ -168,7 +244,6 @@ impl Stream for Tape {
 
 impl Drop for Tape {
     fn drop(&mut self) {
-        // A drop cannot fail; a cassette that lacks an exchange says so when it is played.
-        let _ = self.close(true);
+        self.close(true);
     }
 }

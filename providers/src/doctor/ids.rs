@@ -6,6 +6,8 @@ use std::collections::HashSet;
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Letters of an id we make, where the form allows as many.
 const USUAL: usize = 24;
+/// Ids that are tried for a call.
+const TURNS: u32 = 1_000;
 
 /// Gives ids in the order of the calls, so that what comes later never changes what came before.
 pub(super) struct Renamer {
@@ -47,9 +49,9 @@ impl Renamer {
             }
         }
         let length = USUAL.clamp(min, max.max(min)).max(1);
-        // Ends: each turn tries another of 62^length ids, and fewer are taken than there are calls.
-        let mut turn = 0_u32;
-        loop {
+        // Each turn tries another of 62^length ids. Where a form has hardly more than there are calls, the last ones keep
+        // their own.
+        for turn in 0..TURNS {
             let mut hasher = blake3::Hasher::new();
             hasher.update(&turn.to_le_bytes());
             hasher.update(id.as_bytes());
@@ -62,8 +64,8 @@ impl Renamer {
             if self.taken.insert(made.clone()) {
                 return Some(made);
             }
-            turn += 1;
         }
+        None
     }
 }
 
@@ -107,6 +109,19 @@ mod tests {
         assert!(
             made.iter()
                 .all(|id| id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        );
+        let short = Ids::Form {
+            min: 1,
+            max: 1,
+            alphabet: Alphabet::Alphanumeric,
+        };
+        let mut renamer = Renamer::new(short);
+        let named = (0..100).filter_map(|call| renamer.rename(&format!("call_{call}")));
+        let named: std::collections::HashSet<String> = named.collect();
+        assert!(
+            (50..=62).contains(&named.len()),
+            "{}: there are no more",
+            named.len()
         );
         for cut in 0..all.len() {
             assert_eq!(mend(&all[..cut]), made[..cut]);

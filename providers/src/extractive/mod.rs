@@ -87,7 +87,7 @@ impl Extractive {
         let hits = hits(after);
         let mut response = ChatResponse::new("extractive", "sentences", Vec::new(), FinishReason::Stop);
         response.message.parts = match self.best(&question, &hits).await? {
-            sentences if sentences.is_empty() => vec![Part::text(NOT_FOUND, Origin::Model)],
+            sentences if sentences.is_empty() => vec![Part::text(NOT_FOUND, Origin::Model)].into(),
             sentences => sentences
                 .into_iter()
                 .enumerate()

@@ -59,6 +59,22 @@ fn affordable(info: &ModelInfo, budget: &Budget, input: u64, most: u64) -> u64 {
 }
 
 impl Budgeted {
+    /// Sets aside the input and as much output as fits, up to `most`.
+    fn reserve(&self, input: u64, most: u64) -> Result<(u64, Reservation)> {
+        let info = self.inner.info();
+        let mut most = most.max(1);
+        loop {
+            // Less than one token of answer is no answer: then the reservation fails and says why.
+            let output = affordable(info, &self.budget, input, most).max(1);
+            match self.budget.reserve(spend(info, input, output, 1)) {
+                Ok(first) => return Ok((output, first)),
+                // Another call was quicker: less is left, and may still do.
+                Err(Error::BudgetExceeded { .. }) if output > 1 => most = output - 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     fn open(&self, request: &ChatRequest) -> Result<Account> {
         let (info, limits) = (self.inner.info(), self.budget.limits());
         let is_bounded = limits.tokens.is_some() || limits.micro_usd.is_some();
@@ -70,19 +86,18 @@ impl Budgeted {
             });
         }
         let input = request.estimated_tokens();
-        let (mut output, mut first) = (u64::MAX, Spend::call(0));
-        if is_bounded {
-            let most = request
-                .max_output_tokens
-                .or(info.max_output_tokens)
-                .unwrap_or(ANSWER_TOKENS);
-            // Less than one token of answer is no answer: then the reservation fails and says why.
-            output = affordable(info, &self.budget, input, most).max(1);
-            first = spend(info, input, output, 1);
-        }
+        let most = request
+            .max_output_tokens
+            .or(info.max_output_tokens)
+            .unwrap_or(ANSWER_TOKENS);
+        let (output, first) = if is_bounded {
+            self.reserve(input, most)?
+        } else {
+            (u64::MAX, self.budget.reserve(Spend::call(0))?)
+        };
         let clock = SystemClock;
         Ok(Account {
-            reserved: vec![self.budget.reserve(first)?],
+            reserved: vec![first],
             budget: self.budget.clone(),
             info: info.clone(),
             output,

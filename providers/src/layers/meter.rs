@@ -56,7 +56,9 @@ impl Meter {
             if partial.usage.total() > 0 {
                 self.told = partial.usage.clone();
             }
-            self.cost = self.cost.or(partial.cost);
+            self.cost = partial.cost.or(self.cost);
+            // That answer was whole; only its shape was wrong.
+            self.is_whole |= matches!(error, Error::SchemaMismatch { .. }) && !partial.usage.is_estimated;
         } else if let Some(usage) = error.vendor_failure().and_then(|failure| failure.usage.as_ref()) {
             self.has_begun = true;
             self.told = usage.clone();
@@ -97,7 +99,29 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::Meter;
-    use stepwell_core::{FinishReason, StreamEvent, Usage};
+    use stepwell_core::{ChatResponse, Cost, Error, FinishReason, StreamEvent, Usage};
+
+    #[test]
+    fn an_answer_of_another_shape_took_what_the_vendor_told_and_a_broken_one_about_so_much() {
+        let mut answer = ChatResponse::new("acme", "m", Vec::new(), FinishReason::Stop);
+        (answer.usage.input_tokens, answer.usage.output_tokens) = (Some(20), Some(7));
+        answer.cost = Some(Cost { micro_usd: 9 });
+        let told = answer.usage.clone();
+        let mut meter = Meter::new(90);
+        meter.event(&StreamEvent::Cost(Cost { micro_usd: 4 }));
+        meter.failure(&Error::SchemaMismatch {
+            provider: "acme".into(),
+            faults: Vec::new(),
+            response: Box::new(answer.clone()),
+        });
+        assert_eq!((meter.usage(), meter.cost()), (told, Some(Cost { micro_usd: 9 })));
+        let mut meter = Meter::new(90);
+        meter.failure(&Error::StreamTruncated {
+            provider: "acme".into(),
+            partial: Box::new(answer),
+        });
+        assert!(meter.usage().is_estimated);
+    }
 
     #[test]
     fn the_vendors_figures_count_once_the_answer_is_whole_and_an_estimate_before() {

@@ -35,6 +35,8 @@ mod budget;
 mod cache;
 mod clock;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod dropped;
 mod fallback;
 mod held;

@@ -4,8 +4,8 @@ use super::{Sends, plan::Plan, text::Extract};
 use futures::{StreamExt, stream};
 use std::collections::{HashMap, VecDeque};
 use stepwell_core::{
-    ChatStream, Cost, FinishReason, Fold, Message, Result, Role, StreamEvent, Structured, StructuredStrategy,
-    Usage, Warning,
+    ChatStream, Cost, Error, FinishReason, Fold, Message, Result, Role, StreamEvent, Structured,
+    StructuredStrategy, Usage, Warning,
 };
 
 /// # Errors
@@ -23,6 +23,8 @@ pub(super) async fn run<C: Sends>(client: C, mut plan: Plan) -> Result<ChatStrea
         out: VecDeque::new(),
         held: Vec::new(),
         answers: HashMap::new(),
+        lead: Some(String::new()),
+        bare: None,
         calls: false,
         is_done: false,
         offset: 0,
@@ -41,7 +43,10 @@ pub(super) async fn run<C: Sends>(client: C, mut plan: Plan) -> Result<ChatStrea
             }
             match turn.inner.next().await {
                 Some(Ok(event)) => turn.event(event).await,
-                Some(Err(error)) => turn.out.push_back(Err(error)),
+                Some(Err(error)) => {
+                    let error = turn.broken(error);
+                    turn.out.push_back(Err(error));
+                }
                 None => turn.is_done = true,
             }
         }
@@ -70,6 +75,10 @@ struct Turn<C> {
     held: Vec<StreamEvent>,
     /// Parts whose arguments are handed out as text.
     answers: HashMap<u32, bool>,
+    /// Of the arguments, as long as nothing or `null` may be all of them; then `None`.
+    lead: Option<String>,
+    /// The part of a call that had no arguments: an empty object, if it is not cut.
+    bare: Option<u32>,
     /// A tool of the caller's is called.
     calls: bool,
     is_done: bool,
@@ -126,13 +135,15 @@ impl<C: Sends> Turn<C> {
             }
             E::ToolCallDelta { index, arguments } if self.answers.contains_key(&index) => {
                 if self.answers[&index] {
-                    self.text(index, &arguments);
+                    self.arguments(index, &arguments);
                 }
             }
             E::ToolCallEnd { index, .. } if self.answers.contains_key(&index) => {
-                if self.answers[&index] {
+                if self.answers[&index] && self.lead.is_none() {
                     self.rest(index);
                     self.give(E::TextEnd { index, opaque: None });
+                } else if self.answers[&index] {
+                    self.bare = Some(index);
                 }
             }
             E::TextStart { .. } | E::TextDelta { .. } | E::TextEnd { .. } | E::Citation { .. }
@@ -168,6 +179,19 @@ impl<C: Sends> Turn<C> {
                 self.finish(reason, raw, refusal);
             }
             event => self.give(event),
+        }
+    }
+
+    /// Arguments of the call that is the answer. Vendors write none of them as nothing at all or as `null`.
+    fn arguments(&mut self, index: u32, piece: &str) {
+        let Some(mut lead) = self.lead.take() else {
+            return self.text(index, piece);
+        };
+        lead.push_str(piece);
+        if "null".starts_with(lead.trim()) {
+            self.lead = Some(lead);
+        } else {
+            self.text(index, &lead);
         }
     }
 
@@ -237,8 +261,56 @@ impl<C: Sends> Turn<C> {
             .then(|| Extract::new(second.is_wrapped));
         match self.client.send(std::mem::take(&mut second.request)).await {
             Ok(inner) => self.inner = inner,
-            Err(error) => self.out.push_back(Err(error)),
+            Err(error) => {
+                let error = self.broken(error);
+                self.out.push_back(Err(error));
+            }
         }
+    }
+
+    /// The vendor's error, with the answer as its reader saw it and what all calls for it took.
+    fn broken(&mut self, mut error: Error) -> Error {
+        let has_earlier = self.before.usage.is_some();
+        if let Some(failure) = error.vendor_failure_mut()
+            && let Some(mut usage) = self.before.usage.clone()
+        {
+            usage.add(&failure.usage.take().unwrap_or_default());
+            usage.is_estimated = true;
+            failure.usage = Some(usage);
+            failure.output_started = true;
+        }
+        let (Error::StreamTruncated { partial, .. }
+        | Error::Timeout {
+            partial: Some(partial),
+            ..
+        }) = &mut error
+        else {
+            return error;
+        };
+        let Some(mut fold) = self.fold.take() else {
+            return error;
+        };
+        for event in std::mem::take(&mut self.held) {
+            // Whole text parts, each in its place; if they are not, the answer is what came before.
+            if fold.push(event).is_err() {
+                break;
+            }
+        }
+        let mut seen = fold.partial();
+        seen.usage = self.before.usage.take().unwrap_or_default();
+        seen.usage.add(&partial.usage);
+        seen.cost = match (self.before.cost, partial.cost) {
+            // Without the price of one of them the sum is not known.
+            (None, _) if has_earlier => None,
+            (Some(earlier), Some(mut cost)) => {
+                cost.micro_usd = cost.micro_usd.saturating_add(earlier.micro_usd);
+                Some(cost)
+            }
+            (_, cost) => cost,
+        };
+        seen.raw = partial.raw.take();
+        **partial = seen;
+        error
     }
 
     fn finish(&mut self, reason: FinishReason, raw: Option<String>, refusal: Option<stepwell_core::Refusal>) {
@@ -246,7 +318,17 @@ impl<C: Sends> Turn<C> {
             // The call was left out: the answer may stand in the text.
             self.extract = Some(Extract::new(self.plan.is_wrapped));
         }
-        self.release();
+        if let Some(index) = self.bare.take() {
+            if reason != FinishReason::Length {
+                self.text(index, "{}");
+            }
+            self.give(StreamEvent::TextEnd { index, opaque: None });
+        }
+        if self.answers.is_empty() || self.calls {
+            self.release();
+        } else {
+            self.leave_out();
+        }
         // The call that is the answer is no call to the reader.
         let reason = if reason == FinishReason::ToolCalls && !self.calls && !self.answers.is_empty() {
             FinishReason::Stop

@@ -33,6 +33,10 @@ pub(super) fn wrap(schema: &Value) -> Value {
                 definitions.push((key.to_owned(), value));
             }
         }
+        // A name of its own would make the references inside it stay inside.
+        for key in ["$id", "$schema"] {
+            map.shift_remove(key);
+        }
     }
     lead_inside(&mut inner);
     outer.insert("properties".to_owned(), json!({ FIELD: inner }));
@@ -50,14 +54,16 @@ fn lead_inside(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                match value {
-                    Value::String(target) if key == "$ref" => {
+                match (key.as_str(), value) {
+                    ("$ref" | "$dynamicRef", Value::String(target)) => {
                         let stays = target.starts_with("#/$defs/") || target.starts_with("#/definitions/");
                         if (target == "#" || target.starts_with("#/")) && !stays {
                             *target = format!("#/properties/{FIELD}{}", &target[1..]);
                         }
                     }
-                    value => lead_inside(value),
+                    // Values, not schemas; as the name of a property they hold a schema, which is no list.
+                    ("enum" | "examples", Value::Array(_)) => {}
+                    (_, value) => lead_inside(value),
                 }
             }
         }
@@ -80,6 +86,15 @@ mod tests {
         assert!(wrapped.check(&json!({ "answer": [1, [2, [3]]] })).is_ok());
         assert!(wrapped.check(&json!({ "answer": [1, ["x"]] })).is_err());
         assert!(wrapped.check(&json!([1])).is_err());
+        let named = json!({ "$id": "list", "$schema": "https://json-schema.org/draft/2020-12/schema", "type": "array",
+            "items": { "$ref": "#/$defs/n" }, "$defs": { "n": { "enum": [{ "$ref": "#/x" }, 1] } } });
+        let wrapped = Schema::from_value(wrap(&named)).expect("a schema");
+        assert!(
+            wrapped
+                .check(&json!({ "answer": [{ "$ref": "#/x" }, 1] }))
+                .is_ok()
+        );
+        assert!(wrapped.check(&json!({ "answer": [2] })).is_err());
         for object in [
             json!({ "type": "object" }),
             json!({ "properties": {} }),

@@ -1,10 +1,11 @@
-//! What the machine around us has no say in: proxies of the environment and cookies of servers.
+//! The machine around us: its proxies and the cookies of servers have no say; its certificates have, and are read once.
 
 use crate::{
     server::{Act, Server, answer, head},
-    wires::wires,
+    tls::Authority,
+    wires::{shown, wires},
 };
-use std::process::Command;
+use std::process::{Command, Output};
 use stepwell_core::ChatModel;
 use stepwell_providers::{HttpOptions, OpenAiCompatible};
 
@@ -57,6 +58,90 @@ async fn a_proxy_of_the_environment_is_not_used() {
     );
     assert_eq!(server.requests().len(), 1);
     assert!(proxy.requests().is_empty());
+}
+
+/// Where a child finds the servers whose certificates the machine knows.
+const SECURE: &str = "STEPWELL_TEST_SECURE_TARGET";
+
+/// Only as a child of the tests below: the machine's certificates are those of `SSL_CERT_FILE`.
+#[tokio::test]
+async fn trusts_what_the_machine_trusts_for_as_long_as_the_process_runs() {
+    let Ok(url) = std::env::var(SECURE) else { return };
+    let file = std::env::var_os("SSL_CERT_FILE").expect("given");
+    let ask = |vendor| {
+        OpenAiCompatible::new(vendor, url.as_str(), "m")
+            .build()
+            .expect("builds")
+    };
+    assert_eq!(ask("acme").chat("hi".into()).await.expect("trusted").text(), "hi");
+    // The second model has other timers and a client of its own, and looks for no certificates.
+    std::fs::remove_file(file).expect("it was there");
+    assert_eq!(
+        ask("other").chat("hi".into()).await.expect("trusted").text(),
+        "hi"
+    );
+}
+
+/// Only as a child: no certificates at all are on this machine.
+#[tokio::test]
+async fn asks_without_certificates() {
+    let Ok(url) = std::env::var(TARGET) else { return };
+    let error = OpenAiCompatible::new("acme", "https://localhost:1", "m")
+        .build()
+        .expect("builds");
+    let error = error.chat("hi".into()).await.expect_err("nobody to trust");
+    assert_eq!(error.code(), "transport");
+    assert!(shown(&error).contains("ca-certificates"), "{}", shown(&error));
+    let model = OpenAiCompatible::new("acme", url, "m").build().expect("builds");
+    assert_eq!(model.chat("hi".into()).await.expect("plain HTTP").text(), "hi");
+}
+
+/// Runs one test of this file again, in a process that finds its certificates in this file.
+async fn again(test: &str, variable: &str, url: &str, certificates: &std::path::Path) -> Output {
+    let mut child = Command::new(std::env::current_exe().expect("this test"));
+    child
+        .args(["--exact", &format!("environment::{test}")])
+        .env(variable, url)
+        .env("SSL_CERT_FILE", certificates)
+        .env_remove("SSL_CERT_DIR");
+    let output = tokio::task::spawn_blocking(move || child.output()).await;
+    output.expect("it ran").expect("it started")
+}
+
+#[cfg(target_os = "linux")] // other systems keep their certificates elsewhere
+#[tokio::test(flavor = "multi_thread")]
+async fn the_machines_certificates_are_read_once_for_all_models() {
+    let ours = Authority::new("ours");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("authorities.pem");
+    std::fs::write(&file, ours.pem()).expect("written");
+    let script = vec![Act::Send(answer(200, "application/json", GOOD))];
+    let server = Server::secure(ours.issue("localhost", 2020, 2090), script).await;
+    let test = "trusts_what_the_machine_trusts_for_as_long_as_the_process_runs";
+    let output = again(test, SECURE, &server.url, &file).await;
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert_eq!(server.requests().len(), 2);
+    assert!(!file.exists());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_without_certificates_asks_over_plain_http_and_is_told_what_to_install_otherwise() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("empty.pem");
+    std::fs::write(&file, "").expect("written");
+    let server = Server::always(vec![Act::Send(answer(200, "application/json", GOOD))]).await;
+    let output = again("asks_without_certificates", TARGET, &server.url, &file).await;
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert_eq!(server.requests().len(), 1);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod bodies;
 mod canary;
+mod cancel;
 mod cuts;
 mod environment;
 mod http2;

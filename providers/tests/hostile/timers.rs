@@ -33,6 +33,14 @@ async fn rings(what: &str, script: Vec<Act>, options: HttpOptions, timer: Timer,
                     Act::Drip(mark, size, wait) if mark == b"BEGUN" => {
                         vec![Act::Drip(wire.begun().into(), size, wait)]
                     }
+                    Act::Drip(mark, size, wait) if mark == b"ALIVE" => {
+                        let sign = if wire.kind.contains("ndjson") {
+                            "\n\n\n"
+                        } else {
+                            ":\n\n"
+                        };
+                        vec![Act::Drip(sign.repeat(900).into(), size, wait)]
+                    }
                     other => vec![other],
                 })
                 .collect();
@@ -75,7 +83,7 @@ async fn each_clock_rings_for_its_own_part_and_names_itself() {
         ),
         rings(
             "signs of life without end, and no event",
-            vec![mark(b"HEAD"), Act::Drip(b":\n\n".repeat(900), 3, 5)],
+            vec![mark(b"HEAD"), Act::Drip(b"ALIVE".to_vec(), 3, 5)],
             first.clone(),
             Timer::FirstEvent,
             "first event"

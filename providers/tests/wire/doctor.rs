@@ -221,6 +221,13 @@ fn own(target: &Target, mended: &[Message], body: &Value, faults: &mut Vec<Strin
                 &token.value
             }
             (Law::Contents { .. }, _) if token.value.is_string() => &token.value,
+            // The two vendors that seal over this wire: OpenRouter in a list, Gemini under its name.
+            (Law::Completions(_), _)
+                if token.provider == "openrouter" && token.value.is_array()
+                    || token.value.get("google").is_some() =>
+            {
+                &token.value
+            }
             _ => continue,
         };
         count += 1;

@@ -6,7 +6,7 @@ use super::{
     failures_before,
     output::{accepted, cut, refused},
 };
-use crate::{EventKind, Messages, RunContext, journal::IntentBody, nodes::model::millis};
+use crate::{EventKind, Messages, RunContext, journal::IntentBody, nodes::call::millis};
 use futures::FutureExt;
 use serde_json::Value;
 use std::{
@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 use stepwell_core::{
-    Cancel, Decision, Effect, Error, Part, PolicyRequest, Result, Spend, ToolCall, ToolContext, ToolError,
-    ToolOutput, ToolResult, Usage, Violation, store::RecordKind, telemetry,
+    Cancel, Decision, Effect, Error, Origin, Part, PolicyRequest, Result, Spend, ToolCall, ToolContext,
+    ToolError, ToolOutput, ToolResult, Usage, Violation, store::RecordKind, telemetry,
 };
 use tracing::Instrument;
 
@@ -53,7 +53,7 @@ impl Call<'_> {
         self.cx.event(|| EventKind::ToolStart {
             call: self.call.clone(),
         });
-        let ended = self.checked().await;
+        let ended = self.hooked().await;
         if let Ended::Result(result) | Ended::Stop(result, _) = &ended {
             self.cx.event(|| EventKind::ToolEnd {
                 result: result.clone(),
@@ -62,9 +62,36 @@ impl Call<'_> {
         ended
     }
 
+    /// The call between its hooks: they may change it before, and its result after.
+    async fn hooked(&self) -> Ended {
+        let (call, hooks) = (self.call, &self.node.hooks);
+        if hooks.is_empty() {
+            return self.checked(call).await;
+        }
+        let mut meant = call.clone();
+        let ended = match hooks.before_tool(&mut meant, &self.cx).await {
+            Ok(None) => self.checked(&meant).await,
+            Ok(Some(output)) => Ended::Result(accepted(&meant, output, Origin::Tool, self.cx.limits())),
+            Err(error) => Ended::Stop(
+                refused(call, "the run was stopped before the call ran".into()),
+                error,
+            ),
+        };
+        let (mut result, stop) = match ended {
+            Ended::Result(result) => (result, None),
+            Ended::Stop(result, error) => (result, Some(error)),
+            Ended::Paused => return Ended::Paused,
+        };
+        let stop = stop.or(hooks.after_tool(&meant, &mut result, &self.cx).await.err());
+        result.name.clone_from(&call.name); // the pair that a vendor sees is the one the model made
+        match stop {
+            None => Ended::Result(result),
+            Some(error) => Ended::Stop(result, error),
+        }
+    }
+
     /// Everything that must hold before a call runs.
-    async fn checked(&self) -> Ended {
-        let call = self.call;
+    async fn checked(&self, call: &ToolCall) -> Ended {
         let Some(held) = self.node.tools.get(&call.name) else {
             let known: Vec<&str> = self.node.tools.keys().map(String::as_str).collect();
             let told = if known.is_empty() {
@@ -133,9 +160,7 @@ impl Call<'_> {
         }
         match (self.called(held, &meant).await, edited) {
             (Ended::Result(mut result), Some(edited)) => {
-                result
-                    .parts
-                    .insert(0, Part::text(edited, stepwell_core::Origin::Tool));
+                result.parts.insert(0, Part::text(edited, Origin::Tool));
                 Ended::Result(result)
             }
             (ended, _) => ended,
@@ -388,7 +413,7 @@ fn cache_key(call: &ToolCall) -> String {
     format!("tool:{}", &blake3::hash(text.as_bytes()).to_hex()[..32])
 }
 
-fn overdue(limit: Duration, effect: Effect) -> String {
+pub(crate) fn overdue(limit: Duration, effect: Effect) -> String {
     let doubt = match effect {
         Effect::Pure => "",
         _ => "; it may or may not have had its effect",

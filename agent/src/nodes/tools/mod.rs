@@ -7,12 +7,17 @@ mod output;
 
 pub use approval::{Approval, Verdict};
 
-use crate::{Command, HasMessages, Messages, Node, NodeError, RunContext, State, journal::EffectBody};
+use crate::{
+    Command, HasMessages, Hooks, Messages, Node, NodeError, RunContext, State, journal::EffectBody,
+    nodes::hooks::HookList,
+};
 use async_trait::async_trait;
 use call::{Call, Ended};
 use futures::{StreamExt, stream::FuturesUnordered};
 use indexmap::IndexMap;
-use output::refused;
+pub(super) use output::refused;
+#[cfg(feature = "mcp")]
+pub(crate) use {call::overdue, output::accepted};
 use serde_json::Value;
 use std::{
     any::Any,
@@ -53,6 +58,7 @@ pub struct ToolsNode {
     tools: IndexMap<String, Held>,
     policy: Arc<dyn Policy>,
     cache: Option<Arc<dyn Cache>>,
+    hooks: HookList,
 }
 
 impl Debug for ToolsNode {
@@ -80,7 +86,14 @@ impl ToolsNode {
                 .collect(),
             policy,
             cache: None,
+            hooks: HookList::default(),
         }
+    }
+
+    /// The host's own code before and after each call.
+    pub fn hooks(mut self, hooks: impl IntoIterator<Item = Arc<dyn Hooks>>) -> Self {
+        self.hooks = HookList::new(hooks.into_iter().collect());
+        self
     }
 
     /// Keeps the results of tools there that say how long theirs may be kept.

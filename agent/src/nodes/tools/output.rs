@@ -6,7 +6,7 @@ use stepwell_core::{Limits, Origin, Part, ToolCall, ToolOutput, ToolResult};
 const DATA_FACTOR: usize = 16;
 
 /// A result that tells the model why there is none.
-pub(super) fn refused(call: &ToolCall, told: String) -> ToolResult {
+pub(in crate::nodes) fn refused(call: &ToolCall, told: String) -> ToolResult {
     as_result(Part::tool_result(
         call,
         vec![Part::text(told, Origin::Tool)],
@@ -23,7 +23,7 @@ pub(super) fn as_result(part: Part) -> ToolResult {
 }
 
 /// A tool's output as the model gets it: stamped with its origin, cut to the limit.
-pub(super) fn accepted(call: &ToolCall, output: ToolOutput, origin: Origin, limits: &Limits) -> ToolResult {
+pub(crate) fn accepted(call: &ToolCall, output: ToolOutput, origin: Origin, limits: &Limits) -> ToolResult {
     let most = limits.tool_output_bytes;
     let mut left = most;
     let mut data_left = most.saturating_mul(DATA_FACTOR);

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         NodeFailedError as NodeFailedError,
         NotFoundError as NotFoundError,
         OverloadedError as OverloadedError,
+        PinMismatchError as PinMismatchError,
         ProviderError as ProviderError,
         QuotaExceededError as QuotaExceededError,
         RateLimitedError as RateLimitedError,
@@ -201,7 +202,7 @@ else:
             "BudgetExceededError CODES CancelledError ConflictError DamagedError DiskFullError "
             "EmbedderMismatchError ForeignError HostError InternalError InvalidGraphError InvalidInputError "
             "InvalidResponseError InvalidUpdateError IoError LimitExceededError LockedError MissingKeyError "
-            "NodeFailedError NotFoundError OverloadedError ProviderError QuotaExceededError RateLimitedError "
+            "NodeFailedError NotFoundError OverloadedError PinMismatchError ProviderError QuotaExceededError RateLimitedError "
             "RejectedError SchemaMismatchError StepLimitError StepwellError StoreError StreamTruncatedError "
             "TimeoutError ToolError ToolFailed ToolFailedError ToolRetry TransportError UnauthorizedError UnknownVersionError "
             "UnreadableError UnsupportedError"

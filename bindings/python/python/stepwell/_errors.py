@@ -232,6 +232,12 @@ class EmbedderMismatchError(StepwellError):
     code = "embedder_mismatch"
 
 
+class PinMismatchError(StepwellError):
+    """A tool of somebody else's server is not what was pinned."""
+
+    code = "pin_mismatch"
+
+
 class UnreadableError(StepwellError):
     """A document could not be read."""
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use stepwell_core::{ChatRequest, ModelInfo, ResponseFormat, Scope};
 
 /// Counted up when the form of the key or of the value changes: older entries are not found any more.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Over tenant, vendor, model and everything of the request that can change the answer; labels of the call and the
 /// messages' own ids and notes cannot. Maps count by content, not by order.
@@ -42,6 +42,7 @@ pub(super) fn key(scope: &Scope, info: &ModelInfo, request: &ChatRequest) -> Str
         request.seed,
         request.reasoning,
         request.cache,
+        request.citations,
         request.provider_options,
     ]);
     let mut hasher = blake3::Hasher::new();

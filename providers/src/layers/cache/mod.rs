@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 use stepwell_core::{
-    ChatModel, ChatRequest, ChatResponse, ChatStream, FinishReason, Fold, ModelInfo, Result, Scope,
+    ChatModel, ChatRequest, ChatResponse, ChatStream, Cost, FinishReason, Fold, ModelInfo, Result, Scope,
     StreamEvent, Usage, Warning, store::Cache, whole,
 };
 use tokio::sync::OwnedMutexGuard;
@@ -220,6 +220,7 @@ impl Cached {
         answer.usage = Usage::default();
         answer.usage.input_tokens = Some(0);
         answer.usage.output_tokens = Some(0);
+        answer.cost = answer.cost.map(|_| Cost { micro_usd: 0 });
         answer.warnings.push(Warning::new(
             "from_cache",
             format!("this answer was given before and took no tokens now; {spared} were spared"),

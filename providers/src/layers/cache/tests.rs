@@ -1,6 +1,6 @@
 use super::{CacheOptions, Cached, key};
 use crate::layers::{
-    VirtualClock,
+    ModelExt, VirtualClock,
     clock::Clock,
     played::{Played, Step, finish, overloaded, said, start},
 };
@@ -14,7 +14,8 @@ use std::{
     time::Duration,
 };
 use stepwell_core::{
-    ChatModel, ChatRequest, Error, FinishReason, Message, ModelInfo, Result, Scope, store::Cache,
+    Budget, BudgetLimits, ChatModel, ChatRequest, Cost, Error, FinishReason, Message, ModelInfo, Result,
+    Scope, StreamEvent, store::Cache,
 };
 
 #[derive(Debug, Default)]
@@ -81,6 +82,23 @@ fn an_equal_request_is_answered_from_the_shelf_and_streams_again() {
         "again"
     );
     assert_eq!(inner.calls(), 2);
+}
+
+#[test]
+fn a_kept_answer_costs_nothing_again() {
+    let (clock, shelf) = (VirtualClock::new(), Arc::new(Shelf::default()));
+    let mut priced = said("hello");
+    priced.insert(priced.len() - 1, StreamEvent::Cost(Cost { micro_usd: 700 }));
+    let inner = Played::new("m", &clock).play(priced.into_iter().map(Step::Event).collect());
+    let mut limits = BudgetLimits::default();
+    limits.micro_usd = Some(1_000_000);
+    let budget = Budget::new(limits);
+    let model = cached(inner, &shelf, "one", &clock).with_budget(budget.clone());
+    let ask = || block_on(clock.run(model.chat("x".into()))).expect("an answer");
+    assert_eq!(ask().cost, Some(Cost { micro_usd: 700 }));
+    let booked = budget.spent().micro_usd;
+    assert_eq!((booked, ask().cost), (700, Some(Cost { micro_usd: 0 })));
+    assert_eq!(budget.spent().micro_usd, booked, "the kept one is free");
 }
 
 #[test]
@@ -180,6 +198,11 @@ fn the_key_tells_apart_what_changes_an_answer_and_nothing_else() {
     let mut stopped = base.clone();
     stopped.stop_sequences.push("x".into());
     others.push(stopped);
+    for citations in [true, false] {
+        let mut cited = base.clone();
+        cited.citations = Some(citations);
+        others.push(cited);
+    }
     let mut keys: Vec<String> = others.iter().map(of).collect();
     keys.push(of(&base));
     keys.push(key::key(&Scope::new("other").expect("a name"), &info, &base));

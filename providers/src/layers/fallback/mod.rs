@@ -41,7 +41,7 @@ pub enum FallbackReason {
     RateLimit,
     /// The vendor failed, stalled, broke off, could not be reached, or its circuit is open.
     Failure,
-    /// The answer cannot be read, or has another shape than was asked for.
+    /// The answer cannot be read, or has another shape than was asked for and no word of it was handed out.
     InvalidResponse,
     /// The request is longer than the model's window; models with a window known to be as small are passed over.
     ContextWindow,

@@ -53,8 +53,8 @@ impl Lane {
             places: options
                 .max_concurrent
                 .map_or(f64::INFINITY, |most| most.max(1) as f64),
-            requests: options.requests_per_minute.map_or(0.0, f64::from),
-            tokens: options.tokens_per_minute.map_or(0.0, |tokens| tokens as f64),
+            requests: options.request_rate().unwrap_or(0.0),
+            tokens: options.token_rate().unwrap_or(0.0),
             filled_at: now,
             quiet_until: Duration::ZERO,
         }
@@ -80,11 +80,11 @@ impl Lane {
     fn fill(&mut self, options: &RateLimitOptions, now: Duration) {
         let minutes = now.saturating_sub(self.filled_at).as_secs_f64() / 60.0;
         self.filled_at = now;
-        if let Some(rate) = options.requests_per_minute {
-            self.requests = (self.requests + minutes * f64::from(rate)).min(f64::from(rate));
+        if let Some(rate) = options.request_rate() {
+            self.requests = (self.requests + minutes * rate).min(rate);
         }
-        if let Some(rate) = options.tokens_per_minute {
-            self.tokens = (self.tokens + minutes * rate as f64).min(rate as f64);
+        if let Some(rate) = options.token_rate() {
+            self.tokens = (self.tokens + minutes * rate).min(rate);
         }
     }
 
@@ -100,16 +100,16 @@ impl Lane {
         let until =
             |missing: f64, rate: f64| Duration::from_secs_f64((missing / rate * 60.0).clamp(0.001, 3_600.0));
         let mut wait = Duration::ZERO;
-        if let Some(rate) = options.requests_per_minute
+        if let Some(rate) = options.request_rate()
             && self.requests < 1.0 - 1e-9
         {
-            wait = wait.max(until(1.0 - self.requests, f64::from(rate.max(1))));
+            wait = wait.max(until(1.0 - self.requests, rate));
         }
-        if let Some(rate) = options.tokens_per_minute {
+        if let Some(rate) = options.token_rate() {
             // A call larger than the bucket goes when the bucket is full, and empties it below zero.
-            let missing = tokens.min(rate as f64) - self.tokens;
+            let missing = tokens.min(rate) - self.tokens;
             if missing > 1e-6 {
-                wait = wait.max(until(missing, rate.max(1) as f64));
+                wait = wait.max(until(missing, rate));
             }
         }
         if !wait.is_zero() {
@@ -129,8 +129,8 @@ impl Lane {
 
     /// Books the true tokens in place of what was set aside.
     fn settle(&mut self, reserved: f64, actual: f64, options: &RateLimitOptions) {
-        if let Some(rate) = options.tokens_per_minute {
-            self.tokens = (self.tokens + reserved - actual).min(rate as f64);
+        if let Some(rate) = options.token_rate() {
+            self.tokens = (self.tokens + reserved - actual).min(rate);
         }
         self.wake_first();
     }

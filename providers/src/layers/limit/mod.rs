@@ -30,11 +30,11 @@ const MOST_LANES: usize = 4_096;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RateLimitOptions {
-    /// Requests in a minute: no limit.
+    /// Requests in a minute, at least one: no limit.
     pub requests_per_minute: Option<u32>,
-    /// Tokens in and out in a minute: no limit.
+    /// Tokens in and out in a minute, at least one: no limit.
     pub tokens_per_minute: Option<u64>,
-    /// Calls at once: no limit. A 429 halves it, every good answer widens it again.
+    /// Calls at once, at least one: no limit. A 429 halves it, every good answer widens it again.
     pub max_concurrent: Option<usize>,
     /// Output tokens set aside for a request that does not bound its answer: 1,024.
     pub expected_output_tokens: u64,
@@ -112,6 +112,15 @@ impl RateLimitOptions {
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// None at all would be a wait without end.
+    fn request_rate(&self) -> Option<f64> {
+        self.requests_per_minute.map(|rate| f64::from(rate.max(1)))
+    }
+
+    fn token_rate(&self) -> Option<f64> {
+        self.tokens_per_minute.map(|rate| rate.max(1) as f64)
     }
 }
 

@@ -185,6 +185,26 @@ fn tenants_do_not_wait_for_one_another_and_a_late_place_is_told() {
 }
 
 #[test]
+fn a_rate_of_none_is_one_in_a_minute_and_no_wait_without_end() {
+    let clock = VirtualClock::new();
+    let limiter = RateLimiter::new(options(&clock).requests_per_minute(0));
+    let model = many(&clock, 2).with_rate_limit(limiter);
+    block_on(clock.run(async {
+        model.chat("x".into()).await.expect("one");
+        model.chat("x".into()).await.expect("another");
+    }));
+    assert_eq!(clock.now(), Duration::from_mins(1));
+    let clock = VirtualClock::new();
+    let limiter = RateLimiter::new(options(&clock).tokens_per_minute(0));
+    let model = many(&clock, 2).with_rate_limit(limiter);
+    block_on(clock.run(async {
+        model.chat("x".into()).await.expect("the bucket was full");
+        model.chat("x".into()).await.expect("full again");
+    }));
+    assert_eq!(clock.now(), Duration::from_mins(15), "fifteen tokens were used");
+}
+
+#[test]
 fn threads_share_one_limiter_and_never_pass_its_cap() {
     let clock = VirtualClock::new();
     let limiter = RateLimiter::new(options(&clock).max_concurrent(3));

@@ -24,7 +24,7 @@ pub(super) fn check(body: &Value, may_prefill: bool, faults: &mut Faults) {
         let blocks = list(&turn["content"]);
         faults.unless(!blocks.is_empty(), || format!("turn {at}: it is empty"));
         if role == "assistant" {
-            assistant(at, blocks, &mut ids, faults);
+            assistant(at, blocks, at + 1 == turns.len(), &mut ids, faults);
             let called = of_kind(blocks, "tool_use", "id");
             let answered = turns.get(at + 1).map(|next| list(&next["content"]));
             let answered = of_kind(answered.unwrap_or_default(), "tool_result", "tool_use_id");
@@ -67,12 +67,10 @@ fn thought_first(turns: &[Value], faults: &mut Faults) {
         .rposition(|turn| turn["role"] == "user" && !list(&turn["content"]).iter().all(is_result));
     let looped = &turns[asked.map_or(0, |asked| asked + 1)..];
     let waits = looped.last().is_some_and(|last| last["role"] == "user");
-    let thoughts = looped.iter().flat_map(|turn| list(&turn["content"]));
-    let has_thought = thoughts
-        .map(|block| word(&block["type"]))
-        .any(|kind| kind.ends_with("thinking"));
-    faults.unless(!waits || has_thought, || {
-        "a waiting turn without a thought".to_owned()
+    let first = looped.first().and_then(|turn| list(&turn["content"]).first());
+    let is_thought = first.is_some_and(|block| word(&block["type"]).ends_with("thinking"));
+    faults.unless(!waits || is_thought, || {
+        "a waiting turn that does not begin with a thought".to_owned()
     });
 }
 
@@ -93,7 +91,7 @@ fn sorted<'b>(ids: &[&'b str]) -> Vec<&'b str> {
     ids
 }
 
-fn assistant(at: usize, blocks: &[Value], ids: &mut BTreeSet<String>, faults: &mut Faults) {
+fn assistant(at: usize, blocks: &[Value], is_last: bool, ids: &mut BTreeSet<String>, faults: &mut Faults) {
     for (place, block) in blocks.iter().enumerate() {
         let here = || format!("turn {at}, block {place}");
         match word(&block["type"]) {
@@ -125,8 +123,12 @@ fn assistant(at: usize, blocks: &[Value], ids: &mut BTreeSet<String>, faults: &m
                     word(&other["type"]).ends_with("_tool_result") && other["tool_use_id"] == id
                 });
                 // Without it only where the vendor paused, at the very end.
-                let is_at_end = !blocks.iter().any(|other| other["type"] == "tool_use");
-                faults.unless(has_result || is_at_end, || {
+                let is_servers = |other: &Value| {
+                    let kind = word(&other["type"]);
+                    kind.ends_with("_tool_result") || matches!(kind, "server_tool_use" | "mcp_tool_use")
+                };
+                let is_paused = is_last && blocks[place..].iter().all(is_servers);
+                faults.unless(has_result || is_paused, || {
                     format!("{}: no result of `{id}`", here())
                 });
                 faults.unless(block["input"].is_object(), || {

@@ -159,7 +159,13 @@ mod tests {
                 ),
                 (
                     json!({ "thinking": { "type": "enabled" }, "messages": sound["messages"] }),
-                    "without a thought",
+                    "does not begin with a thought",
+                ),
+                (
+                    said(
+                        json!([{ "type": "server_tool_use", "id": "s", "name": "web_search", "input": {} }, { "type": "text", "text": "x" }]),
+                    ),
+                    "no result of `s`",
                 ),
             ],
         );
