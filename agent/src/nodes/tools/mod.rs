@@ -16,8 +16,6 @@ use call::{Call, Ended};
 use futures::{StreamExt, stream::FuturesUnordered};
 use indexmap::IndexMap;
 pub(super) use output::refused;
-#[cfg(feature = "mcp")]
-pub(crate) use {call::overdue, output::accepted};
 use serde_json::Value;
 use std::{
     any::Any,
@@ -29,6 +27,8 @@ use stepwell_core::{
     DynTool, Effect, Error, Message, Part, Policy, Result, Role, Schema, ToolCall, ToolResult, ToolSpec,
     store::{Cache, RecordKind},
 };
+#[cfg(feature = "mcp")]
+pub(crate) use {call::overdue, output::accepted};
 
 /// What fills an argument in that the model does not see. `None` where the state is of another type.
 type Inject = Arc<dyn Fn(&dyn Any, &RunContext) -> Option<Value> + Send + Sync>;
