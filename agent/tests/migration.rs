@@ -20,7 +20,7 @@ use stepwell_agent::{
 };
 use stepwell_core::{
     Error, Scope,
-    store::{NewRecord, PageRequest, RecordKind, RunAppend, RunFilter, RunStatus, RunStore},
+    store::{NewRecord, PageRequest, RecordKind, RunAppend, RunFilter, RunRecord, RunStatus, RunStore},
 };
 use stepwell_macros::State;
 use support::LogStore;
@@ -653,16 +653,14 @@ fn journals() -> PathBuf {
 
 /// One record a line: its kind, version, checksum in hex, and text.
 fn write_journal(name: &str, store: &LogStore, run_id: &str) {
-    let mut text = String::new();
-    for record in store.records(run_id) {
-        let sum: String = record.body[1..9]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let body = std::str::from_utf8(&record.body[9..]).expect("JSON");
-        text += &format!("{} {} {sum} {body}\n", record.kind.as_str(), record.body[0]);
-    }
-    std::fs::write(journals().join(name), text).expect("written");
+    let lines: Vec<String> = store.records(run_id).iter().map(line_of).collect();
+    std::fs::write(journals().join(name), lines.join("\n") + "\n").expect("written");
+}
+
+fn line_of(record: &RunRecord) -> String {
+    let sum = u64::from_be_bytes(record.body[1..9].try_into().expect("eight bytes"));
+    let body = std::str::from_utf8(&record.body[9..]).expect("JSON");
+    format!("{} {} {sum:016x} {body}", record.kind.as_str(), record.body[0])
 }
 
 async fn read_journal(name: &str) -> Arc<LogStore> {
