@@ -7,7 +7,11 @@ mod update;
 pub use slot::{JsonReducer, Reducer, Slot};
 pub use update::ChannelsUpdate;
 
-use crate::{Channel, HasMessages, Messages, State, state::invalid_update};
+use crate::{
+    __private::{restore_origins, save_origins},
+    Channel, HasMessages, Messages, State,
+    state::invalid_update,
+};
 use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -210,6 +214,9 @@ impl State for Channels {
         let mut saved = Map::new();
         for (key, held) in &self.slots {
             if !held.slot.is_untracked && !matches!(held.content, Content::Empty) {
+                if let Content::Messages(messages) = &held.content {
+                    save_origins(&mut saved, key, messages)?;
+                }
                 saved.insert(key.to_string(), self.get(key)?);
             }
         }
@@ -222,19 +229,27 @@ impl State for Channels {
             message,
             hint: "resume it with the graph that wrote it".into(),
         };
-        let Value::Object(saved) = saved else {
+        let Value::Object(mut saved) = saved else {
             return Err(damaged("it is no object".into()));
         };
         let mut restored = self.clone();
-        for (key, value) in saved {
-            let held = restored.slots.get_mut(key.as_str());
-            let Some(held) = held.filter(|held| !held.slot.is_untracked) else {
-                return Err(damaged(format!("it has the unknown key `{key}`")));
+        for (key, held) in &mut restored.slots {
+            if held.slot.is_untracked {
+                continue;
+            }
+            let Some(value) = saved.remove(&**key) else {
+                continue;
             };
-            held.content = Content::from_json(&key, &held.slot.reducer, value)
+            held.content = Content::from_json(key, &held.slot.reducer, value)
                 .map_err(|error| damaged(error.to_string()))?;
+            if let Content::Messages(messages) = &mut held.content {
+                restore_origins(&mut saved, key, messages)?;
+            }
         }
-        Ok(restored)
+        match saved.keys().next() {
+            Some(key) => Err(damaged(format!("it has the unknown key `{key}`"))),
+            None => Ok(restored),
+        }
     }
 }
 

@@ -5,15 +5,19 @@
 //! snapshot outweigh it, the whole state is written as another. A run inside a task writes into the same log: each of its
 //! records is wrapped into one of the run around it.
 
+mod outline;
 mod record;
 mod replay;
+mod stored;
 
+pub(crate) use outline::{Outline, is_place};
 pub(crate) use record::{
-    AnswerBody, ChildRecord, EditBody, EffectBody, EndBody, EventBody, ForkBody, InputBody, IntentBody,
-    InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskOut, TaskRef, UsageBody,
-    damaged, open, read,
+    AnswerBody, ChildRecord, EditBody, EditWrite, EffectBody, EndBody, EventBody, ForkBody, InputBody,
+    IntentBody, InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskOut, TaskRef,
+    UsageBody, damaged, encode, open, read,
 };
-pub(crate) use replay::{Reader, Replay, not_found, replay};
+pub(crate) use replay::{Reader, Replay, refused, renumber};
+pub(crate) use stored::{Stored, not_found, replay};
 
 use crate::{State, command::Next, context::Used, step::TaskId};
 use futures::future::BoxFuture;
@@ -26,7 +30,7 @@ use std::{
 };
 use stepwell_core::{
     Error, Result, Scope,
-    store::{NewRecord, RecordKind, RunAppend, RunStatus, RunStore},
+    store::{NewRecord, RecordKind, RunAppend, RunRecord, RunStatus, RunStore},
 };
 use tokio::sync::oneshot;
 
@@ -126,7 +130,7 @@ impl JournalQueue {
     /// The record as the log has it.
     fn bytes(&self, kind: RecordKind, body: &impl Serialize) -> Result<(RecordKind, Vec<u8>)> {
         let Some(mut outer) = self.outer.as_ref() else {
-            return Ok((kind, record::encode(kind, body)?));
+            return Ok((kind, encode(kind, body)?));
         };
         let mut text = record::wrap(&outer.task, &outer.key, kind, &record::text(body)?)?;
         while let Some(further) = outer.queue.outer.as_ref() {
@@ -170,6 +174,11 @@ impl JournalQueue {
         let bytes = self.bytes(RecordKind::Event, body)?;
         self.enqueue(bytes, false, None);
         Ok(())
+    }
+
+    /// Pushes a record that is in bytes already.
+    pub(crate) fn push_record(&self, record: RunRecord) {
+        self.enqueue((record.kind, record.body.into()), self.is_sync(), None);
     }
 
     /// Pushes a record; something to wait for where it has to be safe before the caller goes on.

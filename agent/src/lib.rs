@@ -29,6 +29,7 @@
 mod agent;
 mod ask;
 mod channels;
+mod checkpoints;
 mod command;
 mod context;
 mod event;
@@ -60,6 +61,9 @@ pub use agent::{
 };
 pub use ask::{Ask, Question};
 pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer, Slot};
+pub use checkpoints::{
+    CheckedRun, Checkpoint, CheckpointSource, Keep, Migration, RunSize, RunsCheck, StateUpdate,
+};
 pub use command::{Command, END, Next, START, Send, Targets};
 pub use context::RunContext;
 pub use event::{EventKind, Failure, KeptEvents, RunEvent, RunStream, View, ViewItem, Views};
@@ -88,11 +92,12 @@ mod guide {}
 /// What `#[derive(State)]` expands to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
-    use crate::state::invalid_update;
+    use crate::{Messages, messages::origins_key, state::invalid_update};
     pub use serde;
     use serde::{Serialize, de::DeserializeOwned};
     pub use serde_json;
     use serde_json::{Map, Value};
+    use std::any::Any;
     pub use stepwell_core::{Error, Message, Result};
 
     /// What a field must be able to do that goes into the journal.
@@ -113,10 +118,37 @@ pub mod __private {
         invalid_update(key, complaint)
     }
 
-    pub fn save<T: Serialize>(saved: &mut Map<String, Value>, key: &str, value: &T) -> Result<()> {
+    pub fn save<T: Serialize + 'static>(saved: &mut Map<String, Value>, key: &str, value: &T) -> Result<()> {
+        if let Some(messages) = (value as &dyn Any).downcast_ref::<Messages>() {
+            save_origins(saved, key, messages)?;
+        }
         let value = serde_json::to_value(value)
             .map_err(|error| invalid_update(key, format!("it cannot be written as JSON: {error}")))?;
         saved.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    /// Beside a list of messages, the origins that it does not tell any more.
+    pub(crate) fn save_origins(saved: &mut Map<String, Value>, key: &str, messages: &Messages) -> Result<()> {
+        let lost = messages.lost_origins();
+        if !lost.is_empty() {
+            let lost = serde_json::to_value(lost)
+                .map_err(|error| invalid_update(key, format!("it cannot be written as JSON: {error}")))?;
+            saved.insert(origins_key(key), lost);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn restore_origins(
+        saved: &mut Map<String, Value>,
+        key: &str,
+        messages: &mut Messages,
+    ) -> Result<()> {
+        if let Some(lost) = saved.remove(&origins_key(key)) {
+            let lost: Vec<stepwell_core::Origin> = serde_json::from_value(lost)
+                .map_err(|_| damaged(format!("what is known of the origins of `{key}` is none")))?;
+            messages.add_origins(&lost);
+        }
         Ok(())
     }
 
@@ -127,17 +159,21 @@ pub mod __private {
         }
     }
 
-    pub fn restore<T: DeserializeOwned + Clone>(
+    pub fn restore<T: DeserializeOwned + Clone + 'static>(
         saved: &mut Map<String, Value>,
         key: &str,
         blank: &T,
     ) -> Result<T> {
-        match saved.remove(key) {
-            // The words of serde would quote the value.
-            Some(value) => serde_json::from_value(value)
-                .map_err(|_| damaged(format!("its key `{key}` is of another type than the state's"))),
-            None => Ok(blank.clone()),
+        let Some(value) = saved.remove(key) else {
+            return Ok(blank.clone());
+        };
+        // The words of serde would quote the value.
+        let mut value: T = serde_json::from_value(value)
+            .map_err(|_| damaged(format!("its key `{key}` is of another type than the state's")))?;
+        if let Some(messages) = (&mut value as &mut dyn Any).downcast_mut::<Messages>() {
+            restore_origins(saved, key, messages)?;
         }
+        Ok(value)
     }
 
     pub fn all_read(saved: &Map<String, Value>) -> Result<()> {

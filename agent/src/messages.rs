@@ -86,7 +86,7 @@ impl Messages {
 
     /// Adds a message; one of the same id is replaced where it stands.
     pub fn put(&mut self, message: Message) {
-        self.note_origins(&message);
+        note_all(&mut self.origins, &message);
         if let Some(id) = &message.id {
             if let Some(at) = self.place(id) {
                 self.list[at] = message;
@@ -112,6 +112,22 @@ impl Messages {
     /// Where the words came from that are, or ever were, in the list: what a policy asks about.
     pub fn origins(&self) -> &[Origin] {
         &self.origins
+    }
+
+    /// The origins that the messages do not tell any more; they are saved beside them.
+    pub(crate) fn lost_origins(&self) -> Vec<Origin> {
+        let mut told = Vec::new();
+        for message in &**self {
+            note_all(&mut told, message);
+        }
+        let lost = self.origins.iter().filter(|origin| !told.contains(origin));
+        lost.copied().collect()
+    }
+
+    pub(crate) fn add_origins(&mut self, origins: &[Origin]) {
+        for origin in origins {
+            note(&mut self.origins, *origin);
+        }
     }
 
     /// The messages alone.
@@ -225,22 +241,27 @@ impl Messages {
     pub(crate) fn note_origin(&mut self, origin: Origin) {
         note(&mut self.origins, origin);
     }
-
-    fn note_origins(&mut self, message: &Message) {
-        for part in &message.parts {
-            note(&mut self.origins, part.origin());
-            if let Part::ToolResult(result) = part {
-                for inner in &result.parts {
-                    note(&mut self.origins, inner.origin());
-                }
-            }
-        }
-    }
 }
 
 /// What stands where a message was taken away, until the gap is closed.
 fn blank() -> Message {
     Message::new(Role::User, Vec::new())
+}
+
+fn note_all(origins: &mut Vec<Origin>, message: &Message) {
+    for part in &message.parts {
+        note(origins, part.origin());
+        if let Part::ToolResult(result) = part {
+            for inner in &result.parts {
+                note(origins, inner.origin());
+            }
+        }
+    }
+}
+
+/// The key beside that of a list of messages, under which the origins are saved that the list does not tell any more.
+pub(crate) fn origins_key(key: &str) -> String {
+    format!("{key}$origins")
 }
 
 fn note(origins: &mut Vec<Origin>, origin: Origin) {
@@ -353,5 +374,32 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(messages.origins(), [Origin::User, Origin::Tool, Origin::Document]);
+    }
+
+    #[test]
+    fn origins_outlive_removed_messages_through_a_saved_state_of_either_kind() {
+        use crate::{Channels, ChannelsUpdate, HasMessages, Reducer, State};
+        use serde_json::json;
+        let blank = Channels::new().slot("messages", Reducer::Messages);
+        let mut state = blank.clone();
+        let page = Message::new(
+            stepwell_core::Role::User,
+            vec![Part::text("a page", Origin::Document)],
+        );
+        let told = [Message::user("q").with_id("q"), page.with_id("page")];
+        state.apply(Channels::add_messages(told.to_vec())).expect("fits");
+        assert!(
+            state.save().expect("plain")["messages$origins"].is_null(),
+            "the list tells them"
+        );
+        let removal = ChannelsUpdate::new().set("messages", json!([{ "remove": "page" }]));
+        state.apply(removal).expect("it is there");
+        let saved = state.save().expect("plain");
+        assert_eq!(saved["messages$origins"], json!(["document"]));
+        let back = blank.restore(saved.clone()).expect("reads back");
+        assert!(back.messages().origins().contains(&Origin::Document));
+        assert_eq!(back.save().expect("plain"), saved);
+        let typed = crate::AgentState::default().restore(saved).expect("one format");
+        assert!(typed.messages.origins().contains(&Origin::Document));
     }
 }

@@ -1,7 +1,7 @@
 //! [`Run`]: a run about to begin or to go on.
 
 use crate::{
-    Graph, Outcome, RunStream, State,
+    Graph, Migration, Outcome, RunStream, State,
     context::Clock,
     event::EventQueue,
     journal::{Saving, now_ms},
@@ -73,6 +73,7 @@ pub(crate) struct RunOptions {
     pub(crate) break_before: Vec<String>,
     pub(crate) break_after: Vec<String>,
     pub(crate) clock: Clock,
+    pub(crate) migration: Option<Migration>,
 }
 
 impl Default for RunOptions {
@@ -94,6 +95,7 @@ impl Default for RunOptions {
             break_before: Vec::new(),
             break_after: Vec::new(),
             clock: Arc::new(now_ms),
+            migration: None,
         }
     }
 }
@@ -297,6 +299,13 @@ impl<S: State> Run<S> {
                 self.given.fault = Some(Error::invalid("answer", format!("it is no JSON: {error}")));
             }
         }
+        self
+    }
+
+    /// Reads a run through this, where another version of the graph has stored it. The journal then goes on with a
+    /// snapshot of this graph, and the run does not need the migration again.
+    pub fn migrate(mut self, migration: Migration) -> Self {
+        self.options.migration = Some(migration);
         self
     }
 

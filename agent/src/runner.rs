@@ -4,12 +4,13 @@
 use crate::{
     EventKind, Failure, Graph, Outcome, Run, RunContext, RunEvent, State, Targets,
     ask::give,
+    checkpoints::migrate,
     command::Next,
     context::{Shared, TaskMemory, Used},
     event::{EventQueue, Keeper, keep_nowhere},
     journal::{
         AnswerBody, EditBody, EndBody, EventBody, InputBody, Journal, Replay, SnapshotBody, StartBody,
-        StepBody, TaskDone, TaskRef, UsageBody, replay,
+        StepBody, Stored, TaskDone, TaskRef, UsageBody,
     },
     outcome::Rest,
     run::{Begin, Given, Pause, RunOptions},
@@ -570,9 +571,18 @@ impl<S: State> Driver<'_, S> {
         let Some(store) = &self.options.store else {
             return Err(Error::invalid("resume", "name the store the run is kept in"));
         };
-        let replay = replay(self.graph, &**store, &self.options.scope, self.run_id).await?;
+        let stored = Stored::new(&**store, &self.options.scope, self.run_id);
+        let (replay, migrated) = if let Some(migration) = &self.options.migration {
+            migrate(self.graph, &stored, migration).await?
+        } else {
+            let head = stored.head().await?;
+            (stored.replay(self.graph, &head, head.last_seq).await?, Vec::new())
+        };
         let journal = self.open(store, replay.last_seq);
         journal.queue.weigh(replay.weight);
+        for record in migrated {
+            journal.queue.push_record(record);
+        }
         self.progress = Progress::of(replay);
         Ok(journal)
     }
@@ -594,12 +604,9 @@ impl<S: State> Driver<'_, S> {
         }
         journal.queue.push(RecordKind::Event, &EventBody::Resumed {})?;
         if !updates.is_empty() {
-            let edit = EditBody {
-                as_node: None,
-                updates,
-                schedule: None,
-            };
-            journal.queue.push(RecordKind::Edit, &edit)?;
+            journal
+                .queue
+                .push(RecordKind::Edit, &EditBody::of_caller(updates))?;
         }
         for (question, answer) in answers {
             journal

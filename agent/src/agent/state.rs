@@ -1,6 +1,7 @@
 //! [`AgentState`]: what flows through an agent's graph.
 
 use crate::{
+    __private::{restore_origins, save_origins},
     HasMessages, Kept, MessageChange, Messages, Passages, Prompt, State, Update, Write, WriteKind,
     reduce::{ById, Last, Reduce},
     state::{Channel, invalid_update},
@@ -162,6 +163,7 @@ impl State for AgentState {
             Ok(())
         }
         let mut saved = Map::new();
+        save_origins(&mut saved, "messages", &self.messages)?;
         put(&mut saved, "messages", &self.messages)?;
         if let Some(instructions) = &self.instructions {
             put(&mut saved, "instructions", instructions)?;
@@ -195,6 +197,7 @@ impl State for AgentState {
             memory: take(&mut saved, "memory")?.unwrap_or_default(),
             output: saved.remove("output"), // as it is: a null is an answer too
         };
+        restore_origins(&mut saved, "messages", &mut restored.messages)?;
         restored.note_passages();
         Ok(restored)
     }

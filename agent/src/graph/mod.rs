@@ -141,10 +141,6 @@ impl<S: State> Graph<S> {
         &self.0.blank
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.nodes.len()
-    }
-
     pub(crate) fn entry(&self, node: NodeIndex) -> &Entry<S> {
         &self.0.nodes[node as usize]
     }

@@ -1,6 +1,6 @@
 //! [`GraphShape`]: a graph as plain data, without its code. What is fingerprinted, compared, drawn and stored.
 
-use crate::{Channel, Graph, State};
+use crate::{Channel, Graph, State, step::NodeIndex};
 use serde::{Deserialize, Serialize};
 
 /// A graph as plain data: names and ways, without the code of nodes and routes.
@@ -83,6 +83,13 @@ impl GraphShape {
         );
         let shape = serde_json::to_vec(&shape).expect("strings serialise");
         blake3::hash(&shape).to_hex()[..32].to_owned()
+    }
+
+    /// A node's place in the order of declaration.
+    pub(crate) fn index_of(&self, name: &str) -> Option<NodeIndex> {
+        (0..)
+            .zip(&self.nodes)
+            .find_map(|(at, node)| (node.name == name).then_some(at))
     }
 
     /// Every way from one node to another, [`crate::START`] and [`crate::END`] included.

@@ -153,16 +153,42 @@ pub(crate) enum EventBody {
     },
 }
 
-/// The state was changed from outside: as if a node had written it, where one is named.
+/// What one node, or the caller, wrote from outside.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, bound(deserialize = "U: DeserializeOwned"))]
-pub(crate) struct EditBody<U> {
+pub(crate) struct EditWrite<U> {
+    /// The node it stands for; the end for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) as_node: Option<String>,
     pub(crate) updates: Vec<U>,
-    /// What comes next where that changed.
+}
+
+/// The state was changed from outside: as if nodes had written it in a step, where a schedule follows; in the middle of
+/// one otherwise.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "U: DeserializeOwned"))]
+pub(crate) struct EditBody<U> {
+    pub(crate) writes: Vec<EditWrite<U>>,
+    /// What comes next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) schedule: Option<Schedule>,
+    /// It stands for what a broken step lacked: folded together with what had finished of that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) ends_step: bool,
+}
+
+impl<U> EditBody<U> {
+    /// What a caller changes when the run goes on.
+    pub(crate) fn of_caller(updates: Vec<U>) -> Self {
+        Self {
+            writes: vec![EditWrite {
+                as_node: None,
+                updates,
+            }],
+            schedule: None,
+            ends_step: false,
+        }
+    }
 }
 
 /// The run was forked from another: what stands before is that one's.

@@ -3,11 +3,11 @@
 use super::{
     AnswerBody, ChildRecord, EditBody, EffectBody, EndBody, EventBody, ForkBody, InputBody, IntentBody,
     InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskDone, TaskRef, UsageBody,
-    damaged, open, read,
+    damaged, read,
     record::{ChildBody, TaskIn},
 };
 use crate::{
-    Compatibility, Graph, GraphShape, State, Targets,
+    Compatibility, END, Graph, GraphShape, State, Targets,
     ask::give_one,
     command::Next,
     context::{TaskMemory, Used},
@@ -20,12 +20,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::{borrow::Cow, collections::HashMap};
 use stepwell_core::{
-    Error, Result, Scope,
-    store::{RecordKind, RunStatus, RunStore},
+    Error, Result,
+    store::{RecordKind, RunStatus},
 };
-
-/// Records are read in pieces of so many.
-const PAGE: usize = 512;
 
 /// More events than a run can emit while it writes one record.
 const EVENTS_PER_RECORD: u64 = 1 << 30;
@@ -58,72 +55,11 @@ pub(crate) struct Replay<S: State> {
     last_event: Option<u64>,
 }
 
-/// Reads a run back.
-pub(crate) async fn replay<S: State>(
-    graph: &Graph<S>,
-    store: &dyn RunStore,
-    scope: &Scope,
-    run_id: &str,
-) -> Result<Replay<S>> {
-    let head = store
-        .head(scope, run_id)
-        .await?
-        .ok_or_else(|| not_found(run_id))?;
-    let mut reader = Reader::new(graph);
-    read_records(
-        store,
-        scope,
-        run_id,
-        head.snapshot_seq.max(1),
-        None,
-        |seq, kind, text| reader.take(seq, kind, text),
-    )
-    .await?;
-    if !reader.has_start {
-        return Err(not_found(run_id));
-    }
-    reader.finish()
-}
-
-pub(crate) fn not_found(run_id: &str) -> Error {
-    Error::NotFound {
-        what: "run".into(),
-        name: run_id.to_owned(),
-        hint: "check the id, the scope and the store".into(),
-    }
-}
-
-/// Hands out the records of a run in order, up to a number where one is given, each checked.
-pub(crate) async fn read_records(
-    store: &dyn RunStore,
-    scope: &Scope,
-    run_id: &str,
-    mut from: u64,
-    up_to: Option<u64>,
-    mut take: impl FnMut(u64, RecordKind, &[u8]) -> Result<()>,
-) -> Result<()> {
-    loop {
-        let records = store.read(scope, run_id, from, PAGE).await?;
-        for record in &records {
-            if record.seq != from {
-                return Err(damaged(record.seq, format!("record {from} is missing before it")));
-            }
-            if up_to.is_some_and(|last| record.seq > last) {
-                return Ok(());
-            }
-            take(record.seq, record.kind, open(record)?)?;
-            from += 1;
-        }
-        if records.len() < PAGE {
-            return Ok(());
-        }
-    }
-}
-
 /// Takes records one by one. Until [`Reader::finish`] nodes are numbered as the graph that wrote them numbered them, so
 /// that what it folded is folded in its order.
 pub(crate) struct Reader<'a, S: State> {
-    graph: &'a Graph<S>,
+    blank: &'a S,
+    shape: &'a GraphShape,
     replay: Replay<S>,
     has_start: bool,
     has_input: bool,
@@ -133,26 +69,15 @@ pub(crate) struct Reader<'a, S: State> {
 
 impl<'a, S: State> Reader<'a, S> {
     pub(crate) fn new(graph: &'a Graph<S>) -> Self {
+        Self::of(graph.blank(), graph.shape())
+    }
+
+    /// Reads as a graph of this shape and blank state would, which need not be there itself.
+    pub(crate) fn of(blank: &'a S, shape: &'a GraphShape) -> Self {
         Self {
-            graph,
-            replay: Replay {
-                state: graph.blank().clone(),
-                schedule: Schedule::default(),
-                base: 0,
-                finished: Vec::new(),
-                memory: HashMap::new(),
-                used: Used::default(),
-                status: RunStatus::Running,
-                pause: None,
-                leave: None,
-                failure: None,
-                failures: Vec::new(),
-                kept: HashMap::new(),
-                last_seq: 0,
-                weight: (0, 0),
-                is_reshaped: false,
-                last_event: None,
-            },
+            blank,
+            shape,
+            replay: Replay::blank(blank),
             has_start: false,
             has_input: false,
             writer: None,
@@ -165,10 +90,20 @@ impl<'a, S: State> Reader<'a, S> {
     /// [`Error::Unsupported`] where the run goes on in a node that this graph does not have.
     pub(crate) fn finish(mut self) -> Result<Replay<S>> {
         if let Some(writer) = self.writer.take() {
-            self.replay.renumber(&writer, self.graph.shape())?;
+            self.replay.renumber(&writer, self.shape)?;
             self.replay.is_reshaped = true;
         }
         Ok(self.replay)
+    }
+
+    /// Whether the journal has begun.
+    pub(crate) fn has_start(&self) -> bool {
+        self.has_start
+    }
+
+    /// What was used so far.
+    pub(crate) fn used(&self) -> &Used {
+        &self.replay.used
     }
 
     /// Whether the run has anything to go on with.
@@ -195,8 +130,11 @@ impl<'a, S: State> Reader<'a, S> {
             RecordKind::Input => self.take_input(seq, text)?,
             RecordKind::Snapshot => {
                 let snapshot: SnapshotBody<'_> = read(seq, text)?;
+                // It stands for all before it: nothing of that has to have a place in its graph.
+                self.replay.forget_step();
+                self.replay.schedule = Schedule::default();
                 self.written_by(snapshot.graph)?;
-                self.replay.state = self.graph.blank().restore(snapshot.state)?;
+                self.replay.state = self.blank.restore(snapshot.state)?;
                 self.replay.schedule = self.known(seq, snapshot.schedule.into_owned())?;
                 self.replay.used = snapshot.used.into_owned();
                 self.replay.kept = snapshot.kept;
@@ -208,7 +146,7 @@ impl<'a, S: State> Reader<'a, S> {
             RecordKind::Step => {
                 let step: StepBody<'_> = read(seq, text)?;
                 self.fold_finished()?;
-                self.forget_step();
+                self.replay.forget_step();
                 self.replay.schedule = self.known(seq, step.schedule.into_owned())?;
             }
             RecordKind::Memo => {
@@ -250,8 +188,8 @@ impl<'a, S: State> Reader<'a, S> {
             }
             RecordKind::Event => match read(seq, text)? {
                 EventBody::Resumed {} => {
-                    self.replay.last_event = None;
                     self.replay.status = RunStatus::Running;
+                    self.replay.last_event = None;
                     (self.replay.pause, self.replay.failure) = (None, None);
                     self.replay.failures.clear();
                 }
@@ -263,31 +201,22 @@ impl<'a, S: State> Reader<'a, S> {
                 }
                 EventBody::Watched { .. } => {}
             },
-            RecordKind::Edit => {
-                let edit: EditBody<S::Update> = read(seq, text)?;
-                let writer = edit.as_node.unwrap_or_default();
-                fold(&mut self.replay.state, vec![(writer.as_str(), edit.updates)])?;
-                if let Some(schedule) = edit.schedule {
-                    self.forget_step();
-                    self.replay.schedule = self.known(seq, schedule)?;
-                    self.replay.status = RunStatus::Running;
-                }
-            }
+            RecordKind::Edit => self.take_edit(seq, text)?,
             RecordKind::Fork => {
+                // The step begins anew: what is known of it is the other run's.
                 let _: ForkBody = read(seq, text)?;
-                self.replay.status = RunStatus::Running;
-                (self.replay.pause, self.replay.failure) = (None, None);
+                self.replay.go_on();
             }
             RecordKind::Child => self.take_child(seq, text)?,
             RecordKind::End => {
                 let end: EndBody<'_> = read(seq, text)?;
                 self.replay.status = end.status;
-                self.replay.last_event = (end.last_event > 0).then_some(end.last_event);
                 self.replay.failure = end.failure;
                 self.replay.pause = end.pause.map(Cow::into_owned);
                 self.replay.leave = end.leave.map(Cow::into_owned);
+                self.replay.last_event = (end.last_event > 0).then_some(end.last_event);
                 if end.is_step_void {
-                    self.forget_step();
+                    self.replay.forget_step();
                 }
             }
             // A newer version that writes other kinds marks its records with a newer number.
@@ -305,19 +234,19 @@ impl<'a, S: State> Reader<'a, S> {
         let input: InputBody<S::Update> = read(seq, text)?;
         match input.state {
             Some(state) => {
-                self.replay.state = self.graph.blank().restore(state)?;
+                self.replay.state = self.blank.restore(state)?;
                 self.replay.weight = (text.len(), 0);
             }
             // A further turn: what a broken step had finished stands, the rest of it is given up.
             None => self.fold_finished()?,
         }
-        self.forget_step();
+        self.replay.forget_step();
         for update in input.updates {
             apply(&mut self.replay.state, update)?;
         }
         self.replay.status = RunStatus::Running;
-        self.replay.last_event = None;
         (self.replay.pause, self.replay.failure, self.replay.leave) = (None, None, None);
+        self.replay.last_event = None;
         self.replay.schedule = self.known(seq, input.schedule)?;
         self.replay.base = self.replay.schedule.step;
         self.has_input = true;
@@ -368,26 +297,31 @@ impl<'a, S: State> Reader<'a, S> {
         Ok(())
     }
 
-    /// Folds what had finished of the step that is under way.
     fn fold_finished(&mut self) -> Result<()> {
-        let mut finished = std::mem::take(&mut self.replay.finished);
-        if finished.is_empty() {
-            return Ok(());
-        }
-        finished.sort_by_key(|task| task.id.order());
-        let (graph, writer) = (self.graph, &self.writer);
-        let updates = finished
-            .into_iter()
-            .map(|task| (name_of(graph, writer.as_ref(), task.id.node), task.updates))
-            .collect();
-        self.replay.state.expire(graph.blank());
-        fold(&mut self.replay.state, updates)
+        let writer = self.writer.as_ref().unwrap_or(self.shape);
+        self.replay.fold_finished(self.blank, writer)
     }
 
-    fn forget_step(&mut self) {
-        self.replay.finished.clear();
-        self.replay.memory.clear();
-        self.replay.failures.clear();
+    fn take_edit(&mut self, seq: u64, text: &[u8]) -> Result<()> {
+        let edit: EditBody<S::Update> = read(seq, text)?;
+        let Some(schedule) = edit.schedule else {
+            let updates = edit.writes.into_iter().flat_map(|write| write.updates).collect();
+            return fold(&mut self.replay.state, vec![("the caller", updates)]);
+        };
+        let writes = edit
+            .writes
+            .into_iter()
+            .map(|write| {
+                let node = write.as_node.as_deref().filter(|name| *name != END);
+                let node = node.map(|name| self.node_of(seq, name)).transpose()?;
+                Ok((node, write.updates))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let writer = self.writer.as_ref().unwrap_or(self.shape);
+        self.replay
+            .fold_edit(self.blank, writer, writes, edit.ends_step)?;
+        self.replay.schedule = self.known(seq, schedule)?;
+        Ok(())
     }
 
     fn is_current(&self, task: &TaskRef) -> bool {
@@ -407,39 +341,19 @@ impl<'a, S: State> Reader<'a, S> {
     }
 
     fn id_of(&self, seq: u64, task: &TaskRef) -> Result<TaskId> {
-        let node = match &self.writer {
-            None => self.graph.index_of(&task.node),
-            Some(writer) => (0..)
-                .zip(&writer.nodes)
-                .find_map(|(at, node)| (node.name == task.node).then_some(at)),
-        };
-        match node {
-            Some(node) => Ok(TaskId {
-                node,
-                send: task.send,
-            }),
-            None => Err(damaged(seq, format!("the graph has no node `{}`", task.node))),
-        }
+        Ok(TaskId {
+            node: self.node_of(seq, &task.node)?,
+            send: task.send,
+        })
+    }
+
+    fn node_of(&self, seq: u64, name: &str) -> Result<NodeIndex> {
+        let node = self.writer.as_ref().unwrap_or(self.shape).index_of(name);
+        node.ok_or_else(|| damaged(seq, format!("the graph has no node `{name}`")))
     }
 
     fn known(&self, seq: u64, schedule: Schedule) -> Result<Schedule> {
-        let (nodes, joins) = match &self.writer {
-            None => (self.graph.len(), self.graph.shape().joins.len()),
-            Some(writer) => (writer.nodes.len(), writer.joins.len()),
-        };
-        let named = schedule
-            .tasks()
-            .map(|task| task.node)
-            .chain(schedule.deferred.iter().copied())
-            .chain(
-                schedule
-                    .arrived
-                    .iter()
-                    .flat_map(|arrivals| arrivals.sources.iter().copied()),
-            );
-        let is_known = named.into_iter().all(|node| (node as usize) < nodes)
-            && schedule.arrived.iter().all(|arrivals| arrivals.join < joins);
-        if is_known {
+        if is_known(&schedule, self.writer.as_ref().unwrap_or(self.shape)) {
             Ok(schedule)
         } else {
             Err(damaged(seq, "it names a node the graph does not have"))
@@ -448,7 +362,7 @@ impl<'a, S: State> Reader<'a, S> {
 
     /// Whether this graph can read what that one wrote. A second graph in one journal goes on by its own numbers.
     fn written_by(&mut self, writer: Cow<'_, GraphShape>) -> Result<()> {
-        let reader = self.graph.shape();
+        let reader = self.shape;
         match writer.compare(reader) {
             Compatibility::Same | Compatibility::Compatible { .. } => {}
             Compatibility::NeedsMigration { reasons } | Compatibility::Refused { reasons } => {
@@ -462,13 +376,6 @@ impl<'a, S: State> Reader<'a, S> {
         self.has_start = true;
         self.writer = (writer.fingerprint() != reader.fingerprint()).then(|| writer.into_owned());
         Ok(())
-    }
-}
-
-fn name_of<'a, S: State>(graph: &'a Graph<S>, writer: Option<&'a GraphShape>, node: NodeIndex) -> &'a str {
-    match writer {
-        None => graph.name_of(node),
-        Some(writer) => &writer.nodes[node as usize].name,
     }
 }
 
@@ -492,7 +399,7 @@ fn used_inside(seq: u64, kind: RecordKind, text: &[u8]) -> Result<Option<Used>> 
     }
 }
 
-fn refused(reader: &str, writer: &str, reasons: &[String]) -> Error {
+pub(crate) fn refused(reader: &str, writer: &str, reasons: &[String]) -> Error {
     Error::Unsupported {
         who: format!("the graph `{reader}`"),
         what: format!("a run of the graph `{writer}` ({})", reasons.join("; ")),
@@ -501,6 +408,28 @@ fn refused(reader: &str, writer: &str, reasons: &[String]) -> Error {
 }
 
 impl<S: State> Replay<S> {
+    /// Nothing was read yet.
+    pub(crate) fn blank(blank: &S) -> Self {
+        Self {
+            state: blank.clone(),
+            schedule: Schedule::default(),
+            base: 0,
+            finished: Vec::new(),
+            memory: HashMap::new(),
+            used: Used::default(),
+            status: RunStatus::Running,
+            pause: None,
+            leave: None,
+            failure: None,
+            failures: Vec::new(),
+            kept: HashMap::new(),
+            last_seq: 0,
+            weight: (0, 0),
+            is_reshaped: false,
+            last_event: None,
+        }
+    }
+
     /// The number that the run's events go on after. How many a crash overtook nobody knows: then it is far above all that
     /// can have been given before, and below what a number of JavaScript holds.
     pub(crate) fn last_event(&self) -> u64 {
@@ -508,39 +437,76 @@ impl<S: State> Replay<S> {
             .unwrap_or_else(|| self.last_seq.saturating_mul(EVENTS_PER_RECORD))
     }
 
-    /// From the numbers of one graph to those of another, by name.
-    fn renumber(&mut self, from: &GraphShape, to: &GraphShape) -> Result<()> {
-        let place = |name: &str| {
-            (0..)
-                .zip(&to.nodes)
-                .find_map(|(at, node)| (node.name == name).then_some(at))
-        };
-        let node = |old: NodeIndex| {
-            let name = &from.nodes[old as usize].name;
-            place(name).ok_or_else(|| {
-                let reason = format!("it goes on in the node `{name}`, which is not there any more");
-                refused(&to.name, &from.name, &[reason])
+    /// Nothing is known of the step that is under way any more.
+    pub(crate) fn forget_step(&mut self) {
+        self.finished.clear();
+        self.memory.clear();
+        self.failures.clear();
+    }
+
+    /// It begins its step anew, wherever it stood.
+    pub(crate) fn go_on(&mut self) {
+        self.forget_step();
+        self.status = RunStatus::Running;
+        (self.pause, self.failure, self.leave) = (None, None, None);
+    }
+
+    /// Folds what had finished of the step that is under way.
+    pub(crate) fn fold_finished(&mut self, blank: &S, writer: &GraphShape) -> Result<()> {
+        let finished = std::mem::take(&mut self.finished);
+        if finished.is_empty() {
+            return Ok(());
+        }
+        let updates = finished.into_iter().map(|task| (Some(task.id), task.updates));
+        self.fold_step(blank, writer, updates.collect())
+    }
+
+    /// Folds writes of nodes from outside as a step does, together with what had finished of the step that is under way or
+    /// after it. That step is over then.
+    pub(crate) fn fold_edit(
+        &mut self,
+        blank: &S,
+        writer: &GraphShape,
+        writes: Vec<(Option<NodeIndex>, Vec<S::Update>)>,
+        ends_step: bool,
+    ) -> Result<()> {
+        let mut updates = Vec::new();
+        if ends_step {
+            let finished = std::mem::take(&mut self.finished);
+            updates.extend(finished.into_iter().map(|task| (Some(task.id), task.updates)));
+        } else {
+            self.fold_finished(blank, writer)?;
+        }
+        for (node, given) in writes {
+            updates.push((node.map(|node| TaskId { node, send: None }), given));
+        }
+        self.fold_step(blank, writer, updates)?;
+        self.go_on();
+        Ok(())
+    }
+
+    fn fold_step(
+        &mut self,
+        blank: &S,
+        writer: &GraphShape,
+        mut updates: Vec<(Option<TaskId>, Vec<S::Update>)>,
+    ) -> Result<()> {
+        updates.sort_by_key(|(id, _)| id.map(TaskId::order));
+        let updates = updates
+            .into_iter()
+            .map(|(id, updates)| {
+                let name = id.map_or("the caller", |id| &writer.nodes[id.node as usize].name);
+                (name, updates)
             })
-        };
-        let schedule = &mut self.schedule;
-        for ready in schedule.ready.iter_mut().chain(&mut schedule.deferred) {
-            *ready = node(*ready)?;
-        }
-        schedule.ready.sort_unstable();
-        for sent in &mut schedule.sends {
-            sent.node = node(sent.node)?;
-        }
-        for arrivals in &mut schedule.arrived {
-            let old = &from.joins[arrivals.join];
-            let Some(join) = to.joins.iter().position(|join| join == old) else {
-                let reason = format!("a join into `{}` waits that is not there any more", old.to);
-                return Err(refused(&to.name, &from.name, &[reason]));
-            };
-            arrivals.join = join;
-            for source in &mut arrivals.sources {
-                *source = node(*source)?;
-            }
-        }
+            .collect();
+        self.state.expire(blank);
+        fold(&mut self.state, updates)
+    }
+
+    /// From the numbers of one graph to those of another, by name.
+    pub(crate) fn renumber(&mut self, from: &GraphShape, to: &GraphShape) -> Result<()> {
+        renumber(&mut self.schedule, from, to)?;
+        let node = |old: NodeIndex| place_in(to, from, old);
         for task in &mut self.finished {
             task.id.node = node(task.id.node)?;
         }
@@ -555,4 +521,51 @@ impl<S: State> Replay<S> {
         self.memory = memory;
         Ok(())
     }
+}
+
+fn place_in(to: &GraphShape, from: &GraphShape, old: NodeIndex) -> Result<NodeIndex> {
+    let name = &from.nodes[old as usize].name;
+    to.index_of(name).ok_or_else(|| {
+        let reason = format!("it goes on in the node `{name}`, which is not there any more");
+        refused(&to.name, &from.name, &[reason])
+    })
+}
+
+/// A place of one graph in the numbers of another, by name.
+pub(crate) fn renumber(schedule: &mut Schedule, from: &GraphShape, to: &GraphShape) -> Result<()> {
+    let node = |old: NodeIndex| place_in(to, from, old);
+    for ready in schedule.ready.iter_mut().chain(&mut schedule.deferred) {
+        *ready = node(*ready)?;
+    }
+    schedule.ready.sort_unstable();
+    for sent in &mut schedule.sends {
+        sent.node = node(sent.node)?;
+    }
+    for arrivals in &mut schedule.arrived {
+        let old = &from.joins[arrivals.join];
+        let Some(join) = to.joins.iter().position(|join| join == old) else {
+            let reason = format!("a join into `{}` waits that is not there any more", old.to);
+            return Err(refused(&to.name, &from.name, &[reason]));
+        };
+        arrivals.join = join;
+        for source in &mut arrivals.sources {
+            *source = node(*source)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether every node and join a place names is in the graph.
+pub(crate) fn is_known(schedule: &Schedule, shape: &GraphShape) -> bool {
+    let arrived = schedule.arrived.iter();
+    let mut named = schedule
+        .tasks()
+        .map(|task| task.node)
+        .chain(schedule.deferred.iter().copied())
+        .chain(arrived.flat_map(|arrivals| arrivals.sources.iter().copied()));
+    named.all(|node| (node as usize) < shape.nodes.len())
+        && schedule
+            .arrived
+            .iter()
+            .all(|arrivals| arrivals.join < shape.joins.len())
 }

@@ -5,6 +5,7 @@ use crate::{Channels, ChannelsUpdate, MessageChange, Messages};
 use indexmap::{IndexMap, IndexSet};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use stepwell_core::Message;
 use stepwell_macros::State;
 
@@ -61,6 +62,8 @@ struct Oracle {
     channels: Vec<Channel>,
     blank: Slots,
     slots: Slots,
+    /// Lists of messages that had one in them since they were blank or overwritten: all of these are a user's.
+    had: BTreeSet<String>,
 }
 
 impl Oracle {
@@ -72,7 +75,19 @@ impl Oracle {
             channels: Board::default().channels(),
             blank: slots.clone(),
             slots,
+            had: BTreeSet::new(),
         }
+    }
+
+    /// What is saved: beside a list without messages, the origin of those it had.
+    fn saved(&self) -> Value {
+        let mut saved = self.slots.clone();
+        for key in &self.had {
+            if saved[key] == json!([]) {
+                saved.insert(format!("{key}$origins"), json!(["user"]));
+            }
+        }
+        Value::Object(saved)
     }
 
     /// `tasks` are the updates of each, in order. Whether the step was refused.
@@ -80,6 +95,7 @@ impl Oracle {
         for channel in &self.channels {
             if channel.is_ephemeral {
                 self.slots[&*channel.key] = self.blank[&*channel.key].clone();
+                self.had.remove(&*channel.key);
             }
         }
         let mut overwritten = Vec::new();
@@ -100,10 +116,12 @@ impl Oracle {
             }
         }
         for update in tasks.iter().flatten() {
-            let mut next = self.slots.clone();
+            let (mut next, mut had) = (self.slots.clone(), self.had.clone());
             for (key, write) in update {
                 if let Some(value) = write.get("o") {
                     next[key] = value.clone();
+                    had.remove(key);
+                    had.extend(holds_message(value).then(|| key.clone()));
                 } else if !overwritten.contains(key) {
                     let channel = self
                         .channels
@@ -111,12 +129,18 @@ impl Oracle {
                         .find(|channel| channel.key == *key)
                         .ok_or(())?;
                     next[key] = reduce(&channel.reducer, &next[key], &write["w"])?;
+                    had.extend(holds_message(&write["w"]).then(|| key.clone()));
                 }
             }
-            self.slots = next; // all of an update or none
+            (self.slots, self.had) = (next, had); // all of an update or none
         }
         Ok(())
     }
+}
+
+fn holds_message(list: &Value) -> bool {
+    let mut members = list.as_array().into_iter().flatten();
+    members.any(|member| member.get("role").is_some())
 }
 
 fn reduce(reducer: &str, slot: &Value, write: &Value) -> Result<Value, ()> {
@@ -264,8 +288,8 @@ proptest! {
             let plainly = oracle.step(step);
             prop_assert_eq!(fold_json(&mut board, &blank_board, step), plainly);
             prop_assert_eq!(fold_json(&mut dynamic, &blank_channels, step), plainly);
-            prop_assert_eq!(&all_of_board(&board), &Value::Object(oracle.slots.clone()));
-            prop_assert_eq!(&all_of_channels(&dynamic), &Value::Object(oracle.slots.clone()));
+            prop_assert_eq!(&all_of_board(&board), &oracle.saved());
+            prop_assert_eq!(&all_of_channels(&dynamic), &oracle.saved());
             if is_resumed {
                 // Each is resumed from what the other saved.
                 let (of_board, of_channels) = (board.save().expect("plain"), dynamic.save().expect("plain"));

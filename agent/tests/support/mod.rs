@@ -33,6 +33,12 @@ struct Kept {
     records: Vec<RunRecord>,
 }
 
+impl Kept {
+    fn last_seq(&self) -> u64 {
+        self.records.last().map_or(0, |record| record.seq)
+    }
+}
+
 /// Journals in memory; with a path every append is also a line of a file, written before the append is done.
 #[derive(Debug, Default)]
 pub struct LogStore {
@@ -107,7 +113,8 @@ impl LogStore {
         let mut runs = self.runs.lock().expect("no panic holds it");
         for ((_, run), kept) in runs.iter_mut() {
             if run == run_id {
-                let record = &mut kept.records[usize::try_from(seq).expect("small") - 1];
+                let record = kept.records.iter_mut().find(|record| record.seq == seq);
+                let record = record.expect("it is there");
                 let mut body = record.body.to_vec();
                 body[at] = to;
                 record.body = body.into();
@@ -120,7 +127,7 @@ impl LogStore {
         let mut runs = self.runs.lock().expect("no panic holds it");
         for ((_, run), kept) in runs.iter_mut() {
             if run == run_id {
-                kept.records.truncate(seq);
+                kept.records.retain(|record| record.seq <= seq as u64);
                 kept.status = RunStatus::Running;
             }
         }
@@ -142,7 +149,7 @@ impl RunStore for LogStore {
         tokio::task::yield_now().await; // a real store is not done at once
         let mut runs = self.runs.lock().expect("no panic holds it");
         let key = (scope.tenant().to_owned(), append.run_id.clone());
-        let last = runs.get(&key).map_or(0, |kept| kept.records.len() as u64);
+        let last = runs.get(&key).map_or(0, Kept::last_seq);
         if last != append.after {
             return Err(Error::Conflict {
                 what: format!("run `{}`", append.run_id),
@@ -171,7 +178,7 @@ impl RunStore for LogStore {
                 .map_err(|error| Error::io("open the journal", error))?;
             writeln!(file, "{row}").map_err(|error| Error::io("write the journal", error))?;
         }
-        Ok(kept.records.len() as u64)
+        Ok(kept.last_seq())
     }
 
     async fn read(&self, scope: &Scope, run_id: &str, from_seq: u64, limit: usize) -> Result<Vec<RunRecord>> {
@@ -192,7 +199,7 @@ impl RunStore for LogStore {
             .map(|kept| {
                 let mut head = RunHead::new(run_id, &kept.graph);
                 head.status = kept.status;
-                head.last_seq = kept.records.len() as u64;
+                head.last_seq = kept.last_seq();
                 head.snapshot_seq = kept
                     .records
                     .iter()
@@ -202,20 +209,69 @@ impl RunStore for LogStore {
             }))
     }
 
-    async fn list(&self, _: &Scope, _: &RunFilter, _: PageRequest) -> Result<Page<RunHead>> {
-        Err(unused("list"))
+    async fn list(&self, scope: &Scope, filter: &RunFilter, _: PageRequest) -> Result<Page<RunHead>> {
+        let mut ids: Vec<String> = {
+            let runs = self.runs.lock().expect("no panic holds it");
+            let ours = runs.keys().filter(|(tenant, _)| tenant == scope.tenant());
+            ours.map(|(_, run)| run.clone()).collect()
+        };
+        ids.sort();
+        let mut heads = Vec::new();
+        for id in ids {
+            let head = self.head(scope, &id).await?.expect("it is there");
+            if filter.graph.as_ref().is_none_or(|graph| *graph == head.graph)
+                && filter.status.is_none_or(|status| status == head.status)
+            {
+                heads.push(head);
+            }
+        }
+        Ok(Page::new(heads, None))
     }
     async fn claim(&self, _: &Scope, _: &str, _: &str, _: Option<u64>, _: Duration) -> Result<Lease> {
         Err(unused("claim"))
     }
-    async fn copy(&self, _: &Scope, _: &str, _: &str, _: Option<u64>) -> Result<u64> {
-        Err(unused("copy"))
+    async fn copy(&self, scope: &Scope, run_id: &str, to: &str, up_to: Option<u64>) -> Result<u64> {
+        let mut runs = self.runs.lock().expect("no panic holds it");
+        let key = |run: &str| (scope.tenant().to_owned(), run.to_owned());
+        let Some(kept) = runs.get(&key(run_id)) else {
+            return Err(Error::NotFound {
+                what: "run".into(),
+                name: run_id.into(),
+                hint: "check the id".into(),
+            });
+        };
+        if runs.contains_key(&key(to)) {
+            return Err(Error::Conflict {
+                what: format!("run `{to}`"),
+            });
+        }
+        let up_to = up_to.unwrap_or(u64::MAX);
+        let records = kept.records.iter().filter(|record| record.seq <= up_to);
+        let mut copy = Kept {
+            graph: kept.graph.clone(),
+            status: kept.status,
+            records: records.cloned().collect(),
+        };
+        if copy.last_seq() != kept.last_seq() {
+            copy.status = RunStatus::Running;
+        }
+        let last = copy.last_seq();
+        runs.insert(key(to), copy);
+        Ok(last)
     }
-    async fn prune(&self, _: &Scope, _: &str, _: u64) -> Result<u64> {
-        Err(unused("prune"))
+    async fn prune(&self, scope: &Scope, run_id: &str, before_seq: u64) -> Result<u64> {
+        let mut runs = self.runs.lock().expect("no panic holds it");
+        let key = (scope.tenant().to_owned(), run_id.to_owned());
+        Ok(runs.get_mut(&key).map_or(0, |kept| {
+            let before = kept.records.len();
+            kept.records.retain(|record| record.seq >= before_seq);
+            (before - kept.records.len()) as u64
+        }))
     }
-    async fn delete(&self, _: &Scope, _: &str) -> Result<bool> {
-        Err(unused("delete"))
+    async fn delete(&self, scope: &Scope, run_id: &str) -> Result<bool> {
+        let mut runs = self.runs.lock().expect("no panic holds it");
+        let key = (scope.tenant().to_owned(), run_id.to_owned());
+        Ok(runs.remove(&key).is_some())
     }
     async fn flush(&self) -> Result<()> {
         Ok(())
