@@ -59,11 +59,14 @@ pub use command::{Command, END, Next, START, Send, Targets};
 pub use context::RunContext;
 pub use draw::{Drawing, Tone};
 pub use event::{EventKind, Failure, RunEvent, RunStream};
-pub use graph::{Compatibility, Graph, GraphBuilder, GraphShape, JoinShape, NodeShape};
+pub use graph::{
+    Compatibility, Graph, GraphBuilder, GraphFile, GraphShape, JoinShape, MadeShape, NodeRegistry, NodeShape,
+    OptionsShape,
+};
 pub use messages::{MessageChange, Messages};
 pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
 pub use nodes::{Approval, ModelNode, RetrieverTool, ToolsNode, Verdict, retriever_tool};
-pub use options::{NodeCache, NodeOptions, Retry};
+pub use options::{NodeCache, NodeOptions, Retry, RetryShape};
 pub use outcome::{Outcome, Paused, RunView};
 pub use reduce::{Add, Amount, Append, ById, Last, Mapping, Members, Merge, Reduce, Union};
 pub use run::{Pause, Run};
