@@ -9,11 +9,11 @@ mod record;
 mod replay;
 
 pub(crate) use record::{
-    AnswerBody, ChildRecord, EditBody, EffectBody, EndBody, EventBody, ForkBody, InputBody, IntentBody,
-    InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskOut, TaskRef, UsageBody,
-    damaged, open, read,
+    AnswerBody, ChildBody, ChildRecord, EditBody, EffectBody, EndBody, EventBody, ForkBody, InputBody,
+    IntentBody, InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskIn, TaskOut,
+    TaskRef, UsageBody, damaged, encode as sealed, open, read,
 };
-pub(crate) use replay::{Reader, Replay, replay};
+pub(crate) use replay::{Reader, Replay, not_found, replay};
 
 use crate::{State, command::Next, context::Used, step::TaskId};
 use futures::future::BoxFuture;

@@ -43,6 +43,7 @@ mod options;
 mod outcome;
 mod reduce;
 mod run;
+mod run_file;
 mod runner;
 mod state;
 mod step;
@@ -70,6 +71,10 @@ pub use options::{NodeCache, NodeOptions, Retry, RetryShape};
 pub use outcome::{Outcome, Paused, RunView};
 pub use reduce::{Add, Amount, Append, ById, Last, Mapping, Members, Merge, Reduce, Union};
 pub use run::{Pause, Run};
+pub use run_file::{
+    Divergence, NodeComparison, ReplayReport, RunComparison, RunFile, RunSummary, RunTrace, TraceCall,
+    TraceChange, TraceMemo, TraceQuestion, TraceRun, TraceStep, TraceTask,
+};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
 pub use subgraph::Subgraph;
 

@@ -237,6 +237,9 @@ fn mend_call_ids(message: &mut Message) {
 #[async_trait]
 impl<S: HasMessages> Node<S> for ModelNode {
     async fn run(&self, state: &S, cx: &RunContext) -> Result<Command<S::Update>, NodeError> {
+        if let Some(command) = cx.recorded_command::<S>()? {
+            return Ok(command);
+        }
         let mut request = self.request_for(state.messages());
         let reserved = self.reserve(&mut request, cx).map_err(NodeError::passed_on)?;
         let info = self.model.info();

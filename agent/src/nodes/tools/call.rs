@@ -132,7 +132,8 @@ impl Call<'_> {
             }
         }
         match (self.called(held, &meant).await, edited) {
-            (Ended::Result(mut result), Some(edited)) => {
+            // A recorded result says so already.
+            (Ended::Result(mut result), Some(edited)) if self.cx.shared.recording.is_none() => {
                 result
                     .parts
                     .insert(0, Part::text(edited, stepwell_core::Origin::Tool));
@@ -232,6 +233,11 @@ impl Call<'_> {
         if let Err(error) = self.intend(held, call, &key).await {
             let told = "the journal could not be written; the call did not run";
             return Ended::Stop(refused(call, told.into()), error);
+        }
+        match cx.recorded_result(&call.id) {
+            Ok(Some(result)) => return Ended::Result(result),
+            Ok(None) => {}
+            Err(error) => return Ended::Stop(refused(call, "the call did not run".into()), error),
         }
         let most = match options.effect {
             Effect::AtMostOnce => 1,
