@@ -42,6 +42,7 @@ mod nodes;
 mod options;
 mod outcome;
 mod reduce;
+mod report;
 mod run;
 mod run_file;
 mod runner;
@@ -70,6 +71,7 @@ pub use nodes::{Approval, ModelNode, RetrieverTool, ToolsNode, Verdict, retrieve
 pub use options::{NodeCache, NodeOptions, Retry, RetryShape};
 pub use outcome::{Outcome, Paused, RunView};
 pub use reduce::{Add, Amount, Append, ById, Last, Mapping, Members, Merge, Reduce, Union};
+pub use report::Report;
 pub use run::{Pause, Run};
 pub use run_file::{
     Divergence, NodeComparison, ReplayReport, RunComparison, RunFile, RunSummary, RunTrace, TraceCall,

@@ -13,6 +13,8 @@ mod order;
 mod plan;
 mod svg;
 
+pub(crate) use svg::escape;
+
 use crate::GraphShape;
 use plan::Plan;
 use std::collections::HashMap;

@@ -9,6 +9,7 @@ mod recording;
 mod replay;
 mod trace;
 
+pub(crate) use compare::usd;
 pub use compare::{NodeComparison, RunComparison, RunSummary};
 pub(crate) use recording::Recording;
 pub use replay::{Divergence, ReplayReport};
