@@ -331,18 +331,17 @@ impl RunContext {
         if let Some(value) = known {
             return read_memo(key, value);
         }
-        let (value, result) = match self.recorded_memo(key).map_err(NodeError::passed_on)? {
-            Some(value) => (value, None),
-            None => {
-                let result = work.await.map_err(Into::into)?;
-                let value = serde_json::to_value(&result).map_err(|error| {
-                    Error::invalid(
-                        "step",
-                        format!("the result of `{key}` cannot be written as JSON: {error}"),
-                    )
-                })?;
-                (value, Some(result))
-            }
+        let (value, result) = if let Some(value) = self.recorded_memo(key).map_err(NodeError::passed_on)? {
+            (value, None)
+        } else {
+            let result = work.await.map_err(Into::into)?;
+            let value = serde_json::to_value(&result).map_err(|error| {
+                Error::invalid(
+                    "step",
+                    format!("the result of `{key}` cannot be written as JSON: {error}"),
+                )
+            })?;
+            (value, Some(result))
         };
         let body = MemoBody {
             task: self.task_ref(),

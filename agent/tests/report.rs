@@ -445,7 +445,7 @@ fn base64(text: &str) -> Vec<u8> {
         count += 6;
         if count >= 8 {
             count -= 8;
-            out.push((bits >> count) as u8);
+            out.push(u8::try_from(bits >> count).unwrap_or_default());
             bits &= (1 << count) - 1;
         }
     }

@@ -38,15 +38,20 @@ pub struct Report {
     seen: Seen,
 }
 
+/// Path, step and node.
+type Place = (String, u32, String);
+/// From when to when, milliseconds since 1970.
+type Times = (Option<u64>, Option<u64>);
+
 /// Times that events tell more exactly than records.
 #[derive(Default)]
 struct Seen {
-    /// Path, step and node: from when to when.
-    tasks: HashMap<(String, u32, String), (Option<u64>, Option<u64>)>,
+    /// From when to when.
+    tasks: HashMap<Place, Times>,
     /// The same by call.
-    calls: HashMap<String, (Option<u64>, Option<u64>)>,
+    calls: HashMap<String, Times>,
     /// Attempts that failed and were tried again.
-    retries: HashMap<(String, u32, String), u32>,
+    retries: HashMap<Place, u32>,
     count: usize,
 }
 
@@ -86,13 +91,13 @@ impl Report {
         self.seen.count += 1;
         match &event.kind {
             EventKind::NodeStart => {
-                self.seen.tasks.entry(place()).or_default().0.get_or_insert(at_ms);
+                // The last time: a node that waited for a person starts anew.
+                self.seen.tasks.entry(place()).or_default().0 = Some(at_ms);
             }
             EventKind::NodeEnd { .. } => self.seen.tasks.entry(place()).or_default().1 = Some(at_ms),
             EventKind::NodeRetry { .. } => *self.seen.retries.entry(place()).or_default() += 1,
             EventKind::ToolStart { call } => {
-                let known = self.seen.calls.entry(call.id.clone()).or_default();
-                known.0.get_or_insert(at_ms);
+                self.seen.calls.entry(call.id.clone()).or_default().0 = Some(at_ms);
             }
             EventKind::ToolEnd { result } => {
                 self.seen.calls.entry(result.call_id.clone()).or_default().1 = Some(at_ms);

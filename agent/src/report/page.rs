@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Drawing, RunTrace, Tone, TraceCall, TraceChange, TraceRun, TraceStep, TraceTask, run_file::usd};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 use stepwell_core::{Hit, Part, Role, ToolResult, store::RunStatus};
 
 const STYLE: &str = include_str!("page.css");
@@ -36,8 +36,8 @@ pub(super) fn write(report: &Report) -> String {
     html.raw("</div></section>\n");
     write_timeline(&mut html, report);
     html.raw("</div>\n");
-    write_questions(&mut html, trace);
     write_messages(&mut html, trace);
+    write_questions(&mut html, trace);
     html.raw("<section class=\"card\" id=\"steps\"><h2>Steps</h2>\n");
     write_steps(&mut html, report, &trace.run, "", true);
     html.raw("</section>\n");
@@ -176,17 +176,15 @@ fn tally(
 fn write_timeline(html: &mut Html, report: &Report) {
     let timeline = Timeline::of(report);
     html.raw("<section class=\"card\" id=\"time\"><h2>Time</h2>\n");
-    let waits: String = timeline
-        .waits
-        .iter()
-        .map(|(from, to, ms)| {
-            format!(
-                "<span class=\"wait\" style=\"left:{from:.2}%;width:{:.2}%\" title=\"waited {}\"></span>",
-                to - from,
-                lasted(*ms)
-            )
-        })
-        .collect();
+    let mut waits = String::new();
+    for (from, to, ms) in &timeline.waits {
+        let _ = write!(
+            waits,
+            "<span class=\"wait\" style=\"left:{from:.2}%;width:{:.2}%\" title=\"waited {}\"></span>",
+            to - from,
+            lasted(*ms)
+        );
+    }
     let mut last_step = 0;
     for bar in &timeline.bars {
         let (from, to) = (

@@ -146,12 +146,17 @@ impl Display for RunComparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rows: Vec<[String; 4]> =
             vec![[String::new(), "first".into(), "second".into(), "change".into()]];
-        let [a, b] = &self.runs;
-        rows.push(["run".into(), a.run_id.clone(), b.run_id.clone(), String::new()]);
+        let [first, second] = &self.runs;
+        rows.push([
+            "run".into(),
+            first.run_id.clone(),
+            second.run_id.clone(),
+            String::new(),
+        ]);
         rows.push([
             "status".into(),
-            a.status.as_str().into(),
-            b.status.as_str().into(),
+            first.status.as_str().into(),
+            second.status.as_str().into(),
             String::new(),
         ]);
         let figures = |run: &RunSummary| {
@@ -163,10 +168,10 @@ impl Display for RunComparison {
                 ("time, ms", run.time_ms),
             ]
         };
-        for ((name, x), (_, y)) in figures(a).into_iter().zip(figures(b)) {
+        for ((name, x), (_, y)) in figures(first).into_iter().zip(figures(second)) {
             rows.push([name.into(), x.to_string(), y.to_string(), change(x, y)]);
         }
-        let (x, y) = (a.spent.micro_usd, b.spent.micro_usd);
+        let (x, y) = (first.spent.micro_usd, second.spent.micro_usd);
         rows.push(["cost".into(), usd(x), usd(y), change(x, y)]);
         for node in &self.nodes {
             let cell = |side: usize| {
@@ -204,9 +209,14 @@ impl Display for RunComparison {
             writeln!(f, "{}", line.join("  ").trim_end())?;
         }
         if self.is_answer_same {
-            writeln!(f, "\nBoth answered: {}", short(&a.answer))
+            writeln!(f, "\nBoth answered: {}", short(&first.answer))
         } else {
-            writeln!(f, "\nFirst:  {}\nSecond: {}", short(&a.answer), short(&b.answer))
+            writeln!(
+                f,
+                "\nFirst:  {}\nSecond: {}",
+                short(&first.answer),
+                short(&second.answer)
+            )
         }
     }
 }

@@ -183,7 +183,7 @@ impl RunTrace {
             builder.take(&mut top, record.seq, record.at_ms, record.kind, open(record)?)?;
         }
         let mut trace = builder.trace;
-        trace.run_id = file.head().run_id.clone();
+        trace.run_id.clone_from(&file.head().run_id);
         trace.status = file.head().status;
         trace.began_ms = file.records().first().map_or(0, |record| record.at_ms);
         trace.ended_ms = file.records().last().map_or(0, |record| record.at_ms);
@@ -568,17 +568,15 @@ impl Level {
 
     fn step_mut(&mut self, step: u32) -> &mut TraceStep {
         let steps = &mut self.run.steps;
-        let at = match steps.iter().rposition(|known| known.step == step) {
-            Some(at) => at,
-            None => {
-                steps.push(TraceStep {
-                    step,
-                    began_ms: self.ready_ms,
-                    ..TraceStep::default()
-                });
-                steps.len() - 1
-            }
-        };
+        let known = steps.iter().rposition(|known| known.step == step);
+        let at = known.unwrap_or_else(|| {
+            steps.push(TraceStep {
+                step,
+                began_ms: self.ready_ms,
+                ..TraceStep::default()
+            });
+            steps.len() - 1
+        });
         &mut steps[at]
     }
 
@@ -604,19 +602,17 @@ impl Level {
         let arguments = self.calls.get(call_id).map(|call| call.arguments.clone());
         let task = self.task(task);
         let began_ms = task.began_ms;
-        let at = match task.calls.iter().position(|known| known.call_id == call_id) {
-            Some(at) => at,
-            None => {
-                task.calls.push(TraceCall {
-                    call_id: call_id.to_owned(),
-                    tool: tool.to_owned(),
-                    arguments,
-                    began_ms,
-                    ..TraceCall::default()
-                });
-                task.calls.len() - 1
-            }
-        };
+        let known = task.calls.iter().position(|known| known.call_id == call_id);
+        let at = known.unwrap_or_else(|| {
+            task.calls.push(TraceCall {
+                call_id: call_id.to_owned(),
+                tool: tool.to_owned(),
+                arguments,
+                began_ms,
+                ..TraceCall::default()
+            });
+            task.calls.len() - 1
+        });
         &mut task.calls[at]
     }
 
