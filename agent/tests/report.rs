@@ -350,7 +350,6 @@ async fn a_page_tells_the_run_and_leaves_its_words_out_unless_they_are_asked_for
         "1 hit",
         "drawn short",
         "inside: writer",
-        "goes to",
         "tokens in",
         "taken up again 2 times",
         "The run&#39;s words are left out",

@@ -150,7 +150,7 @@ fn graph(model: &Arc<Script>, world: &World) -> Graph<Channels> {
             "code",
             node_sync(move |state: &Channels, _| {
                 let extra = extra.extra.load(Ordering::SeqCst);
-                let messages = state.messages_of("messages")?.len() as i64;
+                let messages = i64::try_from(state.messages_of("messages")?.len())?;
                 Ok(ChannelsUpdate::new().set("sum", messages + extra))
             }),
         )
@@ -527,7 +527,7 @@ async fn a_file_is_imported_under_any_id_and_a_trace_tells_what_happened_without
         .import(&*other, &Scope::local(), "copied")
         .await
         .expect("free");
-    assert_eq!(last as usize, file.records().len());
+    assert_eq!(usize::try_from(last), Ok(file.records().len()));
     let view = graph
         .view(&*other, &Scope::local(), "copied")
         .await
