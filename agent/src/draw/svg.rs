@@ -43,8 +43,8 @@ pub(super) fn write(placed: &Placed, title: &str, id: &str) -> String {
     let legend: Vec<(&str, &str, f64)> = kinds
         .iter()
         .filter_map(|kind| match kind {
-            LinkKind::Route => Some(("route", "a route chooses", 116.0)),
-            LinkKind::Goto => Some(("goto", "the node may go", 116.0)),
+            LinkKind::Route => Some(("route", "a route chooses", 136.0)),
+            LinkKind::Goto => Some(("goto", "the node may go", 136.0)),
             _ => None,
         })
         .collect();

@@ -6,6 +6,8 @@ use stepwell_core::{MediaSource, Part};
 
 /// Most characters of one text.
 const TEXT: usize = 12_000;
+/// Values shorter than this stand in one line.
+const LINE: usize = 100;
 
 pub(super) struct Html {
     pub(super) out: String,
@@ -93,7 +95,14 @@ impl Html {
         }
         let text = match value {
             Value::String(text) => text.clone(),
-            value => serde_json::to_string_pretty(value).unwrap_or_default(),
+            value => {
+                let line = value.to_string();
+                if line.len() < LINE {
+                    line
+                } else {
+                    serde_json::to_string_pretty(value).unwrap_or_default()
+                }
+            }
         };
         let most = TEXT.min(self.left);
         let kept: String = text
@@ -104,7 +113,7 @@ impl Html {
         self.left = self.left.saturating_sub(kept.len());
         let rest = text.len() - kept.len();
         let kept = escape(&kept);
-        let class = if kept.len() < 60 && !kept.contains('\n') {
+        let class = if kept.len() < LINE && !kept.contains('\n') {
             "code"
         } else {
             "block"
