@@ -8,6 +8,7 @@ mod one_run;
 mod recording;
 mod replay;
 mod trace;
+mod unfold;
 
 pub(crate) use compare::usd;
 pub use compare::{NodeComparison, RunComparison, RunSummary};
