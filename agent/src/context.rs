@@ -5,6 +5,7 @@ use crate::{
     ask::{Ask, Question},
     event::EventQueue,
     journal::{ChildRecord, JournalQueue, MemoBody, TaskRef, UsageBody},
+    run_file::Recording,
     step::TaskId,
 };
 use schemars::JsonSchema;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) concurrency: Option<usize>,
     pub(crate) seed: Option<u64>,
     pub(crate) clock: Clock,
+    /// Answers where the run is replayed.
+    pub(crate) recording: Option<Arc<Recording>>,
     /// Saved states of persistent graphs inside nodes, by their place; one for a run and all inside it.
     pub(crate) kept: Arc<Mutex<HashMap<String, Value>>>,
     /// The task it is inside of.
@@ -358,30 +361,32 @@ impl RunContext {
         let key = &*self.scoped(key);
         let known = self.memory().memos.get(key).cloned();
         if let Some(value) = known {
-            return serde_json::from_value(value).map_err(|error| {
-                NodeError::passed_on(Error::Damaged {
-                    what: format!("the recorded step `{key}`"),
-                    message: error.to_string(),
-                    hint: "resume the run with the code that recorded it".into(),
-                })
-            });
+            return read_memo(key, value);
         }
-        let result = work.await.map_err(Into::into)?;
-        let value = serde_json::to_value(&result).map_err(|error| {
-            Error::invalid(
-                "step",
-                format!("the result of `{key}` cannot be written as JSON: {error}"),
-            )
-        })?;
+        let (value, result) = if let Some(value) = self.recorded_memo(key).map_err(NodeError::passed_on)? {
+            (value, None)
+        } else {
+            let result = work.await.map_err(Into::into)?;
+            let value = serde_json::to_value(&result).map_err(|error| {
+                Error::invalid(
+                    "step",
+                    format!("the result of `{key}` cannot be written as JSON: {error}"),
+                )
+            })?;
+            (value, Some(result))
+        };
         let body = MemoBody {
             task: self.task_ref(),
             key: key.into(),
             value,
         };
         self.record(RecordKind::Memo, &body, false).await?;
-        self.memory().memos.insert(key.to_owned(), body.value);
+        self.memory().memos.insert(key.to_owned(), body.value.clone());
         self.heartbeat();
-        Ok(result)
+        match result {
+            Some(result) => Ok(result),
+            None => read_memo(key, body.value),
+        }
     }
 
     pub(crate) fn use_key(&self, what: &str, key: &str) -> Result<(), NodeError> {
@@ -546,6 +551,16 @@ impl RunContext {
         let mut notes = self.notes();
         (notes.used.take(), notes.inner_used.take())
     }
+}
+
+fn read_memo<T: DeserializeOwned>(key: &str, value: Value) -> Result<T, NodeError> {
+    serde_json::from_value(value).map_err(|error| {
+        NodeError::passed_on(Error::Damaged {
+            what: format!("the recorded step `{key}`"),
+            message: error.to_string(),
+            hint: "resume the run with the code that recorded it".into(),
+        })
+    })
 }
 
 /// The task's memory, locked: never held across an await.

@@ -151,6 +151,7 @@ impl<C: State> Inside<'_, C> {
             concurrency: outer.concurrency,
             seed: outer.seed,
             clock: Arc::clone(&outer.clock),
+            recording: outer.recording.clone(),
             kept: Arc::clone(&outer.kept),
         })
     }

@@ -12,9 +12,9 @@ mod stored;
 
 pub(crate) use outline::{Outline, is_place};
 pub(crate) use record::{
-    AnswerBody, ChildRecord, EditBody, EditWrite, EffectBody, EndBody, EventBody, ForkBody, InputBody,
-    IntentBody, InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskOut, TaskRef,
-    UsageBody, damaged, encode, open, read,
+    AnswerBody, ChildBody, ChildRecord, EditBody, EditWrite, EffectBody, EndBody, EventBody, ForkBody,
+    InputBody, IntentBody, InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskIn,
+    TaskOut, TaskRef, UsageBody, damaged, encode, open, read,
 };
 pub(crate) use replay::{Reader, Replay, refused, renumber};
 pub(crate) use stored::{Stored, not_found, replay};

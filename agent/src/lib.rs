@@ -32,6 +32,7 @@ mod channels;
 mod checkpoints;
 mod command;
 mod context;
+mod draw;
 mod event;
 mod graph;
 mod history;
@@ -46,7 +47,9 @@ mod options;
 mod outcome;
 mod prompt;
 mod reduce;
+mod report;
 mod run;
+mod run_file;
 mod runner;
 mod runs;
 mod state;
@@ -66,8 +69,12 @@ pub use checkpoints::{
 };
 pub use command::{Command, END, Next, START, Send, Targets};
 pub use context::RunContext;
+pub use draw::{Drawing, Tone};
 pub use event::{EventKind, Failure, KeptEvents, RunEvent, RunStream, View, ViewItem, Views};
-pub use graph::{Compatibility, Graph, GraphBuilder, GraphShape, JoinShape, NodeShape};
+pub use graph::{
+    Compatibility, Graph, GraphBuilder, GraphFile, GraphShape, JoinShape, MadeShape, NodeRegistry, NodeShape,
+    OptionsShape,
+};
 pub use history::{ContextPolicy, DropToolOutputs, History, HistoryEntry, Summarise, Trim};
 pub use messages::{MessageChange, Messages};
 pub use node::{AsyncNode, Node, NodeError, node_fn, node_sync};
@@ -75,11 +82,16 @@ pub use nodes::{
     AfterModel, Approval, BeforeModel, BeforeTool, ContextOptions, Hooks, ModelNode, OutputShape, Passages,
     RetrieverTool, ToolsNode, Verdict, retriever_tool,
 };
-pub use options::{NodeCache, NodeOptions, Retry};
+pub use options::{NodeCache, NodeOptions, Retry, RetryShape};
 pub use outcome::{Outcome, Paused, RunView};
 pub use prompt::{Kept, Prompt};
 pub use reduce::{Add, Amount, Append, ById, Last, Mapping, Members, Merge, Reduce, Union};
+pub use report::Report;
 pub use run::{Pause, Run};
+pub use run_file::{
+    Divergence, NodeComparison, ReplayReport, RunComparison, RunFile, RunSummary, RunTrace, TraceCall,
+    TraceChange, TraceMemo, TraceQuestion, TraceRun, TraceStep, TraceTask,
+};
 pub use runs::{RunHandle, RunInfo, Runs, RunsLimits, Startable, Watch, WatchItem};
 pub use state::{Channel, HasMessages, State, Update, Write, WriteKind};
 pub use subgraph::Subgraph;

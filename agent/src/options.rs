@@ -1,6 +1,7 @@
 //! [`NodeOptions`]: how a node is run: again when it fails, how long, by whom its failure is handled.
 
 use crate::{Node, RunContext, State};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
     fmt::{self, Debug},
@@ -106,6 +107,64 @@ impl Debug for Retry {
             .field("attempts", &self.attempts)
             .field("first_delay", &self.first_delay)
             .finish_non_exhaustive()
+    }
+}
+
+/// A [`Retry`] as plain data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RetryShape {
+    /// Most attempts, the first included.
+    pub attempts: u32,
+    /// The wait before the second, milliseconds; 500 where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_delay_ms: Option<u64>,
+    /// Each wait in hundredths of the one before; 200 where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor_percent: Option<u32>,
+    /// The longest wait, milliseconds; 30,000 where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_delay_ms: Option<u64>,
+    /// Whether chance makes waits longer; it does where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_jitter: Option<bool>,
+    /// Which failures it takes is code.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_conditional: bool,
+}
+
+impl RetryShape {
+    pub(crate) fn of(retry: &Retry) -> Self {
+        let usual = Retry::attempts(1);
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        // a factor is at least 1; the cast saturates
+        let percent = |factor: f64| (factor * 100.0).round() as u32;
+        let other = |is_usual: bool| (!is_usual).then_some(());
+        Self {
+            attempts: retry.attempts,
+            first_delay_ms: other(retry.first_delay == usual.first_delay).map(|()| millis(retry.first_delay)),
+            factor_percent: other(percent(retry.factor) == percent(usual.factor))
+                .map(|()| percent(retry.factor)),
+            max_delay_ms: other(retry.max_delay == usual.max_delay).map(|()| millis(retry.max_delay)),
+            has_jitter: other(retry.has_jitter).map(|()| retry.has_jitter),
+            is_conditional: retry.when.is_some(),
+        }
+    }
+
+    pub(crate) fn retry(&self) -> Retry {
+        let mut retry = Retry::attempts(self.attempts);
+        if let Some(delay) = self.first_delay_ms {
+            retry = retry.first_delay(Duration::from_millis(delay));
+        }
+        if let Some(percent) = self.factor_percent {
+            retry = retry.factor(f64::from(percent) / 100.0);
+        }
+        if let Some(delay) = self.max_delay_ms {
+            retry = retry.max_delay(Duration::from_millis(delay));
+        }
+        retry.jitter(self.has_jitter.unwrap_or(true))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     context::Clock,
     event::EventQueue,
     journal::{Saving, now_ms},
+    run_file::Recording,
     runner::{Progress, drive},
 };
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,8 @@ pub(crate) struct RunOptions {
     pub(crate) break_after: Vec<String>,
     pub(crate) clock: Clock,
     pub(crate) migration: Option<Migration>,
+    /// Answers for models, tools and memoised steps where the run is replayed.
+    pub(crate) recording: Option<Arc<Recording>>,
 }
 
 impl Default for RunOptions {
@@ -96,6 +99,7 @@ impl Default for RunOptions {
             break_after: Vec::new(),
             clock: Arc::new(now_ms),
             migration: None,
+            recording: None,
         }
     }
 }

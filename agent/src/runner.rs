@@ -456,6 +456,7 @@ impl<S: State> Driver<'_, S> {
             concurrency: options.concurrency,
             seed: options.seed,
             clock: Arc::clone(&options.clock),
+            recording: options.recording.clone(),
             kept: Arc::new(Mutex::new(std::mem::take(&mut progress.kept))),
         });
         self.shared = Some(Arc::clone(&shared));
@@ -1004,6 +1005,7 @@ fn finish_task<S: State>(
     used: &mut Used,
 ) -> Result<()> {
     let (own, inner) = cx.take_used();
+    let own = cx.recorded_used().or(own);
     for more in own.iter().chain(&inner) {
         used.add(&more.usage, more.spend);
     }

@@ -85,6 +85,12 @@ impl<S: State, C: State> Subgraph<S, C> {
 #[async_trait]
 impl<S: State, C: State> Node<S> for Subgraph<S, C> {
     async fn run(&self, state: &S, cx: &RunContext) -> Result<Command<S::Update>, NodeError> {
+        // It left nothing behind that its nodes could be answered from.
+        if self.mode == Mode::Stateless
+            && let Some(command) = cx.recorded_command::<S>()?
+        {
+            return Ok(command);
+        }
         let inside = Inside {
             graph: &self.graph,
             key: "",

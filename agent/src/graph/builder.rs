@@ -2,7 +2,7 @@
 
 use super::{
     Choose, Entry, Graph, Inner, Route, check,
-    shape::{GraphShape, JoinShape, NodeShape},
+    shape::{GraphShape, JoinShape, NodeShape, OptionsShape},
 };
 use crate::{
     END, Node, NodeOptions, START, State, Targets,
@@ -18,11 +18,11 @@ use stepwell_core::{Error, Result};
 /// Builds a [`Graph`]. Names may be used before they are declared; [`GraphBuilder::build`] checks everything.
 #[must_use = "call `.build()`"]
 pub struct GraphBuilder<S: State> {
-    shape: GraphShape,
+    pub(super) shape: GraphShape,
     blank: S,
     nodes: Vec<Box<dyn Node<S>>>,
     /// In the order of the shape's routes.
-    choices: Vec<Choose<S>>,
+    pub(super) choices: Vec<Choose<S>>,
     options: Vec<(String, NodeOptions<S>)>,
 }
 
@@ -150,6 +150,9 @@ impl<S: State> GraphBuilder<S> {
                 Some(at) if options[at].is_none() => {
                     let node = &mut self.shape.nodes[at];
                     (node.reads, node.writes) = (given.reads.clone(), given.writes.clone());
+                    if node.options.is_none() {
+                        node.options = OptionsShape::of(&given);
+                    }
                     options[at] = Some(Box::new(given));
                 }
                 Some(_) => faults.push(format!(

@@ -3,11 +3,13 @@
 mod builder;
 mod check;
 mod compare;
+mod file;
 mod shape;
 
 pub use builder::GraphBuilder;
 pub use compare::Compatibility;
-pub use shape::{GraphShape, JoinShape, NodeShape};
+pub use file::{GraphFile, NodeRegistry};
+pub use shape::{GraphShape, JoinShape, MadeShape, NodeShape, OptionsShape};
 
 use crate::{
     END, KeptEvents, Node, NodeOptions, Run, RunView, START, State, Targets,

@@ -1,7 +1,8 @@
 //! [`GraphShape`]: a graph as plain data, without its code. What is fingerprinted, compared, drawn and stored.
 
-use crate::{Channel, Graph, State, step::NodeIndex};
+use crate::{Channel, Graph, NodeOptions, State, options::RetryShape, step::NodeIndex};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A graph as plain data: names and ways, without the code of nodes and routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct GraphShape {
     /// Routes: from where, and where they may lead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<(String, Vec<String>)>,
+    /// What decides each route, by registered name and in the order of the routes; empty where they are code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choosers: Vec<String>,
     /// Gotos: from where, and where they may lead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gotos: Vec<(String, Vec<String>)>,
@@ -42,6 +46,9 @@ pub struct GraphShape {
 pub struct NodeShape {
     /// Its name.
     pub name: String,
+    /// What it is made from, where that has a registered name.
+    #[serde(default, skip_serializing_if = "MadeShape::is_code")]
+    pub made: MadeShape,
     /// The graph inside it, where it holds one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph: Option<Box<GraphShape>>,
@@ -51,6 +58,65 @@ pub struct NodeShape {
     /// Keys it declares to write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writes: Vec<String>,
+    /// How it is run, where something is said of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub options: Option<OptionsShape>,
+}
+
+/// What a node is made from: a name of a [`crate::NodeRegistry`], or code that has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct MadeShape {
+    /// The registered name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What the factory of that name is given. It stands in journals and files: name a secret here, never write one.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub settings: Value,
+}
+
+impl MadeShape {
+    fn is_code(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a node is run, as plain data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct OptionsShape {
+    /// How often it is tried, and when again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<RetryShape>,
+    /// The longest attempt, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// The longest time without a sign of life, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_ms: Option<u64>,
+    /// What runs when it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<MadeShape>,
+    /// Its results are kept in a cache: what they are kept under is code.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cached: bool,
+}
+
+impl OptionsShape {
+    /// What options say, where they say anything of how the node is run.
+    pub(super) fn of<S: State>(options: &NodeOptions<S>) -> Option<Self> {
+        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let shape = Self {
+            retry: options.retry.as_ref().map(RetryShape::of),
+            timeout_ms: options.timeout.map(millis),
+            idle_timeout_ms: options.idle_timeout.map(millis),
+            on_error: options.on_error.as_ref().map(|_| MadeShape::default()),
+            is_cached: options.cache.is_some(),
+        };
+        (shape != Self::default()).then_some(shape)
+    }
 }
 
 /// A join as plain data.

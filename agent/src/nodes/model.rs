@@ -276,6 +276,9 @@ fn mend_call_ids(message: &mut Message) {
 #[async_trait]
 impl<S: HasMessages> Node<S> for ModelNode {
     async fn run(&self, state: &S, cx: &RunContext) -> Result<Command<S::Update>, NodeError> {
+        if let Some(command) = cx.recorded_command::<S>()? {
+            return Ok(command);
+        }
         let (messages, prompt) = (state.messages(), state.prompt());
         let history = self
             .shaped(&prompt, messages, cx)

@@ -310,6 +310,7 @@ impl<S: HasMessages> Node<S> for ToolsNode {
             .map(|(result, call)| Part::ToolResult(result.unwrap_or_else(|| self.stopped(call))))
             .collect();
         let message = Message::tool(results).with_id(cx.message_id());
+        let stop = stop.or_else(|| cx.recorded_stop());
         Ok(Command::update(S::add_messages(vec![message])).stopped(stop))
     }
 
