@@ -29,8 +29,6 @@ use stepwell_core::{
     DynTool, Effect, Error, Message, Part, Policy, Result, Role, Schema, ToolCall, ToolResult, ToolSpec,
     store::{Cache, RecordKind},
 };
-#[cfg(feature = "mcp")]
-pub(crate) use {call::overdue, output::accepted};
 
 /// What fills an argument in that the model does not see. `None` where the state is of another type.
 type Inject = Arc<dyn Fn(&dyn Any, &RunContext) -> Option<Value> + Send + Sync>;
