@@ -46,7 +46,9 @@ impl Noise {
 
 fn normalise(vector: &mut [f32]) {
     let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    vector.iter_mut().for_each(|value| *value /= norm);
+    for value in vector {
+        *value /= norm;
+    }
 }
 
 impl Vectors {
@@ -101,7 +103,7 @@ impl Vectors {
         // Shuffled: neighbouring rows would otherwise be of one document, which flatters every cache.
         let mut noise = Noise::new(17);
         for at in (1..sentences.len()).rev() {
-            let other = (noise.next() % (at as u64 + 1)) as usize;
+            let other = usize::try_from(noise.next() % (at as u64 + 1)).expect("a place in the list");
             sentences.swap(at, other);
         }
         sentences.truncate(rows + asked);
@@ -161,7 +163,12 @@ impl Vectors {
                 let question = self.question(at);
                 let mut scored: Vec<(f32, u32)> = allowed
                     .iter()
-                    .map(|row| (dot(self.row(*row), question), *row as u32))
+                    .map(|row| {
+                        (
+                            dot(self.row(*row), question),
+                            u32::try_from(*row).expect("few rows"),
+                        )
+                    })
                     .collect();
                 let k = k.min(scored.len());
                 if k < scored.len() {
