@@ -115,10 +115,11 @@ impl Effort {
             Self::Recall(recall) if recall >= 1.0 => None,
             Self::Recall(recall) => {
                 // Fitted to MiniLM sentences, 25,000 × 384 with 16 links, where .95, .99 and .999 took lists of 14, 42
-                // and 110 for the best one, 21, 57 and 160 for the best ten, 100, 190 and 480 for the best hundred.
+                // and 110 for the best one, 21, 57 and 160 for the best ten, 100, 190 and 480 for the best hundred; at
+                // 200,000 .95 and .99 took 32 and 96 for the best ten.
                 let misses = (1.0 - f64::from(recall)).max(1e-5);
                 let breadth = 0.7 + 0.03 * k as f64;
-                let growth = 1.0 + (f64::from(rows.max(1)) / 25_000.0).log2().max(0.0) * 0.12;
+                let growth = 1.0 + (f64::from(rows.max(1)) / 25_000.0).log2().max(0.0) * 0.2;
                 #[allow(clippy::cast_sign_loss)] // a product of positive numbers
                 let ef = (6.3 / misses.sqrt() * breadth * growth).ceil() as usize;
                 Some(ef.max(k))
