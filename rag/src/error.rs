@@ -31,7 +31,7 @@ impl Place {
             .map_or_else(|| PathBuf::from("the index in memory"), Path::to_path_buf)
     }
 
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match &self.0 {
             Some(path) => format!("the index in {}", path.display()),
             None => "the index in memory".to_owned(),

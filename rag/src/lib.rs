@@ -17,9 +17,12 @@ mod writer;
 pub use chunk::{ChunkOptions, Chunker};
 pub use collection::{
     AddEvent, AddOptions, AddProgress, AddReport, Chunking, Collection, CollectionBuilder, CollectionStats,
-    DocumentEntry, ProgressFn, SkipReason, WholeDocuments,
+    DocumentEntry, Explained, GraphState, Nearest, Neighbour, ProgressFn, SegmentStats, SkipReason, Storage,
+    VectorReader, WholeDocuments,
 };
 pub use fuse::Fusion;
 pub use lexical::Language;
 pub use load::{Format, LoadLimits, SkippedFile, SourceFile, SourceFiles, find_files, load};
 pub use sync::{SyncEvent, SyncFn, SyncOptions, SyncProgress, SyncReport};
+pub use vector::format::Metric;
+pub use vector::plan::{GraphOptions, SegmentSearch, Strategy};

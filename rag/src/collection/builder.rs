@@ -17,10 +17,51 @@ use crate::lexical::{Language, Questions, tokenizers};
 use crate::schema::{self, Fields, Pinned};
 use crate::snapshot::Snapshots;
 use crate::vector::format::{Encoding, Metric};
-use crate::vector::plugin::VectorPlugin;
+use crate::vector::plan::{Effort, GraphOptions};
+use crate::vector::plugin::{Graphs, VectorPlugin};
 
 /// What tantivy puts into a folder before the first commit; a folder with nothing else is still empty.
 const LEFTOVERS: [&str; 3] = [".managed.json", ".tantivy-writer.lock", ".tantivy-meta.lock"];
+
+/// What is kept of a vector. Int8 codes are always kept: they are what scans and graphs compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Storage {
+    /// Codes alone: 1 byte per dimension; scores are approximate.
+    Codes,
+    /// Codes, and 16-bit floats that give the best their exact order: 3 bytes per dimension. The default.
+    #[default]
+    F16,
+    /// Codes, and the vectors as they came: 5 bytes per dimension.
+    F32,
+}
+
+impl Storage {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Codes => "codes",
+            Self::F16 => "f16",
+            Self::F32 => "f32",
+        }
+    }
+
+    fn encoding(self) -> Encoding {
+        match self {
+            Self::Codes => Encoding::Codes,
+            Self::F16 => Encoding::CodesF16,
+            Self::F32 => Encoding::CodesF32,
+        }
+    }
+
+    fn of(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Codes => Self::Codes,
+            Encoding::CodesF16 => Self::F16,
+            Encoding::CodesF32 => Self::F32,
+        }
+    }
+}
 
 /// Settings of a [`Collection`]; made by [`Collection::open`] and [`Collection::in_memory`].
 #[derive(Debug)]
@@ -29,7 +70,10 @@ pub struct CollectionBuilder {
     embedder: Option<Arc<dyn Embedder>>,
     scope: Scope,
     language: Option<Language>,
-    codes_only: Option<bool>,
+    metric: Option<Metric>,
+    storage: Option<Storage>,
+    graph: GraphOptions,
+    effort: Effort,
     fusion: Fusion,
     chunks: Option<ChunkOptions>,
     chunker: Option<Arc<dyn Chunking>>,
@@ -42,7 +86,10 @@ impl CollectionBuilder {
             embedder: None,
             scope: Scope::local(),
             language: None,
-            codes_only: None,
+            metric: None,
+            storage: None,
+            graph: GraphOptions::default(),
+            effort: Effort::DEFAULT,
             fusion: Fusion::default(),
             chunks: None,
             chunker: None,
@@ -69,9 +116,33 @@ impl CollectionBuilder {
     }
 
     /// Keeps int8 codes alone, a third of the vectors' size, with approximate scores; off when not set. Fixed when the index
-    /// is made.
-    pub fn codes_only(mut self, codes_only: bool) -> Self {
-        self.codes_only = Some(codes_only);
+    /// is made. The same as [`Storage::Codes`], and without as [`Storage::F16`].
+    pub fn codes_only(self, codes_only: bool) -> Self {
+        self.storage(if codes_only { Storage::Codes } else { Storage::F16 })
+    }
+
+    /// What is kept of a vector; [`Storage::F16`] when not set. Fixed when the index is made.
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    /// How vectors are compared; [`Metric::Cosine`] when not set. Fixed when the index is made.
+    pub fn metric(mut self, metric: Metric) -> Self {
+        self.metric = Some(metric);
+        self
+    }
+
+    /// When segments get a graph, and of what shape.
+    pub fn graph(mut self, graph: GraphOptions) -> Self {
+        self.graph = graph;
+        self
+    }
+
+    /// Share of the true nearest chunks that a search by meaning aims at, 0.5 to 1; 0.99 when not set. 1 compares every
+    /// chunk. Small collections are searched exactly whatever it says.
+    pub fn recall(mut self, recall: f32) -> Self {
+        self.effort = Effort::Recall(recall);
         self
     }
 
@@ -112,6 +183,15 @@ impl CollectionBuilder {
                 "give a weight between 0 and 1, or a k of 0 or more",
             ));
         }
+        if !self.effort.is_valid() {
+            return Err(Error::invalid("recall", "give a share between 0.5 and 1"));
+        }
+        if !self.graph.is_valid() {
+            return Err(Error::invalid(
+                "graph",
+                "give 2 to 128 links, and an ef_construction from that number to 4,096",
+            ));
+        }
         let place = self.path.as_deref().map_or_else(Place::memory, Place::folder);
         let for_errors = place.clone();
         blocking(&for_errors, move || self.open(place)).await
@@ -119,12 +199,13 @@ impl CollectionBuilder {
 
     fn open(self, place: Place) -> Result<Collection> {
         let info = self.embedder.as_deref().map(Embedder::info);
-        let encoding = if self.codes_only == Some(true) {
-            Encoding::Codes
-        } else {
-            Encoding::CodesF16
-        };
-        let wanted = Pinned::new(info, Metric::Cosine, encoding, self.language.unwrap_or_default())?;
+        let wanted = Pinned::new(
+            info,
+            self.metric.unwrap_or_default(),
+            self.storage.unwrap_or_default().encoding(),
+            self.language.unwrap_or_default(),
+        )?;
+        let graphs = Arc::new(Graphs::new(self.graph.clone()));
         let directory: Box<dyn Directory> = match place.path() {
             Some(path) => Box::new(prepare_folder(path, &place)?),
             None => Box::new(RamDirectory::create()),
@@ -136,10 +217,10 @@ impl CollectionBuilder {
         let mut opened = if is_there {
             None
         } else {
-            create(directory.as_ref(), &wanted, &place)?
+            create(directory.as_ref(), &wanted, &graphs, &place)?
         };
         if opened.is_none() {
-            opened = Some(open_existing(directory, &place)?);
+            opened = Some(open_existing(directory, &graphs, &place)?);
         }
         let Some((index, pinned, fields)) = opened else {
             return Err(Error::internal("an index was neither opened nor made"));
@@ -156,6 +237,8 @@ impl CollectionBuilder {
             embedder: self.embedder,
             chunker,
             fusion: self.fusion,
+            graphs,
+            effort: self.effort,
             snapshots,
             filters: FilterCache::default(),
             questions,
@@ -200,14 +283,24 @@ impl CollectionBuilder {
                 format!("the index was made for {made}; open it so, or index anew"),
             ));
         }
-        let has_codes_only = pinned.spec.encoding == Encoding::Codes;
-        if self
-            .codes_only
-            .is_some_and(|codes_only| codes_only != has_codes_only)
-        {
+        let made = Storage::of(pinned.spec.encoding);
+        if self.storage.is_some_and(|storage| storage != made) {
             return Err(Error::invalid(
-                "codes_only",
-                format!("the index was made with {has_codes_only}; open it so, or index anew"),
+                "storage",
+                format!(
+                    "the index was made with {}; open it so, or index anew",
+                    made.as_str()
+                ),
+            ));
+        }
+        let made = pinned.spec.metric;
+        if self.metric.is_some_and(|metric| metric != made) {
+            return Err(Error::invalid(
+                "metric",
+                format!(
+                    "the index was made with {}; open it so, or index anew",
+                    made.name()
+                ),
             ));
         }
         Ok(())
@@ -241,12 +334,21 @@ fn prepare_folder(path: &Path, place: &Place) -> Result<MmapDirectory> {
 type Opened = (Index, Pinned, Fields);
 
 /// `None` when another process made the index in the same moment.
-fn create(directory: &dyn Directory, wanted: &Pinned, place: &Place) -> Result<Option<Opened>> {
+fn create(
+    directory: &dyn Directory,
+    wanted: &Pinned,
+    graphs: &Arc<Graphs>,
+    place: &Place,
+) -> Result<Option<Opened>> {
     let (schema, fields) = schema::create(wanted);
     let created = Index::builder()
         .schema(schema)
         .tokenizers(tokenizers(wanted.language))
-        .register_plugin(Arc::new(VectorPlugin::new(wanted.spec.clone(), fields.vector)))
+        .register_plugin(Arc::new(VectorPlugin::new(
+            wanted.spec.clone(),
+            fields.vector,
+            Arc::clone(graphs),
+        )))
         .open_or_create(directory.box_clone());
     match created {
         Ok(index) => Ok(Some((index, wanted.clone(), fields))),
@@ -255,7 +357,7 @@ fn create(directory: &dyn Directory, wanted: &Pinned, place: &Place) -> Result<O
     }
 }
 
-fn open_existing(directory: Box<dyn Directory>, place: &Place) -> Result<Opened> {
+fn open_existing(directory: Box<dyn Directory>, graphs: &Arc<Graphs>, place: &Place) -> Result<Opened> {
     let mut index = Index::open(directory).map_err(|error| {
         // Something else may have its own meta.json; ours never stands alone.
         let is_alone = place
@@ -273,6 +375,10 @@ fn open_existing(directory: Box<dyn Directory>, place: &Place) -> Result<Opened>
     }
     index.set_tokenizers(tokenizers(pinned.language));
     // Before any clone of the index: the list of plugins is copied, not shared.
-    index.register_plugin(Arc::new(VectorPlugin::new(pinned.spec.clone(), fields.vector)));
+    index.register_plugin(Arc::new(VectorPlugin::new(
+        pinned.spec.clone(),
+        fields.vector,
+        Arc::clone(graphs),
+    )));
     Ok((index, pinned, fields))
 }

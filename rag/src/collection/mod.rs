@@ -6,6 +6,8 @@ mod cut;
 mod facts;
 mod progress;
 mod search;
+mod stats;
+mod vectors;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,16 +21,21 @@ use tantivy::{Index, SegmentReader, TERMINATED};
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
-pub use self::builder::CollectionBuilder;
+pub use self::builder::{CollectionBuilder, Storage};
 pub use self::cut::{Chunking, WholeDocuments};
 pub use self::progress::{AddEvent, AddOptions, AddProgress, AddReport, ProgressFn, SkipReason};
+pub use self::search::Explained;
+pub use self::stats::{CollectionStats, GraphState, SegmentStats};
+pub use self::vectors::{Nearest, Neighbour, VectorReader};
 use crate::error::{Place, blocking};
 use crate::fact::after_prefix;
 use crate::filter::FilterCache;
 use crate::fuse::Fusion;
 use crate::lexical::Questions;
 use crate::schema::{DocumentKey, Fields, Pinned, check_id};
-use crate::snapshot::{Snapshot, Snapshots, damaged_file};
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::vector::plan::Effort;
+use crate::vector::plugin::Graphs;
 use crate::writer::{Change, Writer};
 
 /// Chunks with their words, vectors and facts in one index, seen by one tenant.
@@ -50,6 +57,8 @@ struct Inner {
     embedder: Option<Arc<dyn Embedder>>,
     chunker: Arc<dyn Chunking>,
     fusion: Fusion,
+    graphs: Arc<Graphs>,
+    effort: Effort,
     snapshots: Snapshots,
     filters: FilterCache,
     questions: Questions,
@@ -77,30 +86,6 @@ pub struct DocumentEntry {
     pub content_hash: String,
     /// How many chunks it has.
     pub chunks: u64,
-}
-
-/// The size of a collection. Documents and chunks are the scope's; the rest is the whole index's.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CollectionStats {
-    /// Documents of the scope.
-    pub documents: u64,
-    /// Chunks of the scope.
-    pub chunks: u64,
-    /// Segments of the index.
-    pub segments: u64,
-    /// Chunks of all tenants that are deleted, but not merged away yet.
-    pub deleted_chunks: u64,
-    /// Vectors of all tenants.
-    pub vectors: u64,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Of these, bytes of vectors.
-    pub vector_bytes: u64,
-    /// Fingerprint of the embedder; `None` for an index of words alone.
-    pub embedder: Option<String>,
-    /// Length of a vector.
-    pub dimension: usize,
 }
 
 impl Collection {
@@ -283,68 +268,13 @@ impl Collection {
             "gen_ai.operation.name" = stepwell_core::telemetry::SPAN_RETRIEVAL,
             "gen_ai.retrieval.top_k" = query.top_k,
         );
-        search::search(self, query).instrument(span).await
+        let explained = search::search(self, query).instrument(span).await?;
+        Ok(explained.hits)
     }
 
-    /// Merges all segments into one and frees what was deleted. It happens by itself too, little by little.
-    pub async fn compact(&self) -> Result<()> {
-        let turn = self.turn().await?;
-        let this = self.clone();
-        blocking(&self.inner.place, move || {
-            let _turn = turn;
-            let mut writer = Writer::open(&this.inner.index, &this.inner.place)?;
-            writer.compact()?;
-            writer.close()?;
-            this.inner.snapshots.reload().map(drop)
-        })
-        .await
-    }
-
-    /// Reads every file against its checksums; [`stepwell_core::Error::Damaged`] names the first that fails.
-    pub async fn verify(&self) -> Result<()> {
-        self.read(|inner, _, snapshot| {
-            if let Some(damage) = damaged_file(&inner.index, &inner.place, u64::MAX)? {
-                return Err(damage);
-            }
-            snapshot
-                .vectors
-                .iter()
-                .try_for_each(|file| file.verify().map_err(|error| inner.place.damaged(error)))
-        })
-        .await
-    }
-
-    /// How large it is.
-    pub async fn stats(&self) -> Result<CollectionStats> {
-        let documents = self.documents().await?;
-        self.read(move |inner, _, snapshot| {
-            let readers = snapshot.searcher.segment_readers();
-            let bytes = snapshot
-                .searcher
-                .space_usage()
-                .map_err(|error| inner.place.explain("measuring", &error.into()))?
-                .total();
-            let embedder = &inner.pinned.embedder;
-            Ok(CollectionStats {
-                documents: documents.len() as u64,
-                chunks: documents.iter().map(|entry| entry.chunks).sum(),
-                segments: readers.len() as u64,
-                deleted_chunks: readers
-                    .iter()
-                    .map(|reader| u64::from(reader.num_deleted_docs()))
-                    .sum(),
-                vectors: snapshot
-                    .vectors
-                    .iter()
-                    .map(|file| u64::from(file.present()))
-                    .sum(),
-                bytes: bytes.get_bytes(),
-                vector_bytes: snapshot.vectors.iter().map(|file| file.bytes_len() as u64).sum(),
-                embedder: (!embedder.is_empty()).then(|| embedder.clone()),
-                dimension: inner.pinned.spec.dim as usize,
-            })
-        })
-        .await
+    /// [`Collection::search`], and how each segment was searched by meaning: its rows one by one or through its graph.
+    pub async fn explain(&self, query: &Query) -> Result<Explained> {
+        search::search(self, query).await
     }
 }
 

@@ -9,13 +9,24 @@ use crate::fuse::{Fused, Leg, fuse};
 use crate::lexical;
 use crate::schema;
 use crate::snapshot::Snapshot;
+use crate::vector::plan::SegmentSearch;
 use crate::vector::rows::prepare;
-use crate::vector::search::{DenseQuery, Scored, exact_score, scan};
+use crate::vector::search::{self, DenseQuery, Scored, exact_score};
 
 /// How deep each leg's list goes: normalisation needs the spread, and depth 1,000 gains up to .026 over 100.
 const DEPTH: usize = 1_000;
 /// More hits than this are refused.
-const MOST_HITS: usize = 10_000;
+pub(super) const MOST_HITS: usize = 10_000;
+
+/// An answer with what was done for it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Explained {
+    /// The hits of [`Collection::search`], each with its own [`Explanation`].
+    pub hits: Vec<Hit>,
+    /// How each segment was searched by meaning; empty where only words were searched.
+    pub segments: Vec<SegmentSearch>,
+}
 
 /// A checked question.
 struct Ask {
@@ -27,7 +38,7 @@ struct Ask {
     min_score: Option<f32>,
 }
 
-pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Vec<Hit>> {
+pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Explained> {
     let inner = &collection.inner;
     if query.top_k > MOST_HITS {
         return Err(Error::LimitExceeded {
@@ -40,7 +51,10 @@ pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Vec
     }
     let terms = inner.questions.terms(&query.text)?;
     if query.top_k == 0 {
-        return Ok(Vec::new());
+        return Ok(Explained {
+            hits: Vec::new(),
+            segments: Vec::new(),
+        });
     }
     let vector = match query.mode {
         SearchMode::Lexical => None,
@@ -104,7 +118,7 @@ async fn question_vector(inner: &Inner, query: &Query) -> Result<Option<DenseQue
     Ok(Some(DenseQuery::new(vector)))
 }
 
-fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, ask: &Ask) -> Result<Vec<Hit>> {
+fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, ask: &Ask) -> Result<Explained> {
     let searcher = &snapshot.searcher;
     let mut allowed = Vec::with_capacity(searcher.segment_readers().len());
     for reader in searcher.segment_readers() {
@@ -127,16 +141,16 @@ fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, ask: &Ask) -> Resul
     } else {
         lexical::search(searcher, &inner.fields, &ask.terms, &allowed, depth, &inner.place)?
     };
-    let meaning = match &ask.vector {
+    let (meaning, segments) = match &ask.vector {
         Some(vector) if ask.mode != SearchMode::Lexical => {
             let segments = snapshot
                 .vectors
                 .iter()
                 .map(AsRef::as_ref)
                 .zip(allowed.iter().map(AsRef::as_ref));
-            scan(segments, vector, depth, ask.top_k)
+            search::search(segments, vector, depth, ask.top_k, inner.effort)
         }
-        _ => Vec::new(),
+        _ => Default::default(),
     };
     let (mut ranked, stage) = if is_hybrid {
         (
@@ -152,7 +166,8 @@ fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, ask: &Ask) -> Resul
     if let Some(least) = ask.min_score {
         ranked.retain(|fused| fused.scored.score >= least);
     }
-    hits(inner, snapshot, ask, &ranked, stage)
+    let hits = hits(inner, snapshot, ask, &ranked, stage)?;
+    Ok(Explained { hits, segments })
 }
 
 /// One leg's list as it is: the raw score decides.

@@ -1,13 +1,16 @@
 //! [`VectorFile`]: a segment's vector file, open and checked. Its layout stands in [`super::format`].
 
 use std::io;
+use std::sync::OnceLock;
 
 use tantivy::directory::OwnedBytes;
 
 use super::format::{
-    ALIGN, Encoding, FormatError, HEADER_LEN, MAGIC, MAX_DIM, SLOT_LEN, SLOTS, Section, TABLE_AT, VERSION,
-    VectorSpec, WRITTEN,
+    ALIGN, Encoding, FormatError, GRAPH, HEADER_LEN, MAGIC, MAX_DIM, Metric, ROWS, SLOT_LEN, SLOTS, Section,
+    TABLE_AT, VERSION, VectorSpec,
 };
+use super::graph::{Graph, Head};
+use super::walk::Coded;
 
 #[derive(Clone, Copy, Debug)]
 struct Span {
@@ -23,8 +26,11 @@ pub(crate) struct VectorFile {
     rows: u32,
     present: u32,
     dim: usize,
+    metric: Metric,
     encoding: Encoding,
     sections: [Option<Span>; SLOTS],
+    /// The graph's head once the graph was looked at and found whole, on first use; `None` where it is not.
+    graph: OnceLock<Option<Head>>,
 }
 
 impl std::fmt::Debug for VectorFile {
@@ -116,8 +122,8 @@ impl VectorFile {
                 return Err(FormatError::Inconsistent("a section stands twice"));
             }
         }
-        if WRITTEN
-            .into_iter()
+        if spec
+            .row_sections()
             .any(|section| sections[section as usize].is_none())
         {
             return Err(FormatError::Inconsistent("a section is missing"));
@@ -127,8 +133,10 @@ impl VectorFile {
             rows,
             present,
             dim: spec.dim as usize,
+            metric: spec.metric,
             encoding: spec.encoding,
             sections,
+            graph: OnceLock::new(),
         };
         let counted: u32 = file
             .section(Section::Presence)
@@ -141,24 +149,58 @@ impl VectorFile {
         Ok(file)
     }
 
-    /// Compares every section with its checksum; reads the whole file.
-    pub(crate) fn verify(&self) -> Result<(), FormatError> {
-        for (section, part) in [
-            (Section::Presence, "presence section"),
-            (Section::Codes, "code section"),
-            (Section::Scales, "scale section"),
-            (Section::Vectors, "vector section"),
-            (Section::GraphLevels, "graph level section"),
-            (Section::GraphOffsets, "graph offset section"),
-            (Section::GraphNeighbours, "graph neighbour section"),
-        ] {
-            if let Some(span) = self.sections[section as usize]
-                && crc32fast::hash(self.section(section)) != span.crc
-            {
-                return Err(FormatError::Checksum { part });
-            }
+    /// Compares the rows with their checksums; reads them all. The graph is not looked at: without it nothing is lost.
+    pub(crate) fn verify_rows(&self) -> Result<(), FormatError> {
+        ROWS.into_iter()
+            .try_for_each(|section| self.verify_section(section))
+    }
+
+    fn verify_section(&self, section: Section) -> Result<(), FormatError> {
+        match self.sections[section as usize] {
+            Some(span) if crc32fast::hash(self.section(section)) != span.crc => Err(FormatError::Checksum {
+                part: match section {
+                    Section::Presence => "presence section",
+                    Section::Codes => "code section",
+                    Section::Scales => "scale section",
+                    Section::Norms => "norm section",
+                    Section::Vectors => "vector section",
+                    Section::GraphHead | Section::GraphBase | Section::GraphUpper => "graph",
+                },
+            }),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether the segment was written with a graph, whole or not.
+    pub(crate) fn has_graph(&self) -> bool {
+        self.sections[Section::GraphHead as usize].is_some()
+    }
+
+    /// The graph, if there is one and it is whole. The first call reads it against its checksums.
+    pub(crate) fn graph(&self) -> Option<Graph<'_>> {
+        let [head, upper, base] = GRAPH.map(|section| self.section(section));
+        let checked = self.graph.get_or_init(|| {
+            if !self.has_graph()
+                || GRAPH
+                    .into_iter()
+                    .any(|section| self.verify_section(section).is_err())
+            {
+                return None;
+            }
+            let head = Head::read(head, base, upper, self.rows)?;
+            Graph::new(&head, base, upper).is_sound(self.rows).then_some(head)
+        });
+        checked.as_ref().map(|head| Graph::new(head, base, upper))
+    }
+
+    /// The codes as a walk needs them.
+    pub(crate) fn coded(&self) -> FileCodes<'_> {
+        FileCodes {
+            dim: self.dim,
+            codes: self.section(Section::Codes),
+            scales: self.section(Section::Scales),
+            norms: self.section(Section::Norms),
+        }
     }
 
     fn section(&self, section: Section) -> &[u8] {
@@ -180,12 +222,20 @@ impl VectorFile {
         self.dim
     }
 
+    pub(crate) fn metric(&self) -> Metric {
+        self.metric
+    }
+
     pub(crate) fn encoding(&self) -> Encoding {
         self.encoding
     }
 
     pub(crate) fn bytes_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    pub(crate) fn graph_bytes(&self) -> usize {
+        GRAPH.into_iter().map(|section| self.section(section).len()).sum()
     }
 
     /// Has this row a vector? Rows past the end have none.
@@ -212,6 +262,11 @@ impl VectorFile {
 
     pub(crate) fn scale(&self, row: u32) -> f32 {
         f32::from_bits(read_u32(self.section(Section::Scales), row as usize * 4))
+    }
+
+    /// Squared length of what a row's codes stand for; for L2 alone.
+    pub(crate) fn norm(&self, row: u32) -> f32 {
+        f32::from_bits(read_u32(self.section(Section::Norms), row as usize * 4))
     }
 
     /// The rescoring vector as it stands in the file; empty where only codes are kept.
@@ -255,7 +310,7 @@ impl VectorFile {
     ) -> io::Result<()> {
         let stride = match section {
             Section::Codes => self.dim,
-            Section::Scales => 4,
+            Section::Scales | Section::Norms => 4,
             Section::Vectors => self.dim * self.encoding.vector_width(),
             _ => {
                 return Err(io::Error::other(
@@ -276,10 +331,41 @@ impl VectorFile {
     }
 }
 
+/// The codes of a file's rows, borrowed once for a whole walk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileCodes<'a> {
+    dim: usize,
+    codes: &'a [u8],
+    scales: &'a [u8],
+    norms: &'a [u8],
+}
+
+fn float(bytes: &[u8], row: u32) -> f32 {
+    let at = row as usize * 4;
+    bytes.get(at..at + 4).map_or(0.0, |four| {
+        f32::from_le_bytes([four[0], four[1], four[2], four[3]])
+    })
+}
+
+impl Coded for FileCodes<'_> {
+    fn code(&self, row: u32) -> &[u8] {
+        let at = row as usize * self.dim;
+        self.codes.get(at..at + self.dim).unwrap_or_default()
+    }
+
+    fn scale(&self, row: u32) -> f32 {
+        float(self.scales, row)
+    }
+
+    fn norm(&self, row: u32) -> f32 {
+        float(self.norms, row)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vector::format::{Metric, write};
+    use crate::vector::format::write;
     use crate::vector::rows::RowBuffer;
 
     fn spec(encoding: Encoding) -> VectorSpec {
@@ -303,7 +389,7 @@ mod tests {
             }
         }
         let mut bytes = Vec::new();
-        write(&spec, &buffer, &mut bytes).expect("memory takes every byte");
+        write(&spec, &buffer, None, &mut bytes).expect("memory takes every byte");
         bytes
     }
 
@@ -315,7 +401,7 @@ mod tests {
             (Encoding::CodesF32, 0.0),
         ] {
             let file = VectorFile::open(OwnedBytes::new(sample(encoding)), &spec(encoding)).expect("opens");
-            file.verify().expect("checksums hold");
+            file.verify_rows().expect("checksums hold");
             assert_eq!((file.rows(), file.present(), file.dim()), (13, 10, 5));
             assert_eq!(file.vector(3), None);
             for row in [0_u32, 1, 2, 4, 12] {
@@ -337,7 +423,7 @@ mod tests {
             bad[at] ^= 1 << (at % 8);
             let noticed = match VectorFile::open(OwnedBytes::new(bad), &spec) {
                 Err(_) => true,
-                Ok(file) => file.verify().is_err(),
+                Ok(file) => file.verify_rows().is_err(),
             };
             // Padding between sections belongs to no checksum and to no answer.
             let table: Vec<(usize, usize)> = (0..4)

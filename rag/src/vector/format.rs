@@ -9,9 +9,13 @@
 //! ```
 //!
 //! Little endian throughout. Row = tantivy's document id; a document without a vector keeps its row and has no
-//! presence bit. The layout is final: a graph fills sections 5 to 7, and readers skip kinds that they do not know.
+//! presence bit. The layout is final: what comes later gets a section kind of its own, and readers skip kinds that they
+//! do not know. The graph (5 to 7, see [`super::graph`]) may be absent or damaged: then the segment is scanned.
 
 use std::io::{self, Write};
+
+use super::build::CodedRows;
+use super::graph::GraphParts;
 
 /// The one file extension that the index claims; it can never be changed for an index that exists.
 pub(crate) const EXTENSION: &str = "swv";
@@ -26,13 +30,17 @@ pub(super) const ALIGN: u64 = 64;
 /// More dimensions than any embedder has; bounds what a damaged header can ask for.
 pub(crate) const MAX_DIM: u32 = 16_384;
 
-/// How two vectors are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Metric {
-    /// Vectors are stored with length one; the score is their cosine.
+/// How two vectors are compared. A higher score is always nearer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Metric {
+    /// The score is the cosine. Vectors are stored with length one. The default.
+    #[default]
     Cosine = 1,
-    /// Vectors are stored as they come; the score is their inner product.
+    /// The score is the inner product. Vectors are stored as they come.
     Dot = 2,
+    /// The score is the squared Euclidean distance, negated. Vectors are stored as they come.
+    L2 = 3,
 }
 
 impl Metric {
@@ -40,11 +48,12 @@ impl Metric {
         match self {
             Self::Cosine => "cosine",
             Self::Dot => "dot",
+            Self::L2 => "l2",
         }
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        [Self::Cosine, Self::Dot]
+        [Self::Cosine, Self::Dot, Self::L2]
             .into_iter()
             .find(|metric| metric.name() == name)
     }
@@ -97,6 +106,20 @@ pub(crate) struct VectorSpec {
     pub(crate) fingerprint: [u8; 16],
 }
 
+impl VectorSpec {
+    /// Whether rows have their squared length beside their codes.
+    pub(crate) fn has_norms(&self) -> bool {
+        self.metric == Metric::L2 && self.dim > 0
+    }
+
+    /// The sections that a file of such vectors must have, in file order.
+    pub(super) fn row_sections(&self) -> impl Iterator<Item = Section> {
+        let has_norms = self.has_norms();
+        ROWS.into_iter()
+            .filter(move |section| *section != Section::Norms || has_norms)
+    }
+}
+
 /// The parts of a file. Numbers are on disk: never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -109,21 +132,27 @@ pub(crate) enum Section {
     Scales = 3,
     /// `dim` f16 or f32 per row.
     Vectors = 4,
-    /// Reserved for the graph: one u8 per row, its top level.
-    GraphLevels = 5,
-    /// Reserved for the graph: u64 per row and level, where its neighbours begin.
-    GraphOffsets = 6,
-    /// Reserved for the graph: u32 row numbers.
-    GraphNeighbours = 7,
+    /// The shape of the graph.
+    GraphHead = 5,
+    /// Neighbours of each row.
+    GraphBase = 6,
+    /// The graph's levels above that.
+    GraphUpper = 7,
+    /// One f32 per row, for L2 alone: the squared length of what the codes stand for.
+    Norms = 8,
 }
 
-/// The sections that this version writes, in file order.
-pub(super) const WRITTEN: [Section; 4] = [
+/// The sections that hold the rows, in file order.
+pub(super) const ROWS: [Section; 5] = [
     Section::Presence,
     Section::Codes,
     Section::Scales,
+    Section::Norms,
     Section::Vectors,
 ];
+
+/// The sections of a graph, in file order.
+pub(super) const GRAPH: [Section; 3] = [Section::GraphHead, Section::GraphUpper, Section::GraphBase];
 
 impl Section {
     pub(super) fn from_number(number: u32) -> Option<Self> {
@@ -132,9 +161,10 @@ impl Section {
             Self::Codes,
             Self::Scales,
             Self::Vectors,
-            Self::GraphLevels,
-            Self::GraphOffsets,
-            Self::GraphNeighbours,
+            Self::GraphHead,
+            Self::GraphBase,
+            Self::GraphUpper,
+            Self::Norms,
         ]
         .into_iter()
         .find(|section| *section as u32 == number)
@@ -149,7 +179,8 @@ impl Section {
             Self::Codes => Some(rows * dim),
             Self::Scales => Some(if dim == 0 { 0 } else { rows * 4 }),
             Self::Vectors => Some(rows * dim * spec.encoding.vector_width() as u64),
-            Self::GraphLevels | Self::GraphOffsets | Self::GraphNeighbours => None,
+            Self::Norms => Some(if spec.has_norms() { rows * 4 } else { 0 }),
+            Self::GraphHead | Self::GraphBase | Self::GraphUpper => None,
         }
     }
 }
@@ -175,22 +206,46 @@ pub(crate) enum FormatError {
 pub(crate) trait RowSource {
     fn rows(&self) -> u32;
     fn present(&self) -> u32;
+    /// The codes of all rows, to be joined to a graph.
+    fn coded(&self) -> CodedRows<'_>;
     fn section(&self, section: Section, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()>;
 }
 
 /// Writes a whole file to a writer that cannot seek.
-pub(crate) fn write(spec: &VectorSpec, source: &dyn RowSource, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn write(
+    spec: &VectorSpec,
+    source: &dyn RowSource,
+    graph: Option<&GraphParts>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let graph_section = |section| match (graph, section) {
+        (Some(graph), Section::GraphHead) => &graph.head[..],
+        (Some(graph), Section::GraphUpper) => &graph.upper,
+        (Some(graph), Section::GraphBase) => &graph.base,
+        _ => &[],
+    };
+    let emit = |section, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>| {
+        if GRAPH.contains(&section) {
+            sink(graph_section(section))
+        } else {
+            source.section(section, sink)
+        }
+    };
     let rows = source.rows();
+    let sections = || {
+        spec.row_sections()
+            .chain(GRAPH.into_iter().filter(|_| graph.is_some()))
+    };
     let mut header = [0_u8; HEADER_LEN];
-    let mut lengths = [0_u64; WRITTEN.len()];
-    let mut at = HEADER_LEN as u64;
-    for (slot, section) in WRITTEN.into_iter().enumerate() {
+    let mut starts = [0_u64; SLOTS];
+    let mut end = HEADER_LEN as u64;
+    for (slot, section) in sections().enumerate() {
         let length = section
             .length(rows, spec)
-            .expect("written sections follow from the rows");
+            .unwrap_or_else(|| graph_section(section).len() as u64);
         let mut crc = crc32fast::Hasher::new();
         let mut seen = 0_u64;
-        source.section(section, &mut |bytes| {
+        emit(section, &mut |bytes| {
             crc.update(bytes);
             seen += bytes.len() as u64;
             Ok(())
@@ -200,14 +255,13 @@ pub(crate) fn write(spec: &VectorSpec, source: &dyn RowSource, out: &mut dyn Wri
                 "section {section:?} has {seen} bytes instead of {length}"
             )));
         }
-        at = at.next_multiple_of(ALIGN);
+        starts[slot] = end.next_multiple_of(ALIGN);
         let entry = &mut header[TABLE_AT + slot * SLOT_LEN..][..SLOT_LEN];
         entry[..4].copy_from_slice(&(section as u32).to_le_bytes());
         entry[4..8].copy_from_slice(&crc.finalize().to_le_bytes());
-        entry[8..16].copy_from_slice(&at.to_le_bytes());
+        entry[8..16].copy_from_slice(&starts[slot].to_le_bytes());
         entry[16..24].copy_from_slice(&length.to_le_bytes());
-        lengths[slot] = length;
-        at += length;
+        end = starts[slot] + length;
     }
     header[..8].copy_from_slice(&MAGIC);
     header[8..10].copy_from_slice(&VERSION.to_le_bytes());
@@ -218,18 +272,20 @@ pub(crate) fn write(spec: &VectorSpec, source: &dyn RowSource, out: &mut dyn Wri
     header[25] = spec.encoding as u8;
     header[26..28].copy_from_slice(&(SLOTS as u16).to_le_bytes());
     header[28..32].copy_from_slice(&source.present().to_le_bytes());
-    header[32..40].copy_from_slice(&at.to_le_bytes());
+    header[32..40].copy_from_slice(&end.to_le_bytes());
     header[40..56].copy_from_slice(&spec.fingerprint);
     let sum = crc32fast::hash(&header[..HEADER_LEN - 4]);
     header[HEADER_LEN - 4..].copy_from_slice(&sum.to_le_bytes());
     out.write_all(&header)?;
 
     let mut at = HEADER_LEN as u64;
-    for (section, length) in WRITTEN.into_iter().zip(lengths) {
-        let padding = at.next_multiple_of(ALIGN) - at;
-        out.write_all(&[0_u8; ALIGN as usize][..padding as usize])?;
-        source.section(section, &mut |bytes| out.write_all(bytes))?;
-        at += padding + length;
+    for (section, start) in sections().zip(starts) {
+        out.write_all(&[0_u8; ALIGN as usize][..(start - at) as usize])?;
+        at = start;
+        emit(section, &mut |bytes| {
+            at += bytes.len() as u64;
+            out.write_all(bytes)
+        })?;
     }
     Ok(())
 }

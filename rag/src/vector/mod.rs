@@ -1,8 +1,15 @@
-//! Vectors inside tantivy's segments: the file, the plugin that writes it, the scan that reads it.
+//! Vectors inside tantivy's segments: the file, the plugin that writes it, the scan and the walk that read it.
 
+mod build;
 pub(crate) mod file;
 pub(crate) mod format;
+mod graph;
+pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod rows;
 pub(crate) mod search;
 mod simd;
+mod walk;
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,8 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tantivy::directory::TerminatingWrite;
 use tantivy::index::SegmentComponent;
@@ -18,13 +20,81 @@ use tantivy::{
     SegmentReader, TantivyDocument, TantivyError,
 };
 
+use super::build::build;
 use super::file::VectorFile;
-use super::format::{self, EXTENSION, VectorSpec};
+use super::format::{self, EXTENSION, RowSource, VectorSpec};
+use super::graph::GraphParts;
+use super::plan::GraphOptions;
 use super::rows::{MergedRows, RowBuffer};
+
+/// A graph joins two rows at least.
+const LEAST_ROWS: u32 = 2;
 
 /// The component of a segment that holds its vectors.
 pub(crate) fn component() -> SegmentComponent {
     SegmentComponent::Custom(EXTENSION.to_owned())
+}
+
+/// Builds graphs, or does not; shared with the collection, which tells why.
+#[derive(Debug, Default)]
+pub(crate) struct Graphs {
+    options: GraphOptions,
+    skipped: Mutex<Option<String>>,
+}
+
+impl Graphs {
+    pub(crate) fn new(options: GraphOptions) -> Self {
+        Self {
+            options,
+            skipped: Mutex::default(),
+        }
+    }
+
+    /// Whether a merged segment with so many vectors gets a graph.
+    pub(crate) fn is_due(&self, vectors: u64) -> bool {
+        vectors >= u64::from(self.options.merge_rows.max(LEAST_ROWS))
+            && u32::try_from(vectors)
+                .is_ok_and(|rows| self.options.build_bytes(rows) <= self.options.memory_bytes)
+    }
+
+    /// Why the last graph that was due was not built.
+    pub(crate) fn skipped(&self) -> Option<String> {
+        self.skipped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The graph of new rows, where one is due. A merge or commit never fails by it: without a graph the segment is
+    /// scanned, and the next merge tries again.
+    fn build(&self, spec: &VectorSpec, rows: &dyn RowSource, least: u32) -> Option<GraphParts> {
+        if spec.dim == 0 || rows.present() < least.max(LEAST_ROWS) {
+            return None;
+        }
+        let needed = self.options.build_bytes(rows.rows());
+        let built = if needed > self.options.memory_bytes {
+            Err(format!(
+                "a graph over {} vectors takes {needed} bytes to build, and {} are allowed",
+                rows.present(),
+                self.options.memory_bytes
+            ))
+        } else {
+            // A bug in the build must not cost the merge.
+            std::panic::catch_unwind(AssertUnwindSafe(|| {
+                build(&rows.coded(), spec.metric, self.options.shape())
+            }))
+            .map_err(|_| "building the graph failed in an unforeseen way".to_owned())
+        };
+        let (graph, skipped) = match built {
+            Ok(graph) => (graph, None),
+            Err(reason) => {
+                tracing::warn!(reason, "a segment is written without a graph");
+                (None, Some(reason))
+            }
+        };
+        *self.skipped.lock().unwrap_or_else(PoisonError::into_inner) = skipped;
+        graph
+    }
 }
 
 /// Writes the vectors of one custom field.
@@ -32,11 +102,12 @@ pub(crate) fn component() -> SegmentComponent {
 pub(crate) struct VectorPlugin {
     spec: VectorSpec,
     field: Field,
+    graphs: Arc<Graphs>,
 }
 
 impl VectorPlugin {
-    pub(crate) fn new(spec: VectorSpec, field: Field) -> Self {
-        Self { spec, field }
+    pub(crate) fn new(spec: VectorSpec, field: Field, graphs: Arc<Graphs>) -> Self {
+        Self { spec, field, graphs }
     }
 }
 
@@ -58,6 +129,7 @@ impl SegmentPlugin for VectorPlugin {
             field: self.field,
             buffer: RowBuffer::new(&self.spec),
             spec: self.spec.clone(),
+            graphs: Arc::clone(&self.graphs),
         }))
     }
 
@@ -69,12 +141,15 @@ impl SegmentPlugin for VectorPlugin {
         for reader in ctx.readers {
             let bytes = reader.open_read(component())?.read_bytes()?;
             let file = VectorFile::open(bytes, &self.spec).map_err(damaged)?;
-            // A flipped bit must not be copied under a fresh checksum.
-            file.verify().map_err(damaged)?;
+            // A flipped bit must not be copied under a fresh checksum. Graphs are not copied.
+            file.verify_rows().map_err(damaged)?;
             rows.push(file, reader.doc_ids_alive().collect())?;
         }
+        let graph = self
+            .graphs
+            .build(&self.spec, &rows, self.graphs.options.merge_rows);
         let mut out = ctx.target_segment.open_write(component())?;
-        format::write(&self.spec, &rows, &mut out)?;
+        format::write(&self.spec, &rows, graph.as_ref(), &mut out)?;
         Ok(out.terminate()?)
     }
 
@@ -91,6 +166,7 @@ struct VectorWriter {
     field: Field,
     spec: VectorSpec,
     buffer: RowBuffer,
+    graphs: Arc<Graphs>,
 }
 
 impl PluginWriter for VectorWriter {
@@ -125,8 +201,11 @@ impl PluginWriter for VectorWriter {
         if doc_id_map.is_some() {
             return Err(internal("a sorted index cannot hold vectors"));
         }
+        let graph = self
+            .graphs
+            .build(&self.spec, &self.buffer, self.graphs.options.flush_rows);
         let mut out = segment.open_write(component())?;
-        format::write(&self.spec, &self.buffer, &mut out)?;
+        format::write(&self.spec, &self.buffer, graph.as_ref(), &mut out)?;
         Ok(out.terminate()?)
     }
 
@@ -150,8 +229,6 @@ pub(crate) fn field_bytes(vector: &[f32]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tantivy::merge_policy::NoMergePolicy;
     use tantivy::schema::{INDEXED, STORED, STRING};
     use tantivy::{Index, IndexWriter, Term};
@@ -193,7 +270,7 @@ mod tests {
         let directory = tantivy::directory::MmapDirectory::open(directory).expect("folder");
         let index = Index::builder()
             .schema(schema.build())
-            .register_plugin(Arc::new(VectorPlugin::new(spec(), vector)))
+            .register_plugin(Arc::new(VectorPlugin::new(spec(), vector, Arc::default())))
             .open_or_create(directory)
             .expect("index");
         Fixture { index, id, vector }
@@ -219,7 +296,7 @@ mod tests {
                 .read_bytes()
                 .expect("bytes");
             let file = VectorFile::open(bytes, &spec()).expect("opens");
-            file.verify().expect("checksums");
+            file.verify_rows().expect("checksums");
             assert_eq!(file.rows(), reader.max_doc());
             for doc_id in reader.doc_ids_alive() {
                 let doc: TantivyDocument = searcher

@@ -2,8 +2,13 @@
 
 use std::io;
 
+use super::build::CodedRows;
 use super::file::VectorFile;
-use super::format::{Encoding, RowSource, Section, VectorSpec};
+use super::format::{Encoding, Metric, RowSource, Section, VectorSpec};
+use super::walk;
+
+/// The squares of longer vectors come near the end of f32.
+const MAX_NORM: f64 = 1e18;
 
 /// Why a vector cannot be indexed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +21,8 @@ pub(crate) enum VectorFault {
     Zero,
     #[error("a value is too large for 16-bit storage")]
     TooLarge,
+    #[error("it is too long to be compared: its length is above 1e18")]
+    TooLong,
 }
 
 /// Checks a vector and, for cosine, brings it to length one. Everything that the plugin would refuse is told here,
@@ -36,15 +43,18 @@ pub(crate) fn prepare(spec: &VectorSpec, vector: &[f32]) -> Result<Vec<f32>, Vec
         .map(|value| f64::from(*value).powi(2))
         .sum::<f64>()
         .sqrt();
-    if norm <= f64::from(f32::MIN_POSITIVE) {
+    // The zero vector has no direction, but it has distances.
+    if norm <= f64::from(f32::MIN_POSITIVE) && spec.metric != Metric::L2 {
         return Err(VectorFault::Zero);
     }
     let prepared: Vec<f32> = match spec.metric {
-        super::format::Metric::Cosine => vector
+        Metric::Cosine => vector
             .iter()
             .map(|value| (f64::from(*value) / norm) as f32)
             .collect(),
-        super::format::Metric::Dot => vector.to_vec(),
+        // Products and squared distances must stay finite, or nothing could be ordered.
+        Metric::Dot | Metric::L2 if norm > MAX_NORM => return Err(VectorFault::TooLong),
+        Metric::Dot | Metric::L2 => vector.to_vec(),
     };
     if spec.encoding == Encoding::CodesF16 && prepared.iter().any(|value| value.abs() > 65_504.0) {
         return Err(VectorFault::TooLarge);
@@ -81,6 +91,9 @@ pub(crate) struct RowBuffer {
     presence: Vec<u8>,
     codes: Vec<u8>,
     scales: Vec<u8>,
+    /// Empty unless the metric needs them.
+    norms: Vec<u8>,
+    has_norms: bool,
     vectors: Vec<u8>,
 }
 
@@ -94,6 +107,8 @@ impl RowBuffer {
             presence: Vec::new(),
             codes: Vec::new(),
             scales: Vec::new(),
+            norms: Vec::new(),
+            has_norms: spec.has_norms(),
             vectors: Vec::new(),
         }
     }
@@ -121,6 +136,9 @@ impl RowBuffer {
         if dim > 0 {
             self.scales.extend_from_slice(&0.0_f32.to_le_bytes());
         }
+        if self.has_norms {
+            self.norms.extend_from_slice(&0.0_f32.to_le_bytes());
+        }
         self.vectors
             .resize(self.vectors.len() + dim * self.encoding.vector_width(), 0);
     }
@@ -139,6 +157,11 @@ impl RowBuffer {
         self.next_row(true);
         let scale = quantise(vector, &mut self.codes);
         self.scales.extend_from_slice(&scale.to_le_bytes());
+        if self.has_norms {
+            let codes = &self.codes[self.codes.len() - vector.len()..];
+            self.norms
+                .extend_from_slice(&walk::norm(codes, scale).to_le_bytes());
+        }
         match self.encoding {
             Encoding::Codes => {}
             Encoding::CodesF16 => self.vectors.extend(
@@ -154,7 +177,11 @@ impl RowBuffer {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.presence.capacity() + self.codes.capacity() + self.scales.capacity() + self.vectors.capacity()
+        self.presence.capacity()
+            + self.codes.capacity()
+            + self.scales.capacity()
+            + self.norms.capacity()
+            + self.vectors.capacity()
     }
 }
 
@@ -167,11 +194,26 @@ impl RowSource for RowBuffer {
         self.present
     }
 
+    fn coded(&self) -> CodedRows<'_> {
+        let mut rows = CodedRows::with_capacity(self.rows as usize);
+        let scales = self.scales.as_chunks::<4>().0;
+        let codes = self.codes.chunks_exact((self.dim as usize).max(1));
+        for (row, (codes, scale)) in codes.zip(scales).enumerate() {
+            if self.presence[row / 8] & (1 << (row % 8)) != 0 {
+                rows.push(codes, f32::from_le_bytes(*scale));
+            } else {
+                rows.push_absent();
+            }
+        }
+        rows
+    }
+
     fn section(&self, section: Section, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         match section {
             Section::Presence => sink(&self.presence),
             Section::Codes => sink(&self.codes),
             Section::Scales => sink(&self.scales),
+            Section::Norms => sink(&self.norms),
             Section::Vectors => sink(&self.vectors),
             _ => Ok(()),
         }
@@ -210,6 +252,18 @@ impl RowSource for MergedRows {
 
     fn present(&self) -> u32 {
         self.all().filter(|(file, row)| file.has_vector(*row)).count() as u32
+    }
+
+    fn coded(&self) -> CodedRows<'_> {
+        let mut rows = CodedRows::with_capacity(self.rows() as usize);
+        for (file, row) in self.all() {
+            if file.has_vector(row) {
+                rows.push(file.codes(row..row + 1), file.scale(row));
+            } else {
+                rows.push_absent();
+            }
+        }
+        rows
     }
 
     fn section(&self, section: Section, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {

@@ -1,11 +1,14 @@
-//! The dense leg: an exact scan over int8 codes, then rescoring of the best in what the file keeps.
+//! The dense leg: a scan over int8 codes or a walk through the graph, then rescoring of the best in what the file keeps.
 
 use std::cmp::Ordering;
 
 use super::file::VectorFile;
-use super::format::Encoding;
+use super::format::{Encoding, Metric};
+use super::graph::Graph;
+use super::plan::{Choice, Effort, SegmentSearch, Strategy, choose};
 use super::rows::quantise;
-use super::simd::{Kernels, kernels};
+use super::simd::{Kernels, kernels, prefetch};
+use super::walk::{Comparison, Probe, Reach, with_scratch};
 use crate::filter::RowSet;
 
 /// Rows rescored exactly for each row asked for. Recall@10 against f32 was 1.0 on SciFact and Cranfield with MiniLM;
@@ -84,30 +87,21 @@ impl Best {
     }
 }
 
-/// A prepared query vector: as it is for rescoring, as codes for the scan.
+/// A prepared query vector: as it is for rescoring, as codes for scan and walk.
 #[derive(Clone, Debug)]
 pub(crate) struct DenseQuery {
     vector: Vec<f32>,
-    codes: Vec<i8>,
-    scale: f32,
-    /// 128·Σcodes, what the offset of the stored codes adds to every sum.
-    offset: i32,
+    probe: Probe,
 }
 
 impl DenseQuery {
     /// `vector` has passed `rows::prepare`.
     pub(crate) fn new(vector: Vec<f32>) -> Self {
-        let mut unsigned = Vec::with_capacity(vector.len());
-        let scale = quantise(&vector, &mut unsigned);
-        #[allow(clippy::cast_possible_wrap)] // the flip of the top bit turns 1..=255 into -127..=127
-        let codes: Vec<i8> = unsigned.into_iter().map(|code| (code ^ 0x80) as i8).collect();
-        let offset = 128 * codes.iter().map(|code| i32::from(*code)).sum::<i32>();
-        Self {
-            vector,
-            codes,
-            scale,
-            offset,
-        }
+        let mut codes = Vec::with_capacity(vector.len());
+        let scale = quantise(&vector, &mut codes);
+        let mut probe = Probe::default();
+        probe.set(&codes, scale);
+        Self { vector, probe }
     }
 }
 
@@ -117,39 +111,56 @@ pub(crate) fn exact_score(file: &VectorFile, row: u32, query: &DenseQuery) -> Op
 }
 
 fn rescore(kernels: Kernels, file: &VectorFile, row: u32, query: &DenseQuery) -> f32 {
-    match file.encoding() {
-        Encoding::Codes => {
+    let (bytes, vector) = (file.vector_bytes(row), &query.vector);
+    match (file.encoding(), file.metric()) {
+        (Encoding::Codes, metric) => {
             // The query stays exact: only the row's rounding is left.
             let scale = file.scale(row);
-            let sum: f32 = file
-                .codes(row..row + 1)
-                .iter()
-                .zip(&query.vector)
-                .map(|(code, value)| (f32::from(*code) - 128.0) * value)
-                .sum();
-            sum * scale
+            let pairs = file.codes(row..row + 1).iter().zip(vector);
+            let pairs = pairs.map(|(code, value)| ((f32::from(*code) - 128.0) * scale, value));
+            match metric {
+                Metric::Cosine | Metric::Dot => pairs.map(|(row, value)| row * value).sum(),
+                Metric::L2 => -pairs.map(|(row, value)| (row - value).powi(2)).sum::<f32>(),
+            }
         }
-        Encoding::CodesF16 => kernels.dot_f16(file.vector_bytes(row), &query.vector),
-        Encoding::CodesF32 => kernels.dot_f32(file.vector_bytes(row), &query.vector),
+        (Encoding::CodesF16, Metric::Cosine | Metric::Dot) => kernels.dot_f16(bytes, vector),
+        (Encoding::CodesF32, Metric::Cosine | Metric::Dot) => kernels.dot_f32(bytes, vector),
+        (Encoding::CodesF16, Metric::L2) => -kernels.distance_f16(bytes, vector),
+        (Encoding::CodesF32, Metric::L2) => -kernels.distance_f32(bytes, vector),
     }
 }
 
-/// The best `depth` of the allowed rows; the first `4 × exact` of them are rescored and ordered exactly.
-pub(crate) fn scan<'a>(
+/// The best `depth` of the allowed rows; the first `4 × exact` of them are rescored and ordered exactly. How each
+/// segment was searched comes beside.
+pub(crate) fn search<'a>(
     segments: impl Iterator<Item = (&'a VectorFile, &'a RowSet)>,
     query: &DenseQuery,
     depth: usize,
     exact: usize,
-) -> Vec<Scored> {
+    effort: Effort,
+) -> (Vec<Scored>, Vec<SegmentSearch>) {
     let kernels = kernels();
     let rescored = (exact * RESCORE_FACTOR).max(RESCORE_LEAST);
     let mut best = Best::new(depth.max(rescored));
     let mut files = Vec::new();
+    let mut told = Vec::new();
     for (segment, (file, allowed)) in segments.enumerate() {
-        scan_file(kernels, file, allowed, query, segment as u32, &mut best);
+        told.push(search_file(
+            kernels,
+            file,
+            allowed,
+            query,
+            segment as u32,
+            depth,
+            effort,
+            &mut best,
+        ));
         files.push(file);
     }
     let mut found = best.into_sorted();
+    for scored in found.iter().take(rescored) {
+        prefetch(files[scored.segment as usize].vector_bytes(scored.row));
+    }
     for scored in found.iter_mut().take(rescored) {
         scored.score = rescore(kernels, files[scored.segment as usize], scored.row, query);
     }
@@ -159,7 +170,114 @@ pub(crate) fn scan<'a>(
     // Only the head is sorted again: below it every score is approximate alike.
     found[..head].sort_unstable_by(best_first);
     found.truncate(depth);
-    found
+    (found, told)
+}
+
+#[allow(clippy::too_many_arguments)] // one call, from the loop above
+fn search_file(
+    kernels: Kernels,
+    file: &VectorFile,
+    allowed: &RowSet,
+    query: &DenseQuery,
+    segment: u32,
+    depth: usize,
+    effort: Effort,
+    best: &mut Best,
+) -> SegmentSearch {
+    let mut told = SegmentSearch {
+        vectors: file.present(),
+        allowed: allowed.len(),
+        strategy: Strategy::Skipped,
+        reason: "nothing matches",
+        ef: 0,
+        compared: 0,
+    };
+    if file.dim() != query.vector.len() || file.present() == 0 {
+        return told;
+    }
+    // The graph is read against its checksum on first use: not where nothing would use it.
+    let has_graph = file.has_graph() && allowed.len() as usize > depth;
+    let graph = if has_graph { file.graph() } else { None };
+    match choose(graph.is_some(), file.present(), allowed.len(), depth, effort) {
+        Choice::Skip => return told,
+        Choice::Scan { reason } => {
+            (told.strategy, told.reason) = (Strategy::Scan, reason);
+            if file.has_graph() && graph.is_none() && has_graph {
+                told.reason = "its graph is damaged";
+            }
+        }
+        Choice::Walk(reach) => {
+            let walked = graph.is_some_and(|graph| {
+                walk(
+                    kernels, file, graph, allowed, query, segment, depth, reach, best, &mut told,
+                )
+            });
+            if walked {
+                return told;
+            }
+        }
+    }
+    scan_file(kernels, file, allowed, query, segment, best);
+    told.compared += allowed.len() as usize;
+    told
+}
+
+/// Through the graph; `false` when the segment has to be scanned after all.
+#[allow(clippy::too_many_arguments)] // one call, from the function above
+fn walk(
+    kernels: Kernels,
+    file: &VectorFile,
+    graph: Graph<'_>,
+    allowed: &RowSet,
+    query: &DenseQuery,
+    segment: u32,
+    depth: usize,
+    reach: Reach,
+    best: &mut Best,
+    told: &mut SegmentSearch,
+) -> bool {
+    let coded = file.coded();
+    let comparison = Comparison {
+        kernels,
+        metric: file.metric(),
+        coded: &coded,
+    };
+    let is_filtered = allowed.len() < file.present();
+    told.ef = reach.ef;
+    (told.strategy, told.reason) = if is_filtered {
+        (Strategy::FilteredWalk, "many rows match")
+    } else {
+        (Strategy::Walk, "all rows match")
+    };
+    with_scratch(|scratch| {
+        let Some(start) = graph.way_in(&comparison, &query.probe) else {
+            (told.strategy, told.reason) = (Strategy::WalkThenScan, "the graph has no way in");
+            return false;
+        };
+        let layer = graph.base_layer();
+        let is_done = if is_filtered {
+            let is_allowed = |row| allowed.contains(row);
+            comparison.around(&layer, &query.probe, start, reach, is_allowed, scratch)
+        } else {
+            comparison.around(&layer, &query.probe, start, reach, |_| true, scratch)
+        };
+        told.compared = scratch.compared;
+        let wanted = depth.min(allowed.len() as usize);
+        if !is_done || scratch.found.len() < wanted {
+            told.strategy = Strategy::WalkThenScan;
+            told.reason = if is_done {
+                "the walk found too few"
+            } else {
+                "the walk was too long"
+            };
+            return false;
+        }
+        for near in &scratch.found {
+            let (score, row) = (near.score(), near.node());
+            best.push(Scored { score, segment, row });
+        }
+        true
+    })
 }
 
 fn scan_file(
@@ -170,9 +288,7 @@ fn scan_file(
     segment: u32,
     best: &mut Best,
 ) {
-    if file.dim() != query.codes.len() || file.present() == 0 {
-        return;
-    }
+    let (probe, metric) = (&query.probe, file.metric());
     let rows = file.rows();
     let mut sums = [0_i32; 64];
     for (word, bits) in allowed.words().iter().enumerate() {
@@ -187,7 +303,7 @@ fn scan_file(
             let last = (first + 64).min(rows);
             kernels.dot_codes(
                 file.codes(first..last),
-                &query.codes,
+                &probe.codes,
                 &mut sums[..(last - first) as usize],
             );
         }
@@ -201,11 +317,11 @@ fn scan_file(
             if !together {
                 kernels.dot_codes(
                     file.codes(row..row + 1),
-                    &query.codes,
+                    &probe.codes,
                     &mut sums[at as usize..=at as usize],
                 );
             }
-            let score = (sums[at as usize] - query.offset) as f32 * (file.scale(row) * query.scale);
+            let score = probe.score(metric, sums[at as usize], file.scale(row), || file.norm(row));
             best.push(Scored { score, segment, row });
         }
     }
@@ -215,7 +331,7 @@ fn scan_file(
 mod tests {
     use tantivy::directory::OwnedBytes;
 
-    use super::super::format::{self, Metric, VectorSpec};
+    use super::super::format::{self, VectorSpec};
     use super::super::rows::{RowBuffer, prepare};
     use super::*;
 
@@ -246,7 +362,7 @@ mod tests {
             buffer.push(vector).expect("finite");
         }
         let mut bytes = Vec::new();
-        format::write(spec, &buffer, &mut bytes).expect("memory");
+        format::write(spec, &buffer, None, &mut bytes).expect("memory");
         VectorFile::open(OwnedBytes::new(bytes), spec).expect("opens")
     }
 
@@ -292,7 +408,13 @@ mod tests {
                     .map(|at| (data[at].iter().zip(&query).map(|(a, b)| a * b).sum(), at))
                     .collect();
                 want.sort_by(|left, right| right.0.total_cmp(&left.0));
-                let got = scan(files.iter().zip(&sets), &DenseQuery::new(query), 10, 10);
+                let (got, _) = search(
+                    files.iter().zip(&sets),
+                    &DenseQuery::new(query),
+                    10,
+                    10,
+                    Effort::DEFAULT,
+                );
                 assert_eq!(got.len(), want.len().min(10), "k or all, filter 1/{every}");
                 assert!(got.is_sorted_by(|left, right| best_first(left, right) != Ordering::Greater));
                 let top: Vec<usize> = want.iter().take(10).map(|(_, at)| *at).collect();
@@ -321,7 +443,13 @@ mod tests {
         let same = prepare(&spec, &[1.0; 8]).expect("finite");
         let file = file(&spec, &vec![same.clone(); 500]);
         let all = RowSet::from_rows(500, 0..500);
-        let got = scan(std::iter::once((&file, &all)), &DenseQuery::new(same), 7, 7);
+        let (got, _) = search(
+            std::iter::once((&file, &all)),
+            &DenseQuery::new(same),
+            7,
+            7,
+            Effort::DEFAULT,
+        );
         assert_eq!(
             got.iter().map(|scored| scored.row).collect::<Vec<_>>(),
             (0..7).collect::<Vec<_>>()

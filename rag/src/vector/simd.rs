@@ -60,6 +60,20 @@ pub(crate) fn kernels() -> Kernels {
     }
 }
 
+/// Asks for memory that is read soon. A hint: nothing is read, and no address is wrong.
+#[inline]
+pub(crate) fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        // SAFETY: every x86-64 has the instruction, and it never faults.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
 impl Kernels {
     /// Σ code·query for each row of `codes`, which holds `out.len()` rows of `query.len()` bytes.
     ///
@@ -84,16 +98,47 @@ impl Kernels {
         }
     }
 
+    /// Σ code·query for rows that lie apart, as a walk through a graph meets them.
+    pub(crate) fn dot_rows(self, rows: &[&[u8]], query: &[i8], out: &mut [i32]) {
+        assert_eq!(rows.len(), out.len(), "one sum per row");
+        assert!(
+            rows.iter().all(|row| row.len() == query.len()),
+            "codes are whole rows"
+        );
+        match self.level {
+            // SAFETY: `detect` saw avx512f, avx512bw and avx512vnni on this processor.
+            #[cfg(target_arch = "x86_64")]
+            Level::Vnni => unsafe { x86::dot_rows_vnni(rows, query, out) },
+            _ => {
+                for (at, row) in rows.iter().enumerate() {
+                    if let Some(next) = rows.get(at + 2) {
+                        prefetch(next);
+                    }
+                    self.dot_codes(row, query, &mut out[at..=at]);
+                }
+            }
+        }
+    }
+
     /// Σ row·query, the row being little-endian f16.
     pub(crate) fn dot_f16(self, row: &[u8], query: &[f32]) -> f32 {
         assert_eq!(row.len(), query.len() * 2, "one f16 per component");
         match self.level {
-            Level::Portable => portable::dot_f16(row, query),
             // SAFETY: `detect` saw avx2, fma and f16c on this processor, for both levels.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Vnni => unsafe { x86::dot_f16(row, query) },
-            #[cfg(target_arch = "aarch64")]
-            Level::Neon => portable::dot_f16(row, query),
+            Level::Avx2 | Level::Vnni => unsafe { x86::fold_f16::<false>(row, query) },
+            _ => portable::fold_f16::<false>(row, query),
+        }
+    }
+
+    /// Σ (row - query)², the row being little-endian f16.
+    pub(crate) fn distance_f16(self, row: &[u8], query: &[f32]) -> f32 {
+        assert_eq!(row.len(), query.len() * 2, "one f16 per component");
+        match self.level {
+            // SAFETY: `detect` saw avx2, fma and f16c on this processor, for both levels.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Vnni => unsafe { x86::fold_f16::<true>(row, query) },
+            _ => portable::fold_f16::<true>(row, query),
         }
     }
 
@@ -101,12 +146,21 @@ impl Kernels {
     pub(crate) fn dot_f32(self, row: &[u8], query: &[f32]) -> f32 {
         assert_eq!(row.len(), query.len() * 4, "one f32 per component");
         match self.level {
-            Level::Portable => portable::dot_f32(row, query),
             // SAFETY: `detect` saw avx2 and fma on this processor, for both levels.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Vnni => unsafe { x86::dot_f32(row, query) },
-            #[cfg(target_arch = "aarch64")]
-            Level::Neon => portable::dot_f32(row, query),
+            Level::Avx2 | Level::Vnni => unsafe { x86::fold_f32::<false>(row, query) },
+            _ => portable::fold_f32::<false>(row, query),
+        }
+    }
+
+    /// Σ (row - query)², the row being little-endian f32.
+    pub(crate) fn distance_f32(self, row: &[u8], query: &[f32]) -> f32 {
+        assert_eq!(row.len(), query.len() * 4, "one f32 per component");
+        match self.level {
+            // SAFETY: `detect` saw avx2 and fma on this processor, for both levels.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 | Level::Vnni => unsafe { x86::fold_f32::<true>(row, query) },
+            _ => portable::fold_f32::<true>(row, query),
         }
     }
 }
@@ -122,30 +176,41 @@ mod portable {
         }
     }
 
-    pub(super) fn dot_f16(row: &[u8], query: &[f32]) -> f32 {
-        row.chunks_exact(2)
-            .zip(query)
-            .map(|(pair, value)| half::f16::from_le_bytes([pair[0], pair[1]]).to_f32() * value)
+    /// Squared differences with `DISTANCE`, products without.
+    fn fold<const DISTANCE: bool>(row: impl Iterator<Item = f32>, query: &[f32]) -> f32 {
+        row.zip(query)
+            .map(|(left, right)| {
+                if DISTANCE {
+                    (left - right) * (left - right)
+                } else {
+                    left * right
+                }
+            })
             .sum()
     }
 
-    pub(super) fn dot_f32(row: &[u8], query: &[f32]) -> f32 {
-        row.chunks_exact(4)
-            .zip(query)
-            .map(|(four, value)| f32::from_le_bytes([four[0], four[1], four[2], four[3]]) * value)
-            .sum()
+    pub(super) fn fold_f16<const DISTANCE: bool>(row: &[u8], query: &[f32]) -> f32 {
+        let row = row.as_chunks::<2>().0.iter();
+        fold::<DISTANCE>(row.map(|pair| half::f16::from_le_bytes(*pair).to_f32()), query)
+    }
+
+    pub(super) fn fold_f32<const DISTANCE: bool>(row: &[u8], query: &[f32]) -> f32 {
+        let row = row.as_chunks::<4>().0.iter();
+        fold::<DISTANCE>(row.map(|four| f32::from_le_bytes(*four)), query)
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m128i, __m256, __m256i, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps,
-        _mm_shuffle_ps, _mm256_add_epi32, _mm256_add_ps, _mm256_castps256_ps128, _mm256_cvtepi8_epi16,
-        _mm256_cvtepu8_epi16, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_madd_epi16, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_si256, _mm512_add_epi32,
-        _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32,
-        _mm512_setzero_si512,
+        __m128i, __m256, __m256i, __m512i, _MM_HINT_T0, _mm_add_epi32, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32,
+        _mm_loadu_si128, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps, _mm_storeu_si128, _mm256_add_epi32,
+        _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+        _mm256_cvtepu8_epi16, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_extracti128_si256,
+        _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_setzero_ps,
+        _mm256_setzero_si256, _mm256_storeu_si256, _mm256_sub_ps, _mm512_add_epi32, _mm512_castsi512_si256,
+        _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
+        _mm512_reduce_add_epi32, _mm512_setzero_si512,
     };
 
     /// 64 products per instruction: unsigned codes, signed query.
@@ -196,6 +261,63 @@ mod x86 {
         }
     }
 
+    /// Four rows at a time: their loads overlap, and those of the next four are under way.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    pub(super) fn dot_rows_vnni(rows: &[&[u8]], query: &[i8], out: &mut [i32]) {
+        let dim = query.len();
+        let whole = dim / 64 * 64;
+        let tail = (1_u64 << (dim % 64)) - 1;
+        let (fours, rest) = rows.as_chunks::<4>();
+        let (out_fours, out_rest) = out.as_chunks_mut::<4>();
+        for (at_four, (four, out)) in fours.iter().zip(out_fours).enumerate() {
+            for next in rows.iter().skip(at_four * 4 + 4).take(4) {
+                for line in next.chunks(64) {
+                    _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+                }
+            }
+            let mut sums = [_mm512_setzero_si512(); 4];
+            let mut at = 0;
+            while at < whole {
+                // SAFETY: at + 64 <= whole <= dim, the length of the query and, as the caller checked, of each row.
+                unsafe {
+                    let right = _mm512_loadu_si512(query.as_ptr().add(at).cast());
+                    for (sum, row) in sums.iter_mut().zip(four) {
+                        *sum =
+                            _mm512_dpbusd_epi32(*sum, _mm512_loadu_si512(row.as_ptr().add(at).cast()), right);
+                    }
+                }
+                at += 64;
+            }
+            if tail != 0 {
+                // SAFETY: whole < dim, and the mask lets only the bytes below dim be read.
+                unsafe {
+                    let right = _mm512_maskz_loadu_epi8(tail, query.as_ptr().add(whole));
+                    for (sum, row) in sums.iter_mut().zip(four) {
+                        let left = _mm512_maskz_loadu_epi8(tail, row.as_ptr().add(whole).cast());
+                        *sum = _mm512_dpbusd_epi32(*sum, left, right);
+                    }
+                }
+            }
+            // Halves, then pairs, then pairs of pairs: one sum per row in each 128-bit half.
+            let half = |sum: __m512i| {
+                _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
+            };
+            let pairs = _mm256_hadd_epi32(
+                _mm256_hadd_epi32(half(sums[0]), half(sums[1])),
+                _mm256_hadd_epi32(half(sums[2]), half(sums[3])),
+            );
+            let four = _mm_add_epi32(
+                _mm256_castsi256_si128(pairs),
+                _mm256_extracti128_si256::<1>(pairs),
+            );
+            // SAFETY: `out` has the 16 bytes that are stored.
+            unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), four) };
+        }
+        for (row, out) in rest.iter().zip(out_rest) {
+            dot_codes_vnni(row, query, std::slice::from_mut(out));
+        }
+    }
+
     /// 16 products per step in 16-bit lanes: `maddubs` would saturate with codes up to 255.
     #[target_feature(enable = "avx2")]
     pub(super) fn dot_codes_avx2(codes: &[u8], query: &[i8], out: &mut [i32]) {
@@ -235,8 +357,19 @@ mod x86 {
         _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
     }
 
+    /// One step of a sum: squared differences with `DISTANCE`, products without.
+    #[target_feature(enable = "avx2,fma")]
+    fn step<const DISTANCE: bool>(left: __m256, right: __m256, sum: __m256) -> __m256 {
+        if DISTANCE {
+            let difference = _mm256_sub_ps(left, right);
+            _mm256_fmadd_ps(difference, difference, sum)
+        } else {
+            _mm256_fmadd_ps(left, right, sum)
+        }
+    }
+
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) fn dot_f16(row: &[u8], query: &[f32]) -> f32 {
+    pub(super) fn fold_f16<const DISTANCE: bool>(row: &[u8], query: &[f32]) -> f32 {
         let dim = query.len();
         let (mut even, mut odd) = (_mm256_setzero_ps(), _mm256_setzero_ps());
         let mut at = 0;
@@ -250,15 +383,16 @@ mod x86 {
                     _mm256_loadu_ps(query.as_ptr().add(at + 8)),
                 )
             };
-            even = _mm256_fmadd_ps(_mm256_cvtph_ps(first), first_query, even);
-            odd = _mm256_fmadd_ps(_mm256_cvtph_ps(second), second_query, odd);
+            even = step::<DISTANCE>(_mm256_cvtph_ps(first), first_query, even);
+            odd = step::<DISTANCE>(_mm256_cvtph_ps(second), second_query, odd);
             at += 16;
         }
-        horizontal_sum(_mm256_add_ps(even, odd)) + super::portable::dot_f16(&row[at * 2..], &query[at..])
+        horizontal_sum(_mm256_add_ps(even, odd))
+            + super::portable::fold_f16::<DISTANCE>(&row[at * 2..], &query[at..])
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub(super) fn dot_f32(row: &[u8], query: &[f32]) -> f32 {
+    pub(super) fn fold_f32<const DISTANCE: bool>(row: &[u8], query: &[f32]) -> f32 {
         let dim = query.len();
         let (mut even, mut odd) = (_mm256_setzero_ps(), _mm256_setzero_ps());
         let mut at = 0;
@@ -272,11 +406,12 @@ mod x86 {
                     _mm256_loadu_ps(query.as_ptr().add(at + 8)),
                 )
             };
-            even = _mm256_fmadd_ps(first, first_query, even);
-            odd = _mm256_fmadd_ps(second, second_query, odd);
+            even = step::<DISTANCE>(first, first_query, even);
+            odd = step::<DISTANCE>(second, second_query, odd);
             at += 16;
         }
-        horizontal_sum(_mm256_add_ps(even, odd)) + super::portable::dot_f32(&row[at * 4..], &query[at..])
+        horizontal_sum(_mm256_add_ps(even, odd))
+            + super::portable::fold_f32::<DISTANCE>(&row[at * 4..], &query[at..])
     }
 }
 
@@ -375,6 +510,30 @@ mod tests {
     }
 
     #[test]
+    fn rows_that_lie_apart_get_the_sums_of_rows_side_by_side() {
+        let mut noise = Noise(0xD1B5_4A32_D192_ED03);
+        for dim in DIMS {
+            let store: Vec<u8> = (0..dim * 40 + 3).map(|_| (noise.next() % 256) as u8).collect();
+            let query: Vec<i8> = (0..dim).map(|_| (noise.next() % 255) as i8).collect();
+            for count in 0..12 {
+                let rows: Vec<&[u8]> = (0..count)
+                    .map(|_| {
+                        let start = (noise.next() as usize) % (store.len() - dim);
+                        &store[start..start + dim]
+                    })
+                    .collect();
+                let mut want = vec![0; count];
+                portable::dot_codes(&rows.concat(), &query, &mut want);
+                for level in levels() {
+                    let mut got = vec![1; count];
+                    Kernels { level }.dot_rows(&rows, &query, &mut got);
+                    assert_eq!(got, want, "{level:?}, dimension {dim}, {count} rows");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn extreme_codes_do_not_saturate() {
         for (code, value) in [(255_u8, 127_i8), (255, -127), (1, -127), (0, 127)] {
             for dim in DIMS {
@@ -406,14 +565,33 @@ mod tests {
                 );
                 let mut singles = vec![0; shift];
                 singles.extend(row.iter().flat_map(|value| value.to_le_bytes()));
+                let (halves, singles) = (&halves[shift..], &singles[shift..]);
                 for level in levels() {
                     let kernels = Kernels { level };
-                    let want = portable::dot_f16(&halves[shift..], query);
-                    let got = kernels.dot_f16(&halves[shift..], query);
-                    assert!((got - want).abs() < 1e-3, "{level:?} f16 {dim}: {got} for {want}");
-                    let want = portable::dot_f32(&singles[shift..], query);
-                    let got = kernels.dot_f32(&singles[shift..], query);
-                    assert!((got - want).abs() < 1e-3, "{level:?} f32 {dim}: {got} for {want}");
+                    let pairs = [
+                        (
+                            kernels.dot_f16(halves, query),
+                            portable::fold_f16::<false>(halves, query),
+                        ),
+                        (
+                            kernels.dot_f32(singles, query),
+                            portable::fold_f32::<false>(singles, query),
+                        ),
+                        (
+                            kernels.distance_f16(halves, query),
+                            portable::fold_f16::<true>(halves, query),
+                        ),
+                        (
+                            kernels.distance_f32(singles, query),
+                            portable::fold_f32::<true>(singles, query),
+                        ),
+                    ];
+                    for (got, want) in pairs {
+                        assert!(
+                            (got - want).abs() < 1e-3 + want.abs() * 1e-5,
+                            "{level:?} {dim}: {pairs:?}"
+                        );
+                    }
                 }
             }
         }

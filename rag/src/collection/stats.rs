@@ -1,0 +1,208 @@
+//! Size, order and health: statistics, merging, checksums.
+
+use std::sync::Arc;
+
+use stepwell_core::{Error, Result};
+
+use super::Collection;
+use crate::error::blocking;
+use crate::snapshot::{Snapshot, damaged_file};
+use crate::vector::file::VectorFile;
+use crate::writer::Writer;
+
+/// Whether a segment's vectors are searched through a graph.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum GraphState {
+    /// It has none: too few vectors, or it could not be built. The segment is scanned.
+    #[default]
+    Absent,
+    /// It has one.
+    Ready,
+    /// It has one that does not match its checksum. The segment is scanned until [`Collection::optimize`] or a merge
+    /// builds the graph again.
+    Damaged,
+}
+
+/// The size of a segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentStats {
+    /// Chunks, deleted ones included.
+    pub chunks: u64,
+    /// Of these, deleted ones.
+    pub deleted_chunks: u64,
+    /// Vectors, those of deleted chunks included.
+    pub vectors: u64,
+    /// Bytes of the vectors and their graph.
+    pub vector_bytes: u64,
+    /// Of these, bytes of the graph.
+    pub graph_bytes: u64,
+    /// Whether there is a graph.
+    pub graph: GraphState,
+}
+
+/// The size of a collection. Documents and chunks are the scope's; the rest is the whole index's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CollectionStats {
+    /// Documents of the scope.
+    pub documents: u64,
+    /// Chunks of the scope.
+    pub chunks: u64,
+    /// Segments of the index.
+    pub segments: u64,
+    /// Chunks of all tenants that are deleted, but not merged away yet.
+    pub deleted_chunks: u64,
+    /// Vectors of all tenants.
+    pub vectors: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Of these, bytes of vectors and graphs.
+    pub vector_bytes: u64,
+    /// Of these, bytes of graphs.
+    pub graph_bytes: u64,
+    /// Vectors of segments that are searched through a graph.
+    pub graph_vectors: u64,
+    /// Why the last graph that this process had to build was not built.
+    pub graph_skipped: Option<String>,
+    /// Each segment.
+    pub segment_sizes: Vec<SegmentStats>,
+    /// Fingerprint of the embedder; `None` for an index of words alone.
+    pub embedder: Option<String>,
+    /// Length of a vector.
+    pub dimension: usize,
+}
+
+fn graph_state(file: &VectorFile) -> GraphState {
+    match (file.has_graph(), file.graph()) {
+        (false, _) => GraphState::Absent,
+        (true, Some(_)) => GraphState::Ready,
+        (true, None) => GraphState::Damaged,
+    }
+}
+
+fn segment_sizes(snapshot: &Snapshot) -> Vec<SegmentStats> {
+    let readers = snapshot.searcher.segment_readers();
+    readers
+        .iter()
+        .zip(&snapshot.vectors)
+        .map(|(reader, file)| SegmentStats {
+            chunks: u64::from(reader.max_doc()),
+            deleted_chunks: u64::from(reader.num_deleted_docs()),
+            vectors: u64::from(file.present()),
+            vector_bytes: file.bytes_len() as u64,
+            graph_bytes: file.graph_bytes() as u64,
+            graph: graph_state(file),
+        })
+        .collect()
+}
+
+impl Collection {
+    /// How large it is. Reads each graph against its checksum, where no search has done so yet.
+    pub async fn stats(&self) -> Result<CollectionStats> {
+        let documents = self.documents().await?;
+        self.read(move |inner, _, snapshot| {
+            let bytes = snapshot
+                .searcher
+                .space_usage()
+                .map_err(|error| inner.place.explain("measuring", &error.into()))?
+                .total();
+            let embedder = &inner.pinned.embedder;
+            let sizes = segment_sizes(snapshot);
+            let sum = |of: fn(&SegmentStats) -> u64| sizes.iter().map(of).sum();
+            Ok(CollectionStats {
+                documents: documents.len() as u64,
+                chunks: documents.iter().map(|entry| entry.chunks).sum(),
+                segments: sizes.len() as u64,
+                deleted_chunks: sum(|segment| segment.deleted_chunks),
+                vectors: sum(|segment| segment.vectors),
+                bytes: bytes.get_bytes(),
+                vector_bytes: sum(|segment| segment.vector_bytes),
+                graph_bytes: sum(|segment| segment.graph_bytes),
+                graph_vectors: sizes
+                    .iter()
+                    .filter(|segment| segment.graph == GraphState::Ready)
+                    .map(|segment| segment.vectors)
+                    .sum(),
+                graph_skipped: inner.graphs.skipped(),
+                embedder: (!embedder.is_empty()).then(|| embedder.clone()),
+                dimension: inner.pinned.spec.dim as usize,
+                segment_sizes: sizes,
+            })
+        })
+        .await
+    }
+
+    /// Merges all segments into one and frees what was deleted. It happens by itself too, little by little.
+    pub async fn compact(&self) -> Result<()> {
+        self.merge_all(|_, _| true).await
+    }
+
+    /// [`Collection::compact`] where it helps: where there are several segments or deleted chunks, or where a graph is
+    /// damaged or still to be built. Otherwise nothing is written.
+    pub async fn optimize(&self) -> Result<()> {
+        self.merge_all(|sizes, due| {
+            let [only] = sizes else {
+                return !sizes.is_empty();
+            };
+            let has_graph_due = match only.graph {
+                GraphState::Ready => false,
+                GraphState::Damaged => true,
+                GraphState::Absent => due(only.vectors),
+            };
+            only.deleted_chunks > 0 || has_graph_due
+        })
+        .await
+    }
+
+    async fn merge_all(
+        &self,
+        is_due: impl FnOnce(&[SegmentStats], &dyn Fn(u64) -> bool) -> bool + Send + 'static,
+    ) -> Result<()> {
+        let turn = self.turn().await?;
+        let this = self.clone();
+        blocking(&self.inner.place, move || {
+            let _turn = turn;
+            let inner = &this.inner;
+            let mut writer = Writer::open(&inner.index, &inner.place)?;
+            // Looked at with the lock in hand: nobody else merges now.
+            let sizes = segment_sizes(inner.snapshots.latest()?.as_ref());
+            let is_big = |vectors: u64| inner.graphs.is_due(vectors);
+            if is_due(&sizes, &is_big) {
+                writer.compact()?;
+            }
+            writer.close()?;
+            inner.snapshots.reload().map(drop)
+        })
+        .await
+    }
+
+    /// Reads every file against its checksums; [`stepwell_core::Error::Damaged`] names the first that fails. A damaged
+    /// graph is told last: it costs time, but no answer.
+    pub async fn verify(&self) -> Result<()> {
+        self.read(|inner, _, snapshot| {
+            if let Some(damage) = damaged_file(&inner.index, &inner.pinned.spec, &inner.place, u64::MAX)? {
+                return Err(damage);
+            }
+            let rows =
+                |file: &Arc<VectorFile>| file.verify_rows().map_err(|error| inner.place.damaged(error));
+            snapshot.vectors.iter().try_for_each(rows)?;
+            for (reader, file) in snapshot.searcher.segment_readers().iter().zip(&snapshot.vectors) {
+                if graph_state(file) == GraphState::Damaged {
+                    return Err(Error::Damaged {
+                        what: inner.place.name(),
+                        message: format!(
+                            "the graph of segment {} does not match its checksum",
+                            reader.segment_id()
+                        ),
+                        hint: "run `optimize()`, which builds it again; searches scan the segment meanwhile"
+                            .to_owned(),
+                    });
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+}
