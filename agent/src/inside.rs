@@ -5,9 +5,11 @@ use crate::{
     EventKind, Graph, NodeError, RunContext, State, Targets,
     ask::give_one,
     context::{Shared, Used},
+    driver::{end_of, status_of},
     journal::{EventBody, InputBody, KeptBody, Reader, StartBody},
+    progress::Progress,
     run::Pause,
-    runner::{Breaks, Progress, end_of, status_of, walk},
+    runner::{Breaks, walk},
 };
 use std::{borrow::Cow, sync::Arc};
 use stepwell_core::{

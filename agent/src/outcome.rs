@@ -4,8 +4,8 @@ use crate::{
     Failure, Graph, Question, Run, State,
     ask::open,
     journal::{Replay, now_ms},
+    progress::{Progress, names},
     run::{Begin, Given, Pause, RunOptions},
-    runner::{Progress, names},
 };
 use std::fmt::{self, Debug};
 use stepwell_core::{Error, Result, Spend, Usage, store::RunStatus};

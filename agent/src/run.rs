@@ -3,10 +3,11 @@
 use crate::{
     Graph, Migration, Outcome, RunStream, State,
     context::Clock,
+    driver::drive,
     event::EventQueue,
     journal::{Saving, now_ms},
+    progress::Progress,
     run_file::Recording,
-    runner::{Progress, drive},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -1,6 +1,6 @@
 //! [`Startable`]: what [`crate::Runs`] can start.
 
-use crate::{Outcome, Run, State, event::EventQueue, runner::drive};
+use crate::{Outcome, Run, State, driver::drive, event::EventQueue};
 use futures::{FutureExt, future::BoxFuture};
 use std::{fmt::Debug, sync::Arc};
 use stepwell_core::{Cancel, Result, Scope, store::RunStore};

@@ -336,7 +336,7 @@ impl Item for RunEvent {
         dict.set_item(pyo3::intern!(py, "seq"), self.seq)?;
         dict.set_item(pyo3::intern!(py, "run_id"), &*self.run_id)?;
         if !self.path.is_empty() {
-            dict.set_item(pyo3::intern!(py, "path"), &self.path)?;
+            dict.set_item(pyo3::intern!(py, "path"), self.path.to_vec())?;
         }
         dict.set_item(pyo3::intern!(py, "step"), self.step)?;
         dict.set_item(pyo3::intern!(py, "node"), self.node.as_deref())?;

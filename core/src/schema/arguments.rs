@@ -138,6 +138,7 @@ fn top(
             SchemaChange::Widened
         };
         report.tell(at, "$ref", change, "the reference is written out");
+        tell_opened(report, at, &map);
         if let Value::Object(inner) = value {
             match top(document, &target, inner, report, budget, active)? {
                 Some(inner) => join(&mut map, inner.map),
@@ -153,6 +154,7 @@ fn top(
             SchemaChange::Widened,
             "what holds together at the top is run together",
         );
+        tell_opened(report, at, &map);
         for (place, part) in parts.iter().enumerate() {
             let Value::Object(inner) = part else { continue };
             match top(
@@ -174,6 +176,7 @@ fn top(
         };
         let told = "the alternatives at the top are run together: one object with room for each";
         report.tell(at, keyword, SchemaChange::Widened, told);
+        tell_opened(report, at, &map);
         let mut objects = Vec::new();
         for (place, branch) in branches.iter().enumerate() {
             let Value::Object(inner) = branch else { continue };
@@ -186,6 +189,16 @@ fn top(
         join(&mut map, either(objects));
     }
     Ok(Some(Top { map }))
+}
+
+/// Tells that keywords about all other properties let more through: they see those of what is run together as well.
+fn tell_opened(report: &mut Report, at: &str, map: &Map<String, Value>) {
+    for keyword in ["additionalProperties", "unevaluatedProperties"] {
+        if map.contains_key(keyword) {
+            let told = "it knows the properties of what was run together, too";
+            report.tell(at, keyword, SchemaChange::Widened, told);
+        }
+    }
 }
 
 /// Adds what holds as well. Of properties both have, and of any other keyword, the first stays.
