@@ -121,7 +121,7 @@ async fn a_run_and_a_resumed_one_dropped_after_any_poll_go_on_to_the_same_end() 
         }
         questions
     }
-    check::<Board>(true).await;
+    Box::pin(check::<Board>(true)).await;
     check::<Channels>(false).await;
 }
 
@@ -154,7 +154,7 @@ async fn a_stream_dropped_after_any_event_leaves_a_run_that_goes_on() {
             }
         }
     }
-    check::<Board>().await;
+    Box::pin(check::<Board>()).await;
     check::<Channels>().await;
 }
 
@@ -208,7 +208,7 @@ async fn a_turn_dropped_after_any_poll_has_begun_or_has_not() {
             failed.now()
         );
     }
-    check::<Board>().await;
+    Box::pin(check::<Board>()).await;
     check::<Channels>().await;
 }
 
@@ -237,9 +237,12 @@ async fn an_agent_dropped_after_any_poll_has_a_whole_history_in_the_end() {
         .expect("answers");
     for polls in (1..).step_by(strides()) {
         let kept = Kept::slow();
-        let is_done = polled(build(kept.store()).run("go").run_id("r").outcome(), polls)
-            .await
-            .is_some();
+        let is_done = polled(
+            Box::pin(build(kept.store()).run("go").run_id("r").outcome()),
+            polls,
+        )
+        .await
+        .is_some();
         let resumed = match build(kept.store()).resume("r").await {
             Err(error) if error.code() == "not_found" => build(kept.store())
                 .run("go")
