@@ -62,7 +62,7 @@ mod tasks;
 
 pub use agent::{
     Agent, AgentBuilder, AgentInput, AgentModel, AgentModels, AgentNode, AgentRun, AgentState, AgentTool,
-    AgentUpdate, RunResult,
+    AgentUpdate, Bounds, RunResult,
 };
 pub use ask::{Ask, Question};
 pub use channels::{Channels, ChannelsUpdate, JsonReducer, Reducer, Slot};

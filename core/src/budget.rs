@@ -118,9 +118,9 @@ impl Budget {
         })))
     }
 
-    /// Whether anything is bounded.
+    /// Whether anything is bounded, here or in the budget this is a part of.
     pub fn is_bounded(&self) -> bool {
-        self.limits() != BudgetLimits::default()
+        self.available() != BudgetLimits::default()
     }
 
     /// A part of this budget with bounds of its own: what is spent there is spent here, and neither bound is passed.

@@ -2,10 +2,11 @@
 
 use super::{
     Agent, AgentState,
+    bounds::Outlook,
     instructions::{Instructions, Template, variables_of},
 };
 use crate::{
-    ContextOptions, ContextPolicy, END, GraphBuilder, Hooks, OutputShape, START,
+    ContextOptions, ContextPolicy, END, GraphBuilder, Hooks, OutputShape, RunContext, START,
     journal::Saving,
     nodes::{ModelNode, ToolsNode, passages::PassagesNode},
     run::RunOptions,
@@ -17,10 +18,12 @@ use std::{
     collections::HashSet,
     fmt::{self, Debug},
     sync::Arc,
+    time::Duration,
 };
 use stepwell_core::{
     AskBeforeEffects, BudgetLimits, ChatModel, ChatRequest, DynTool, Error, IntoDynTool, Limits, Policy,
-    Result, Retriever, Schema, Scope, store::RunStore,
+    Result, Retriever, Schema, Scope,
+    store::{Cache, RunStore},
 };
 
 /// The node that searches before the model is asked.
@@ -32,6 +35,9 @@ const TOOLS: &str = "tools";
 
 /// A host's own check of an answer.
 type Check = Box<dyn Fn(&Value) -> std::result::Result<(), String> + Send + Sync>;
+
+/// What fills an argument of a tool in.
+type Fill = Box<dyn Fn(&AgentState, &RunContext) -> Value + Send + Sync>;
 
 /// Builds an [`Agent`].
 #[must_use = "call `.build()`"]
@@ -49,6 +55,9 @@ pub struct AgentBuilder {
     context: Option<PassagesNode>,
     context_policies: Vec<Arc<dyn ContextPolicy>>,
     hooks: Vec<Arc<dyn Hooks>>,
+    tool_cache: Option<Arc<dyn Cache>>,
+    approvals: Option<Duration>,
+    injected: Vec<(String, String, Fill)>,
     options: RunOptions,
     /// What a setter was given that cannot be, to be told with the rest.
     faults: Vec<String>,
@@ -70,6 +79,9 @@ impl AgentBuilder {
             context: None,
             context_policies: Vec::new(),
             hooks: Vec::new(),
+            tool_cache: None,
+            approvals: None,
+            injected: Vec::new(),
             options: RunOptions::default(),
             faults: Vec::new(),
         }
@@ -116,6 +128,31 @@ impl AgentBuilder {
     /// Gives it several tools.
     pub fn tools(mut self, tools: impl IntoIterator<Item = Arc<dyn DynTool>>) -> Self {
         self.tools.extend(tools.into_iter().map(Ok));
+        self
+    }
+
+    /// Fills an argument of a tool in, which the model then does not see: a user's id, a handle. What the model gives under
+    /// that name is left out. A tool or argument that is not there is told by [`AgentBuilder::build`].
+    pub fn inject(
+        mut self,
+        tool: impl Into<String>,
+        argument: impl Into<String>,
+        value: impl Fn(&AgentState, &RunContext) -> Value + Send + Sync + 'static,
+    ) -> Self {
+        self.injected
+            .push((tool.into(), argument.into(), Box::new(value)));
+        self
+    }
+
+    /// Keeps the results of tools there that say how long theirs may be kept.
+    pub fn tool_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.tool_cache = Some(cache);
+        self
+    }
+
+    /// A call that nobody approves within this time does not run, once the run is resumed; the model is told.
+    pub fn approvals_expire_in(mut self, time: Duration) -> Self {
+        self.approvals = Some(time);
         self
     }
 
@@ -211,6 +248,12 @@ impl AgentBuilder {
         self
     }
 
+    /// Saves only when a run ends, pauses or fails: see [`crate::Run::at_exit`].
+    pub fn at_exit(mut self) -> Self {
+        self.options.saving = Saving::AtExit;
+        self
+    }
+
     /// Whose runs; the one local tenant otherwise.
     pub fn scope(mut self, scope: Scope) -> Self {
         self.options.scope = scope;
@@ -259,9 +302,28 @@ impl AgentBuilder {
         if !faults.is_empty() {
             return Err(Error::invalid("agent", faults.join("; ")));
         }
+        let mut tools = ToolsNode::new(tools, self.policy).hooks(self.hooks.iter().cloned());
+        if let Some(time) = self.approvals {
+            tools = tools.approvals_expire_in(time);
+        }
+        if let Some(cache) = self.tool_cache {
+            tools = tools.cache(cache);
+        }
+        for (tool, argument, value) in self.injected {
+            tools = tools.inject::<AgentState>(&tool, argument, move |state, cx| value(state, cx))?;
+        }
         let mut request = self.request;
         request.messages.clear();
-        request.tools = tools.iter().map(|tool| tool.spec().clone()).collect();
+        request.tools = tools.specs();
+        let outlook = Outlook {
+            info: info.clone(),
+            request: request.clone(),
+            instructions: match &self.instructions {
+                Some(Instructions::Plain(told)) => Some(told.to_string()),
+                _ => None,
+            },
+            has_context: self.context.is_some(),
+        };
         let mut model = ModelNode::new(self.model)
             .request(request)
             .tools_at(TOOLS)
@@ -294,7 +356,6 @@ impl AgentBuilder {
                 .edge(PASSAGES, MODEL),
             None => graph.edge(START, MODEL),
         };
-        let tools = ToolsNode::new(tools, self.policy).hooks(self.hooks.iter().cloned());
         let graph = graph
             .node(MODEL, model)
             .node(TOOLS, tools)
@@ -307,6 +368,7 @@ impl AgentBuilder {
             template,
             variables: Arc::new(self.variables.unwrap_or_default()),
             has_shape,
+            outlook: Arc::new(outlook),
             holds_answers: has_shape || !self.hooks.is_empty(),
         })
     }

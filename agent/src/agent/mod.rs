@@ -4,6 +4,7 @@
 //! AgentInput ─▶ AgentState ─▶ (passages ─▶) model ⇄ tools ─▶ Outcome ─▶ RunResult
 //! ```
 
+mod bounds;
 mod builder;
 mod input;
 mod instructions;
@@ -13,6 +14,7 @@ mod run;
 mod state;
 mod tool;
 
+pub use bounds::Bounds;
 pub use builder::AgentBuilder;
 pub use input::AgentInput;
 pub use model::{AgentModel, AgentModels};
@@ -38,6 +40,7 @@ pub struct Agent {
     template: Option<Template>,
     variables: Arc<Map<String, Value>>,
     has_shape: bool,
+    outlook: Arc<bounds::Outlook>,
     /// What the model says may not be the answer: hooks may change it, or its shape be refused.
     holds_answers: bool,
 }

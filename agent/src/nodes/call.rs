@@ -64,8 +64,8 @@ impl ModelCall<'_> {
     /// request leaves the length of the answer open, what is left of the tokens bounds it.
     fn reserve(&self, request: &mut ChatRequest) -> Result<Reservation> {
         let cx = self.cx;
-        let limits = cx.budget().limits();
-        if limits.tokens.is_none() && limits.micro_usd.is_none() {
+        let left = cx.budget().available();
+        if left.tokens.is_none() && left.micro_usd.is_none() {
             return cx.budget().reserve(Spend::call(0));
         }
         let info = self.model.info();
@@ -75,19 +75,17 @@ impl ModelCall<'_> {
             .max_output_tokens
             .or(info.max_output_tokens)
             .unwrap_or(ANSWER_TOKENS);
-        if let Some(limit) = limits.tokens
+        if let Some(tokens) = left.tokens
             && request.max_output_tokens.is_none()
         {
-            let left = limit.saturating_sub(cx.budget().spent().tokens.saturating_add(input));
-            output = output.min(left.max(1));
+            output = output.min(tokens.saturating_sub(input).max(1));
             request.max_output_tokens = Some(output);
         }
-        if let (Some(limit), Some(price)) = (limits.micro_usd, &info.price)
+        if let (Some(micro_usd), Some(price)) = (left.micro_usd, &info.price)
             && request.max_output_tokens.is_none()
         {
             // The longest answer of a model may cost more than a person means to spend on all of them.
-            let left = limit.saturating_sub(cx.budget().spent().micro_usd);
-            if let Some(affordable) = affordable_output(price, input, left) {
+            if let Some(affordable) = affordable_output(price, input, micro_usd) {
                 output = output.min(affordable.max(1));
                 request.max_output_tokens = Some(output);
             }
@@ -98,7 +96,7 @@ impl ModelCall<'_> {
         match info.price.as_ref().and_then(|price| price.cost(&estimate)) {
             Some(cost) => spend.micro_usd = cost.micro_usd,
             // An unknown price is not 0: the bound could not be kept.
-            None if limits.micro_usd.is_some() => {
+            None if left.micro_usd.is_some() => {
                 return Err(Error::Unsupported {
                     who: info.name(),
                     what: "a budget in money".into(),

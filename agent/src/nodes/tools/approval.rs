@@ -3,6 +3,7 @@
 use crate::{NodeError, Question, RunContext};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::time::Duration;
 use stepwell_core::{DynTool, Error, Result, Schema, ToolCall};
 
 /// What a person says of a call.
@@ -97,6 +98,7 @@ pub(super) async fn ask(
     tool: &dyn DynTool,
     call: &ToolCall,
     reason: &str,
+    expires_in: Option<Duration>,
     cx: &RunContext,
 ) -> Result<Approval, NodeError> {
     let digest = digest(call);
@@ -110,9 +112,11 @@ pub(super) async fn ask(
         "digest": digest,
     });
     let schema = schema(tool.schema().as_value(), &digest)?;
-    let answer = cx
-        .ask_value(format!("approve:{}", call.id), payload, schema)
-        .await?;
+    let mut question = cx.ask_value(format!("approve:{}", call.id), payload, schema);
+    if let Some(time) = expires_in {
+        question = question.expires_in(time);
+    }
+    let answer = question.await?;
     let approval: Approval = serde_json::from_value(answer)
         .map_err(|error| Error::invalid("approval", format!("it cannot be read: {error}")))?;
     if approval.digest != digest {

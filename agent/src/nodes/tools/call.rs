@@ -191,26 +191,27 @@ impl Call<'_> {
             Ok(Decision::Allow) => Ok(None),
             Ok(Decision::Deny { reason }) => refuse(format!("the call was not allowed: {reason}")),
             Ok(Decision::Ask { reason }) => {
-                let approval = match approval::ask(&*held.tool, call, &reason, &self.cx).await {
-                    Ok(approval) => approval,
-                    Err(error) if error.is_interrupt() => return Err(Box::new(Ended::Paused)),
-                    Err(error) => match error.into_error(&self.cx.node) {
-                        Error::NodeFailed { source, .. }
-                            if source
-                                .downcast_ref::<Error>()
-                                .is_some_and(|error| matches!(error, Error::Timeout { .. })) =>
-                        {
-                            return refuse("nobody approved the call in time; it did not run".into());
-                        }
-                        Error::Timeout { .. } => {
-                            return refuse("nobody approved the call in time; it did not run".into());
-                        }
-                        error => {
-                            let told = "the approval could not be read; the call did not run";
-                            return Err(Box::new(Ended::Stop(refused(call, told.into()), error)));
-                        }
-                    },
-                };
+                let approval =
+                    match approval::ask(&*held.tool, call, &reason, self.node.approvals, &self.cx).await {
+                        Ok(approval) => approval,
+                        Err(error) if error.is_interrupt() => return Err(Box::new(Ended::Paused)),
+                        Err(error) => match error.into_error(&self.cx.node) {
+                            Error::NodeFailed { source, .. }
+                                if source
+                                    .downcast_ref::<Error>()
+                                    .is_some_and(|error| matches!(error, Error::Timeout { .. })) =>
+                            {
+                                return refuse("nobody approved the call in time; it did not run".into());
+                            }
+                            Error::Timeout { .. } => {
+                                return refuse("nobody approved the call in time; it did not run".into());
+                            }
+                            error => {
+                                let told = "the approval could not be read; the call did not run";
+                                return Err(Box::new(Ended::Stop(refused(call, told.into()), error)));
+                            }
+                        },
+                    };
                 match approval.decision {
                     Verdict::Allow => Ok(None),
                     Verdict::Edit => Ok(approval.arguments),

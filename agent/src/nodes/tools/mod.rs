@@ -24,6 +24,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt::{self, Debug},
     sync::Arc,
+    time::Duration,
 };
 use stepwell_core::{
     DynTool, Effect, Error, Message, Part, Policy, Result, Role, Schema, ToolCall, ToolResult, ToolSpec,
@@ -59,6 +60,8 @@ pub struct ToolsNode {
     policy: Arc<dyn Policy>,
     cache: Option<Arc<dyn Cache>>,
     hooks: HookList,
+    /// How long a person has to approve a call.
+    approvals: Option<Duration>,
 }
 
 impl Debug for ToolsNode {
@@ -87,7 +90,15 @@ impl ToolsNode {
             policy,
             cache: None,
             hooks: HookList::default(),
+            approvals: None,
         }
+    }
+
+    /// A call that nobody approves within this time does not run, once the run is resumed; the model is told. For ever
+    /// otherwise.
+    pub fn approvals_expire_in(mut self, time: Duration) -> Self {
+        self.approvals = Some(time);
+        self
     }
 
     /// The host's own code before and after each call.
