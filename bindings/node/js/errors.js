@@ -26,7 +26,7 @@ function chain([message, ...rest]) {
 const codes = [
   'invalid_input', 'not_found', 'unsupported', 'missing_key', 'unauthorized', 'rejected', 'quota_exceeded',
   'rate_limited', 'overloaded', 'transport', 'stream_truncated', 'invalid_response', 'schema_mismatch',
-  'timeout', 'cancelled', 'tool_failed', 'budget_exceeded', 'limit_exceeded', 'step_limit', 'invalid_graph', 'invalid_update', 'node_failed',
+  'timeout', 'cancelled', 'interrupted', 'tool_failed', 'budget_exceeded', 'limit_exceeded', 'step_limit', 'invalid_graph', 'invalid_update', 'node_failed',
   'conflict', 'locked', 'foreign', 'damaged', 'unknown_version', 'embedder_mismatch', 'pin_mismatch', 'unreadable', 'io', 'disk_full',
   'store', 'host', 'internal',
 ]
@@ -35,7 +35,8 @@ class ProviderError extends StepwellError {}
 named(ProviderError, 'ProviderError')
 const vendorCodes = ['unauthorized', 'rejected', 'quota_exceeded', 'rate_limited', 'overloaded']
 
-const className = (code) => code.replace(/(?:^|_)([a-z])/g, (_, letter) => letter.toUpperCase()) + 'Error'
+// A run that waits; `InterruptedError` would be Python's word for a system call.
+const className = (code) => code === 'interrupted' ? 'InterruptedRunError' : code.replace(/(?:^|_)([a-z])/g, (_, letter) => letter.toUpperCase()) + 'Error'
 const base = (code) => (vendorCodes.includes(code) ? ProviderError : StepwellError)
 const byCode = new Map(codes.map((code) => [code, named(class extends base(code) {}, className(code))]))
 const classes = Object.fromEntries([...byCode.values()].map((type) => [type.name, type]))
