@@ -412,6 +412,12 @@ export declare function register(vendor: string, factory: (model: string) => Cha
  */
 export declare function registerCompatible(vendor: string, baseUrl: string, quirks?: { [name: string]: Json }): void
 
+/**
+ * Makes an agent a model, `model('agent/<name>')`, for whoever asks a model. Every request is a run; one that waits for a
+ * person is an `InterruptedRunError`. Its tools have the async context of this call.
+ */
+export declare function registerAgent(name: string, agent: Agent<any>): void
+
 export declare class Anthropic extends ChatModel {
   constructor(model: string, options?: ModelOptions)
 }
@@ -649,10 +655,12 @@ interface RunPlace {
   path?: string[]
   step: number
   node?: string
+  /** Which of several tasks of one node, where a node was sent several. */
+  send?: number
 }
 /** One thing that happened in a run. `update` and `values` are the state as it is stored. */
 export type RunEvent = RunPlace & (
-  | { type: 'run_start'; isResumed: boolean }
+  | { type: 'run_start'; isResumed: boolean; values?: Json }
   | { type: 'step_start'; nodes: string[] }
   | { type: 'node_start' }
   | { type: 'model'; event: StreamEvent }
@@ -662,8 +670,12 @@ export type RunEvent = RunPlace & (
   | { type: 'custom'; name: string; value: Json }
   | { type: 'update'; update: Json }
   | { type: 'node_end'; failure?: Failure }
+  /** A node failed and is tried again after `delayMs`; attempt 1 is the first that failed. */
+  | { type: 'node_retry'; attempt: number; failure: Failure; delayMs: number }
+  /** A node asks a person; the run pauses once its step is done. */
+  | { type: 'question'; question: Question }
   | { type: 'step_end'; values?: Json }
-  | { type: 'run_end'; status: RunStatus; failure?: Failure }
+  | { type: 'run_end'; status: RunStatus; pause?: Pause; failure?: Failure; questions?: Question[]; values?: Json }
 )
 
 /** Why a run paused; `nodes` are those of a breakpoint. */

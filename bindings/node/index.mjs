@@ -8,6 +8,6 @@ export const {
   LockedError, Message, MiniLm, MissingKeyError, NodeFailedError, NotFoundError, OpenAi, OverloadedError, PinMismatchError,
   ProviderError, QuotaExceededError, RateLimitedError, RateLimiter, RejectedError, Reranker, RunStore, RunStream, Scripted, StepLimitError, StepwellError,
   SchemaMismatchError, StoreError, StreamTruncatedError, TimeoutError, ToolError, ToolFailedError, TransportError, UnauthorizedError,
-  UnknownVersionError, UnreadableError, UnsupportedError, embedder, model, register, registerCompatible, reranker,
+  UnknownVersionError, UnreadableError, UnsupportedError, embedder, model, register, registerAgent, registerCompatible, reranker,
   retrieverTool, tool,
 } = stepwell

@@ -111,6 +111,8 @@ export declare class NativeAgent {
   check(): void
   /** What a model sees of it as a tool, as JSON. */
   toolSpec(tool: string): string
+  /** The agent as a model, `agent/<name>`. */
+  asModel(name: string, dispatch: (message: string) => string | Promise<string>): Model
   /**
    * Runs it; the result as JSON. A pulled switch stops the run in good order. Where `ended` holds a paused run, that
    * goes on; where the run pauses, `ended` holds it then.

@@ -1,8 +1,9 @@
 'use strict'
 const native = require('./native.js')
 const { nativeCollection } = require('./collection.js')
-const { classes, guarded, invalid } = require('./errors.js')
-const { nativeModel } = require('./model.js')
+const { classes, guarded, invalid, thrownByModels } = require('./errors.js')
+const { ChatModel, nativeModel } = require('./model.js')
+const { agents } = require('./models.js')
 const { known, signalOf, under } = require('./signal.js')
 const { EventStream } = require('./stream.js')
 const { SearchTool, declaration, dispatcher, isTool, jsonSchema, validated } = require('./tool.js')
@@ -86,6 +87,9 @@ const settingNames = [
   'name', 'instructions', 'template', 'variables', 'tools', 'output', 'outputRetries', 'context', 'contextOptions', 'contextPolicies',
   'request', 'policy', 'limits', 'budget', 'scope', 'store', 'isSynced',
 ]
+
+/** Makes an agent a model, `agent/<name>`: every request is a run. */
+let registerAgent
 
 class Agent {
   #native
@@ -177,6 +181,16 @@ class Agent {
     const text = JSON.stringify({ name, description, ...given })
     return new AgentTool(this, text, JSON.parse(guarded(() => this.#native.toolSpec(text))))
   }
+
+  static {
+    // As a model its tools have the async context of this call: no run of its own begins in JavaScript.
+    registerAgent = (name, agent) => {
+      if (typeof name !== 'string') throw invalid('agent name', 'pass a string')
+      if (agent === null || typeof agent !== 'object' || !(#native in agent)) throw invalid('agent', 'pass an Agent')
+      const { dispatch } = dispatcher(agent.#tools, thrownByModels)
+      agents.set(name, new ChatModel(guarded(() => agent.#native.asModel(name, dispatch))))
+    }
+  }
 }
 
-module.exports = { Agent, Approval, RunStore, RunStream }
+module.exports = { Agent, Approval, RunStore, RunStream, registerAgent }

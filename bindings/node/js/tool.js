@@ -1,6 +1,6 @@
 'use strict'
 const native = require('./native.js')
-const { ToolError, guarded, invalid } = require('./errors.js')
+const { Thrown, ToolError, guarded, invalid } = require('./errors.js')
 const { known } = require('./signal.js')
 
 const brand = Symbol.for('stepwell.Tool')
@@ -91,12 +91,11 @@ function messageOf(error) {
  * The function that the engine calls for the tools of one run: with a call (answers with JSON, or a promise of it)
  * or with the number of a call to cancel. What user code throws waits in `thrown` until the run rejects with it.
  */
-function dispatcher(tools) {
+function dispatcher(tools, thrown = new Thrown()) {
   const byKey = new Map(tools.map((one) => [one.key, one]))
   const running = new Map()
-  const thrown = []
   const refused = (error) => {
-    if (!(error instanceof ToolError)) return JSON.stringify({ thrown: [thrown.push(error) - 1, messageOf(error)] })
+    if (!(error instanceof ToolError)) return JSON.stringify({ thrown: [thrown.add(error), messageOf(error)] })
     return JSON.stringify({ [error.door === 'retry' ? 'retry' : 'failed']: error.message })
   }
   const dispatch = (text) => {

@@ -23,7 +23,7 @@ use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use stepwell::{
     ChatModel, DynTool, Error, IntoDynTool, Message, Result, ToolOptions,
-    agent::{Agent, AgentRun, EventKind, RunResult},
+    agent::{Agent, AgentModels, AgentRun, EventKind, RunResult},
     rag::Collection,
     store,
 };
@@ -134,7 +134,7 @@ impl NativeAgent {
     fn run_of(&self, input: &str, options: &str, caller: &Caller, ended: &Ended) -> Result<AgentRun> {
         let options: RunGiven = parse("options", options)?;
         let agent = self.0.agent(Some(caller))?;
-        let mut run = if let Some(paused) = ended.take() {
+        let mut run = if let Some(paused) = ended.take(&options.answers)? {
             agent.go_on(paused)?
         } else if let Some(run_id) = options.resume {
             agent.resume(run_id)
@@ -228,6 +228,18 @@ impl NativeAgent {
             to_json(tool.spec())
         };
         spec().map_err(to_napi)
+    }
+
+    /// The agent as a model, `agent/<name>`.
+    #[napi(ts_args_type = "name: string, dispatch: (message: string) => string | Promise<string>")]
+    pub fn as_model(&self, name: String, dispatch: Function<'_, String, Answer>) -> napi::Result<Model> {
+        let caller = Caller::new(&dispatch)?;
+        let model = || -> Result<Arc<dyn ChatModel>> {
+            let agents = AgentModels::new(); // it checks the name
+            agents.add(&name, self.0.agent(Some(&caller))?)?;
+            agents.get(&name)
+        };
+        model().map(Model::from).map_err(to_napi)
     }
 
     /// Runs it; the result as JSON. A pulled switch stops the run in good order. Where `ended` holds a paused run, that

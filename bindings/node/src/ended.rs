@@ -1,8 +1,9 @@
 //! [`Ended`]: what a paused run goes on with.
 
 use napi_derive::napi;
+use serde_json::{Map, Value};
 use std::sync::{Arc, Mutex, PoisonError};
-use stepwell::{agent::RunResult, store::RunStatus};
+use stepwell::{Error, Result, agent::RunResult, store::RunStatus};
 
 /// Where a run that pauses is kept, until it goes on.
 #[napi]
@@ -26,8 +27,17 @@ impl Ended {
 }
 
 impl Ended {
-    pub(crate) fn take(&self) -> Option<RunResult> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// The run that waits, where one does. It goes on once, so what would be refused is refused before.
+    pub(crate) fn take(&self, answers: &Map<String, Value>) -> Result<Option<RunResult>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = &*kept {
+            for (id, answer) in answers {
+                let question = waiting.questions.iter().find(|question| question.id == *id);
+                let unknown = || Error::invalid("answers", format!("no question `{id}` waits for an answer"));
+                question.ok_or_else(unknown)?.check(answer)?;
+            }
+        }
+        Ok(kept.take())
     }
 
     /// Keeps a run that paused.

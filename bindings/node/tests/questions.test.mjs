@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import test from 'node:test'
-import { Agent, Approval, InterruptedRunError, InvalidInputError, RunStore, Scripted, StepwellError, tool } from 'stepwell'
+import { Agent, Approval, InterruptedRunError, InvalidInputError, RunStore, Scripted, StepwellError, model, registerAgent, tool } from 'stepwell'
 
 const cents = { type: 'object', properties: { cents: { type: 'integer' } }, required: ['cents'] }
 /** An agent that wants to pay, and what it paid. */
@@ -64,8 +64,10 @@ test('a run is kept in memory too, and the stream of one that pauses has its que
   const stream = agent.stream('pay')
   const events = []
   for await (const event of stream) events.push(event)
-  assert.deepEqual([events.at(-1).type, events.at(-1).status], ['run_end', 'paused'])
   const paused = await stream.result()
+  const [asked, end] = [events.find(({ type }) => type === 'question'), events.at(-1)]
+  assert.deepEqual(asked.question, paused.questions[0])
+  assert.deepEqual([end.type, end.status, end.pause, end.questions], ['run_end', 'paused', paused.pause, paused.questions])
   const answers = { [paused.questions[0].id]: Approval.allow(paused.questions[0]) }
   assert.equal((await agent.goOn(paused, { answers })).answer, 'done')
   assert.deepEqual(sent, [5])
@@ -77,6 +79,9 @@ test('what cannot go on is told', async () => {
   const [question] = paused.questions
   await assert.rejects(paying().agent.goOn(paused), /another agent's/)
   await assert.rejects(agent.goOn({ ...paused }), /not paused in this process/)
+  // The run is not lost by an answer that is refused.
+  await assert.rejects(agent.goOn(paused, { answers: { x: true } }), /no question `x`/)
+  await assert.rejects(agent.goOn(paused, { answers: { [question.id]: { decision: 'perhaps' } } }), /its schema/)
   const still = await agent.goOn(paused)
   assert.deepEqual([still.status, still.questions[0].id], ['paused', question.id])
   const done = await agent.goOn(still, { answers: { [question.id]: Approval.allow(question) } })
@@ -109,7 +114,23 @@ test('an agent within an agent asks the person and spends of the same budget', a
   assert.deepEqual(Object.keys(payer.agent.tool('payer', 'Pays.')), ['name', 'description', 'parameters'])
 })
 
-test('a run that waits where nobody can be asked has an error of its own', () => {
-  assert.equal(InterruptedRunError.name, 'InterruptedRunError')
-  assert.ok(Object.getPrototypeOf(InterruptedRunError) === StepwellError)
+test('an agent is a model by its name, and one that waits there is an error', async () => {
+  const boom = new Error('boom')
+  let fails = false
+  const stars = tool({ name: 'stars', input: { type: 'object' }, run: async () => { if (fails) throw boom; return 7 } })
+  const script = new Scripted().call('stars', {}).say('seven').call('stars', {}).say('eight').call('stars', {})
+  registerAgent('counter', new Agent(script, { tools: [stars] }))
+  const counter = model('agent/counter')
+  assert.equal(counter.info.provider + '/' + counter.info.model, 'agent/counter')
+  assert.equal((await counter.chat('How many?')).text, 'seven')
+  const around = new Agent(counter, { instructions: 'Ask.' })
+  assert.equal((await around.run('And now?')).answer, 'eight')
+  fails = true
+  await assert.rejects(around.run('And then?'), (error) => error === boom)
+
+  registerAgent('payer', paying().agent)
+  await assert.rejects(model('agent/payer').chat('pay'), (error) => error instanceof InterruptedRunError && error instanceof StepwellError && error.runId.length > 0)
+  assert.throws(() => registerAgent('a/b', paying().agent), /agent name/)
+  assert.throws(() => registerAgent('x', {}), /pass an Agent/)
+  assert.throws(() => model('agent/counter', { apiKey: 'k' }), InvalidInputError)
 })

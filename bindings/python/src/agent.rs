@@ -152,7 +152,7 @@ impl NativeAgent {
             let run: RunSettings = py_to_serde("run", run)?;
             let agent = self.build(caller)?;
             let mut begun = match (paused, run.resume) {
-                (Some(paused), _) => agent.go_on(paused.take(&self.identity)?)?,
+                (Some(paused), _) => agent.go_on(paused.take(&self.identity, &run.answers)?)?,
                 (None, Some(id)) => agent.resume(id),
                 (None, None) => agent.run(run.messages.unwrap_or_default()),
             };

@@ -2,7 +2,7 @@
 
 use crate::{convert::json_to_py, error::to_pyerr, runtime::Born, stream::Item};
 use pyo3::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use stepwell::{Error, Result, agent::RunResult, store::RunStatus};
 
@@ -71,8 +71,8 @@ pub(crate) struct NativePaused {
 }
 
 impl NativePaused {
-    /// What the agent goes on with. It can be done once.
-    pub(crate) fn take(&self, agent: &Arc<()>) -> Result<RunResult> {
+    /// What the agent goes on with. It can be done once, so what would be refused is refused before.
+    pub(crate) fn take(&self, agent: &Arc<()>, answers: &Map<String, Value>) -> Result<RunResult> {
         self.born.check("paused run")?;
         if !Arc::ptr_eq(&self.waiting.agent, agent) {
             return Err(Error::invalid(
@@ -81,11 +81,19 @@ impl NativePaused {
             ));
         }
         let mut result = self.waiting.result.lock().unwrap_or_else(PoisonError::into_inner);
-        result.take().ok_or_else(|| {
-            Error::invalid(
+        let Some(waiting) = &*result else {
+            return Err(Error::invalid(
                 "result",
                 "the run has gone on already; use the result that came of it",
-            )
-        })
+            ));
+        };
+        for (id, answer) in answers {
+            let question = waiting.questions.iter().find(|question| question.id == *id);
+            let unknown = || Error::invalid("answers", format!("no question `{id}` waits for an answer"));
+            question.ok_or_else(unknown)?.check(answer)?;
+        }
+        result
+            .take()
+            .ok_or_else(|| Error::internal("a paused run is gone"))
     }
 }

@@ -90,13 +90,16 @@ def test_the_stream_of_a_run_that_pauses_has_its_questions(run):
     async def main():
         agent = paying(sent)
         stream = agent.stream("pay")
-        kinds = [(event.type, getattr(event, "status", None)) async for event in stream]
+        events = [event async for event in stream]
         paused = await stream.result()
         done = await agent.go_on(paused, answers={q.id: Approval.allow(q) for q in paused.questions})
-        return kinds, paused, done
+        return events, paused, done
 
-    kinds, paused, done = run(main())
-    assert kinds[-1] == ("run_end", "paused") and len(paused.questions) == 1
+    events, paused, done = run(main())
+    (asked,) = [event for event in events if isinstance(event, stepwell.QuestionEvent)]
+    assert asked.question.payload == paused.questions[0].payload and len(paused.questions) == 1
+    end = events[-1]
+    assert (end.type, end.status, end.pause, end.questions) == ("run_end", "paused", paused.pause, paused.questions)
     assert (done.answer, sent) == ("done", [5])
 
 
@@ -112,6 +115,9 @@ def test_what_cannot_go_on_is_told(run):
     with pytest.raises(stepwell.InvalidInputError, match="not paused in this process"):
         agent.go_on_sync(copied)
     assert "_paused" not in paused.to_dict() and "paused" not in paused.to_dict()
+    for answers, fault in [({"x": True}, "no question `x`"), ({question.id: {"decision": "perhaps"}}, "its schema")]:
+        with pytest.raises(stepwell.InvalidInputError, match=fault):  # and the run is not lost
+            agent.go_on_sync(paused, answers=answers)
     still = agent.go_on_sync(paused)  # without an answer it waits on
     assert still.is_paused and still.questions[0].id == question.id
     with pytest.raises(stepwell.InvalidInputError, match="gone on already"):

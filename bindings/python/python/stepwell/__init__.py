@@ -175,9 +175,11 @@ if TYPE_CHECKING:
         Failure as Failure,
         ModelEvent as ModelEvent,
         NodeEnd as NodeEnd,
+        NodeRetry as NodeRetry,
         NodeStart as NodeStart,
         Pause as Pause,
         Question as Question,
+        QuestionEvent as QuestionEvent,
         RunEnd as RunEnd,
         RunEvent as RunEvent,
         RunResult as RunResult,
@@ -234,8 +236,8 @@ else:
             "Refusal Span Structured Text ToolCall ToolResult Unknown Usage Warning"
         ),
         "_runs": (
-            "Approval CustomEvent Failure ModelEvent NodeEnd NodeStart Pause Question RunEnd RunEvent RunResult RunStart Spend StepEnd "
-            "StepStart ToolEnd ToolProgress ToolStart UnknownRunEvent UpdateEvent"
+            "Approval CustomEvent Failure ModelEvent NodeEnd NodeRetry NodeStart Pause Question QuestionEvent RunEnd RunEvent "
+            "RunResult RunStart Spend StepEnd StepStart ToolEnd ToolProgress ToolStart UnknownRunEvent UpdateEvent"
         ),
         "_tools": "Tool ToolContext tool",
     }

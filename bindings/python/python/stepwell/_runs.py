@@ -33,12 +33,16 @@ class _Event(Record):
     step: int
     node: str | None = None
     path: list[str] = []
+    #: Which of several tasks of one node, where a node was sent several.
+    send: int | None = None
 
 
 class RunStart(_Event):
     """The run began, or went on from its journal."""
 
     is_resumed: bool
+    #: The state it begins with, where it was asked for.
+    values: Any = None
     type: Literal["run_start"] = "run_start"
 
 
@@ -117,83 +121,14 @@ class NodeEnd(_Event):
     _nested = {"failure": _one(Failure)}
 
 
-class StepEnd(_Event):
-    """A step ended; its updates are folded."""
+class NodeRetry(_Event):
+    """A node failed and is tried again, after `delay_ms`; `attempt` 1 is the first that failed."""
 
-    values: Any = None
-    type: Literal["step_end"] = "step_end"
-
-
-class RunEnd(_Event):
-    """The run ended: the last event."""
-
-    status: RunStatus
-    failure: Failure | None = None
-    type: Literal["run_end"] = "run_end"
+    attempt: int
+    failure: Failure
+    delay_ms: int
+    type: Literal["node_retry"] = "node_retry"
     _nested = {"failure": _one(Failure)}
-
-
-class UnknownRunEvent(_Event):
-    """An event that this version of the package does not know; all of it is in `to_dict()`."""
-
-    type: str
-
-
-if TYPE_CHECKING:
-    #: One thing that happened in a run; tell them apart by `event.type` or `match`.
-    RunEvent: TypeAlias = (
-        RunStart
-        | StepStart
-        | NodeStart
-        | ModelEvent
-        | ToolStart
-        | ToolProgress
-        | ToolEnd
-        | CustomEvent
-        | UpdateEvent
-        | NodeEnd
-        | StepEnd
-        | RunEnd
-    )
-else:
-    RunEvent = RunStart | StepStart | NodeStart | ModelEvent | ToolStart | ToolProgress | ToolEnd
-    RunEvent |= CustomEvent | UpdateEvent | NodeEnd | StepEnd | RunEnd
-
-_RUN_EVENTS: dict[str, type[_Event]] = {
-    "run_start": RunStart,
-    "step_start": StepStart,
-    "node_start": NodeStart,
-    "model": ModelEvent,
-    "tool_start": ToolStart,
-    "tool_progress": ToolProgress,
-    "tool_end": ToolEnd,
-    "custom": CustomEvent,
-    "update": UpdateEvent,
-    "node_end": NodeEnd,
-    "step_end": StepEnd,
-    "run_end": RunEnd,
-}
-
-
-def run_event_of(data: dict[str, Any]) -> Any:
-    """The record of a run event's JSON."""
-    return _RUN_EVENTS.get(data["type"], UnknownRunEvent)._of(data)
-
-
-class Spend(Record):
-    """What a run took of its budget."""
-
-    micro_usd: int = 0
-    tokens: int = 0
-    calls: int = 0
-    time_ms: int = 0
-
-
-class Pause(Record):
-    """Why a run paused; `nodes` are those of a breakpoint."""
-
-    pause: Literal["questions", "before", "after", "drained"]
-    nodes: list[str] = []
 
 
 class Question(Record):
@@ -222,6 +157,102 @@ class Question(Record):
     asked_ms: int
     #: When it is too late for an answer.
     expires_ms: int | None = None
+
+
+class QuestionEvent(_Event):
+    """A node asks a person; the run pauses once its step is done."""
+
+    question: Question
+    type: Literal["question"] = "question"
+    _nested = {"question": _one(Question)}
+
+
+class StepEnd(_Event):
+    """A step ended; its updates are folded."""
+
+    values: Any = None
+    type: Literal["step_end"] = "step_end"
+
+
+class Pause(Record):
+    """Why a run paused; `nodes` are those of a breakpoint."""
+
+    pause: Literal["questions", "before", "after", "drained"]
+    nodes: list[str] = []
+
+
+class RunEnd(_Event):
+    """The run ended: the last event."""
+
+    status: RunStatus
+    #: Why it paused, where it did.
+    pause: Pause | None = None
+    failure: Failure | None = None
+    #: What it waits for.
+    questions: list[Question] = []
+    values: Any = None
+    type: Literal["run_end"] = "run_end"
+    _nested = {"failure": _one(Failure), "pause": _one(Pause), "questions": _many(Question)}
+
+
+class UnknownRunEvent(_Event):
+    """An event that this version of the package does not know; all of it is in `to_dict()`."""
+
+    type: str
+
+
+if TYPE_CHECKING:
+    #: One thing that happened in a run; tell them apart by `event.type` or `match`.
+    RunEvent: TypeAlias = (
+        RunStart
+        | StepStart
+        | NodeStart
+        | ModelEvent
+        | ToolStart
+        | ToolProgress
+        | ToolEnd
+        | CustomEvent
+        | UpdateEvent
+        | NodeEnd
+        | NodeRetry
+        | QuestionEvent
+        | StepEnd
+        | RunEnd
+    )
+else:
+    RunEvent = RunStart | StepStart | NodeStart | ModelEvent | ToolStart | ToolProgress | ToolEnd
+    RunEvent |= CustomEvent | UpdateEvent | NodeEnd | NodeRetry | QuestionEvent | StepEnd | RunEnd
+
+_RUN_EVENTS: dict[str, type[_Event]] = {
+    "run_start": RunStart,
+    "step_start": StepStart,
+    "node_start": NodeStart,
+    "model": ModelEvent,
+    "tool_start": ToolStart,
+    "tool_progress": ToolProgress,
+    "tool_end": ToolEnd,
+    "custom": CustomEvent,
+    "update": UpdateEvent,
+    "node_end": NodeEnd,
+    "node_retry": NodeRetry,
+    "question": QuestionEvent,
+    "step_end": StepEnd,
+    "run_end": RunEnd,
+}
+
+
+def run_event_of(data: dict[str, Any]) -> Any:
+    """The record of a run event's JSON."""
+    return _RUN_EVENTS.get(data["type"], UnknownRunEvent)._of(data)
+
+
+class Spend(Record):
+    """What a run took of its budget."""
+
+    micro_usd: int = 0
+    tokens: int = 0
+    calls: int = 0
+    time_ms: int = 0
 
 
 class Approval(Record):
