@@ -718,8 +718,9 @@ export declare const Approval: {
 
 export interface RunResult<Output = null> {
   runId: string
-  /** `paused` where it waits: for answers to its questions, or at a breakpoint. */
   status: RunStatus
+  /** Whether it waits: for answers to its questions, or at a breakpoint. */
+  isPaused: boolean
   /** Why it paused, where it did. */
   pause: Pause | null
   /** What it waits for; `goOn` and `resume` take the answers. */

@@ -25,7 +25,7 @@ use stepwell::{
     ChatModel, DynTool, Error, IntoDynTool, Message, Result, ToolOptions,
     agent::{Agent, AgentModels, AgentRun, EventKind, RunResult},
     rag::Collection,
-    store,
+    store::{self, RunStatus},
 };
 
 /// How a run begins, or goes on.
@@ -310,9 +310,10 @@ impl NativeAgent {
 fn result_json(result: &RunResult) -> Result<String> {
     let questions: Vec<String> = result.questions.iter().map(to_json).collect::<Result<_>>()?;
     Ok(format!(
-        "{{\"runId\":{},\"status\":{},\"answer\":{},\"output\":{},\"messages\":{},\"citations\":{},\"hits\":{},\"usage\":{},\"spent\":{},\"steps\":{},\"pause\":{},\"questions\":[{}]}}",
+        "{{\"runId\":{},\"status\":{},\"isPaused\":{},\"answer\":{},\"output\":{},\"messages\":{},\"citations\":{},\"hits\":{},\"usage\":{},\"spent\":{},\"steps\":{},\"pause\":{},\"questions\":[{}]}}",
         json!(result.run_id),
         to_json(&result.status)?,
+        result.status == RunStatus::Paused,
         json!(result.answer),
         json!(result.value),
         to_json(&result.messages)?,

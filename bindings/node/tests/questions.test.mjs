@@ -19,14 +19,14 @@ const told = (result) =>
 test('a call that writes pauses the run and an approval lets it go on', async () => {
   const { agent, sent } = paying()
   const paused = await agent.run('pay')
-  assert.deepEqual([paused.status, paused.pause, paused.answer, sent], ['paused', { pause: 'questions' }, '', []])
+  assert.deepEqual([paused.status, paused.isPaused, paused.pause, paused.answer, sent], ['paused', true, { pause: 'questions' }, '', []])
   const [question] = paused.questions
   assert.deepEqual([question.node, question.path, question.payload.tool, question.payload.arguments], ['tools', undefined, 'pay', { cents: 5 }])
   assert.equal(question.key, `approve:${question.callId}`)
   assert.ok(question.askedMs > 0 && question.expiresMs === undefined)
   assert.deepEqual(question.schema.required, ['decision', 'digest'])
   const done = await agent.goOn(paused, { answers: { [question.id]: Approval.allow(question) } })
-  assert.deepEqual([done.answer, done.status, done.pause, done.questions, done.runId, sent], ['done', 'done', null, [], paused.runId, [5]])
+  assert.deepEqual([done.answer, done.isPaused, done.pause, done.questions, done.runId, sent], ['done', false, null, [], paused.runId, [5]])
 })
 
 test('a denied call does not run, and an edited one runs as edited', async () => {
