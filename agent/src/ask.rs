@@ -52,7 +52,11 @@ impl Question {
         self.expires_ms.is_some_and(|expires| now_ms >= expires)
     }
 
-    fn check(&self, answer: &Value) -> Result<()> {
+    /// Whether it is an answer: what a run says of it that is given it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] that tells where it does not fit the schema, in places and keywords alone.
+    pub fn check(&self, answer: &Value) -> Result<()> {
         let schema = Schema::from_value(self.schema.clone())?;
         schema.check(answer).map_err(|violations| {
             // Places and keywords; the words of a violation may quote the answer.

@@ -267,3 +267,34 @@ async fn a_run_whose_time_is_spent_stops_in_the_middle_of_a_call_with_a_closed_h
         .expect("goes on");
     assert_eq!(result.answer, "done");
 }
+
+#[tokio::test]
+async fn a_paused_run_goes_on_with_the_tools_of_the_agent_that_lets_it() {
+    let [first, second] = [(), ()].map(|()| Arc::new(AtomicUsize::new(0)));
+    let agent = |paid: &Arc<AtomicUsize>| {
+        let steps = vec![calls("c1", "pay", json!({ "cents": 5 })), says("paid")];
+        Agent::new(Script::new(steps))
+            .tool(Pay(Arc::clone(paid)))
+            .build()
+            .expect("an agent")
+    };
+    let (asks, goes_on) = (agent(&first), agent(&second));
+
+    let paused = asks.run("pay").await.expect("pauses");
+    assert_eq!(paused.status, RunStatus::Paused);
+    let question = paused.questions[0].clone();
+    assert!(question.check(&json!({ "decision": "perhaps" })).is_err());
+    let approval = Approval::allow(&question).expect("a call");
+    let shown = serde_json::to_value(&approval).expect("JSON");
+    question.check(&shown).expect("an answer");
+
+    let done = goes_on
+        .go_on(paused)
+        .expect("paused")
+        .answer(question.id, approval);
+    assert_eq!(done.await.expect("ends").answer, "paid");
+    assert_eq!(
+        (first.load(Ordering::SeqCst), second.load(Ordering::SeqCst)),
+        (0, 1)
+    );
+}

@@ -5,7 +5,7 @@
 export type ErrorCode =
   | 'invalid_input' | 'not_found' | 'unsupported' | 'missing_key' | 'unauthorized' | 'rejected' | 'quota_exceeded'
   | 'rate_limited' | 'overloaded' | 'transport' | 'stream_truncated' | 'invalid_response' | 'schema_mismatch'
-  | 'timeout' | 'cancelled' | 'tool_failed' | 'budget_exceeded' | 'limit_exceeded' | 'step_limit' | 'invalid_graph' | 'invalid_update'
+  | 'timeout' | 'cancelled' | 'interrupted' | 'tool_failed' | 'budget_exceeded' | 'limit_exceeded' | 'step_limit' | 'invalid_graph' | 'invalid_update'
   | 'node_failed' | 'conflict' | 'locked' | 'foreign' | 'damaged' | 'unknown_version' | 'embedder_mismatch' | 'pin_mismatch'
   | 'unreadable' | 'io' | 'disk_full' | 'store' | 'host' | 'internal'
 
@@ -63,6 +63,12 @@ export declare class TimeoutError extends StepwellError {
   readonly partial?: ChatResponse
 }
 export declare class CancelledError extends StepwellError { private constructor(); readonly code: 'cancelled' }
+export declare class InterruptedRunError extends StepwellError {
+  private constructor()
+  readonly code: 'interrupted'
+  /** The run that waits for a person: answer its questions and let it go on. */
+  readonly runId: string
+}
 export declare class ToolFailedError extends StepwellError { private constructor(); readonly code: 'tool_failed' }
 export declare class BudgetExceededError extends StepwellError {
   private constructor()
@@ -406,6 +412,12 @@ export declare function register(vendor: string, factory: (model: string) => Cha
  */
 export declare function registerCompatible(vendor: string, baseUrl: string, quirks?: { [name: string]: Json }): void
 
+/**
+ * Makes an agent a model, `model('agent/<name>')`, for whoever asks a model. Every request is a run; one that waits for a
+ * person is an `InterruptedRunError`. Its tools have the async context of this call.
+ */
+export declare function registerAgent(name: string, agent: Agent<any>): void
+
 export declare class Anthropic extends ChatModel {
   constructor(model: string, options?: ModelOptions)
 }
@@ -590,11 +602,13 @@ interface ToolOptions {
   description?: string
   /** What doing it twice would do; `pure` where absent. */
   effect?: 'pure' | 'idempotent' | 'at_most_once'
-  /** What it may touch; `read` where absent. Writing and sending ask first, unless the policy allows them. */
+  /** What it may touch; `read` where absent. Writing and sending pause the run and ask, unless the policy allows them. */
   risk?: 'read' | 'write' | 'egress'
   timeoutMs?: number
   /** Whether it may run beside other calls of the same turn; it may. */
   parallel?: boolean
+  /** How often a call that failed is tried again before the model is told; never of `at_most_once`. */
+  retries?: number
 }
 
 export interface Tool<Input = any, Result = unknown> {
@@ -641,10 +655,12 @@ interface RunPlace {
   path?: string[]
   step: number
   node?: string
+  /** Which of several tasks of one node, where a node was sent several. */
+  send?: number
 }
 /** One thing that happened in a run. `update` and `values` are the state as it is stored. */
 export type RunEvent = RunPlace & (
-  | { type: 'run_start'; isResumed: boolean }
+  | { type: 'run_start'; isResumed: boolean; values?: Json }
   | { type: 'step_start'; nodes: string[] }
   | { type: 'node_start' }
   | { type: 'model'; event: StreamEvent }
@@ -654,15 +670,65 @@ export type RunEvent = RunPlace & (
   | { type: 'custom'; name: string; value: Json }
   | { type: 'update'; update: Json }
   | { type: 'node_end'; failure?: Failure }
+  /** A node failed and is tried again after `delayMs`; attempt 1 is the first that failed. */
+  | { type: 'node_retry'; attempt: number; failure: Failure; delayMs: number }
+  /** A node asks a person; the run pauses once its step is done. */
+  | { type: 'question'; question: Question }
   | { type: 'step_end'; values?: Json }
-  | { type: 'run_end'; status: RunStatus; failure?: Failure }
+  | { type: 'run_end'; status: RunStatus; pause?: Pause; failure?: Failure; questions?: Question[]; values?: Json }
 )
 
-export interface RunResult {
+/** Why a run paused; `nodes` are those of a breakpoint. */
+export interface Pause { pause: 'questions' | 'before' | 'after' | 'drained'; nodes?: string[] }
+/**
+ * What a run waits for: plain data, to be shown to a person. Whether a tool may be called is such a question: its payload
+ * has `tool`, `arguments`, `reason`, `effect` and `risk`, and an `Approval` answers it.
+ */
+export interface Question {
+  /** Answer it by this. */
+  id: string
+  /** The author's name for it. */
+  key: string
+  /** The nodes around the run that asks, from the outermost in; absent in the outermost run. */
+  path?: string[]
+  /** The node that asks. */
+  node: string
+  step: number
+  /** The tool call that asks, where it is one. */
+  callId?: string
+  /** What the person is shown. */
+  payload: any
+  /** JSON Schema of the answer. */
+  schema: JsonSchema
+  /** When it was asked, milliseconds since 1970. */
+  askedMs: number
+  /** When it is too late for an answer. */
+  expiresMs?: number
+}
+/** A person's word on a tool call, bound to the exact arguments that were shown. */
+export interface Approval { decision: 'allow' | 'edit' | 'deny'; digest: string; arguments?: Json; reason?: string }
+export declare const Approval: {
+  /** It may run. */
+  allow(question: Question): Approval
+  /** It may run with these arguments. */
+  edit(question: Question, args: Json): Approval
+  /** It must not run; the model is told the reason. */
+  deny(question: Question, reason: string): Approval
+}
+
+export interface RunResult<Output = null> {
   runId: string
   status: RunStatus
+  /** Whether it waits: for answers to its questions, or at a breakpoint. */
+  isPaused: boolean
+  /** Why it paused, where it did. */
+  pause: Pause | null
+  /** What it waits for; `goOn` and `resume` take the answers. */
+  questions: Question[]
   /** The words of the answer. */
   answer: string
+  /** The answer in the shape that the agent was asked for; `null` where there is none (yet). */
+  output: Output
   /** The whole conversation: what was given, then the model's messages and the tools' results. */
   messages: Message[]
   /** What the answer rests on; `place` is the file, then page or heading. */
@@ -674,20 +740,63 @@ export interface RunResult {
   steps: number
 }
 
-export interface RunStream extends EventStream<RunEvent> {
+export interface RunStream<Output = null> extends EventStream<RunEvent> {
   /** The result; reads what is left of the stream. `undefined` when the stream was left before its end. */
-  result(): Promise<RunResult | undefined>
+  result(): Promise<RunResult<Output> | undefined>
 }
-export declare const RunStream: { prototype: RunStream; [Symbol.hasInstance](value: unknown): value is RunStream }
+export declare const RunStream: { prototype: RunStream; [Symbol.hasInstance](value: unknown): value is RunStream<unknown> }
+
+/** Where the journals of runs are kept, so that they can be resumed. */
+export declare class RunStore {
+  private constructor()
+  /** For as long as the process lives. */
+  static memory(): RunStore
+  /** In a SQLite file, made when it is not there. */
+  static sqlite(path: string): RunStore
+}
+
+/** An agent as a tool of another; made by `agent.tool(…)`. */
+export interface AgentTool extends ToolSpec { readonly '~agent': unknown }
+
+/** Shapes what of a long conversation is sent; the conversation itself stays whole. */
+export type ContextPolicy =
+  /** The newest turns that fit into so many tokens, and always the last `keepTurns`; `keepFirst` sends the first question too. */
+  | { type: 'trim'; toTokens: number; keepTurns?: number; keepFirst?: boolean }
+  /** Leaves out what tools said, but for that of the last `keepRounds` of calls and what is shorter than `minBytes`. */
+  | { type: 'drop_tool_outputs'; keepRounds?: number; minBytes?: number }
+  /** From so many tokens on, what is older than the last `keepTurns` is sent as a summary, made by `model` or the agent's own. */
+  | { type: 'summarise'; overTokens: number; model?: ChatModel; keepTurns?: number; summaryTokens?: number }
 
 export interface AgentOptions {
   name?: string
-  /** What the model is told before every conversation. */
+  /** What the model is told before every conversation, as it is. */
   instructions?: string
-  tools?: readonly (Tool<any, any> | SearchTool)[]
+  /** The instructions, made anew for each run from `variables` and those of the run, in the syntax of Jinja. */
+  template?: string
+  variables?: { [name: string]: Json }
+  tools?: readonly (Tool<any, any> | SearchTool | AgentTool)[]
+  /** How often the model is asked again after an answer that is not in the shape; 2. */
+  outputRetries?: number
+  /** Searched for what the person last said, before the model is asked; what is found is put before the question. */
+  context?: Collection
+  contextOptions?: {
+    /** 8. */
+    topK?: number
+    /** Most bytes of the text the model reads; 24 KiB. */
+    maxBytes?: number
+    filter?: Filter
+    mode?: 'hybrid' | 'lexical' | 'dense'
+    minScore?: number
+  }
+  /** One after the other. */
+  contextPolicies?: readonly ContextPolicy[]
+  /** Keeps the journals of its runs there. */
+  store?: RunStore
+  /** Each step is safe before the next begins. */
+  isSynced?: boolean
   /** Options of every model call. */
   request?: RequestOptions
-  /** Who decides whether a call may run; `ask_before_effects` where absent. */
+  /** Who decides whether a call may run; `ask_before_effects` where absent: reading runs, writing and sending pause the run and ask. */
   policy?: 'ask_before_effects' | 'allow_all'
   limits?: {
     steps?: number
@@ -704,16 +813,39 @@ export interface AgentOptions {
 export interface RunOptions extends CallOptions {
   runId?: string
   scope?: Scope
+  /** Fills the template; these go before the agent's. */
+  variables?: { [name: string]: Json }
 }
+/** Answers to questions, by their ids; whether a tool may be called is answered with an `Approval`. */
+export interface Answers { [questionId: string]: Json | Approval }
 export type AgentInput = string | MessageInput | readonly MessageInput[]
 
 /** A model and its tools, in a loop until the model answers. */
-export declare class Agent {
-  constructor(model: ChatModel, options?: AgentOptions)
-  /** Runs it. What a tool throws (but a `ToolError`) rejects the run, as the same object. */
-  run(input: AgentInput, options?: RunOptions): Promise<RunResult>
+export interface Agent<Output = null> {
+  /** Runs it until it ends or pauses. What a tool throws (but a `ToolError`) rejects the run, as the same object. */
+  run(input: AgentInput, options?: RunOptions): Promise<RunResult<Output>>
   /** Runs it and gives what happens. */
-  stream(input: AgentInput, options?: RunOptions): RunStream
+  stream(input: AgentInput, options?: RunOptions): RunStream<Output>
+  /** Goes on with a run from the agent's store. Questions without an answer stay. */
+  resume(runId: string, options?: CallOptions & { scope?: Scope; answers?: Answers }): Promise<RunResult<Output>>
+  /** Goes on with a run of this agent that paused, with a store or without; once. */
+  goOn(result: RunResult<Output>, options?: CallOptions & { answers?: Answers }): Promise<RunResult<Output>>
+  /**
+   * The agent as a tool of another, which hands it a task and reads its answer. Its run is inside of the caller's: it spends
+   * from the same budget, stops with it, and its questions are the run's.
+   */
+  tool(
+    name: string,
+    description: string,
+    options?: Pick<ToolOptions, 'effect' | 'risk' | 'timeoutMs' | 'parallel' | 'retries'>,
+  ): AgentTool
+}
+export declare const Agent: {
+  /** With `output` the answer comes in its shape; a faulty answer is told to the model, which is asked again. */
+  new <const S extends StandardSchema>(model: ChatModel, options: AgentOptions & { output: S }): Agent<OutputOf<S>>
+  new <const S extends JsonSchema>(model: ChatModel, options: AgentOptions & { output: S }): Agent<FromJsonSchema<S>>
+  new (model: ChatModel, options?: AgentOptions): Agent
+  readonly prototype: Agent<any>
 }
 
 // ---------- retrieval ----------

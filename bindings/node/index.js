@@ -1,7 +1,7 @@
 'use strict'
 // The package: one instance of every class, whether it was imported or required. `index.d.ts` has the types.
 const { ProviderError, StepwellError, ToolError, classes } = require('./js/errors.js')
-const { Agent, RunStream } = require('./js/agent.js')
+const { Agent, Approval, RunStore, RunStream, registerAgent } = require('./js/agent.js')
 const { Collection, Filter, retrieverTool } = require('./js/collection.js')
 const { Embedder, MiniLm, embedder } = require('./js/embedder.js')
 const { Breaker, Budget, Cache, Cassette, RateLimiter } = require('./js/layers.js')
@@ -12,8 +12,8 @@ const { Reranker, reranker } = require('./js/reranker.js')
 const { tool } = require('./js/tool.js')
 
 module.exports = {
-  Agent, Anthropic, Breaker, Budget, Cache, Cassette, ChatModel, ChatStream, Collection, Embedder, Extractive, Filter, Message,
-  MiniLm, OpenAi, ProviderError, RateLimiter, Reranker, RunStream, Scripted, StepwellError, ToolError, embedder, model,
-  register, registerCompatible, reranker, retrieverTool, tool,
+  Agent, Anthropic, Approval, Breaker, Budget, Cache, Cassette, ChatModel, ChatStream, Collection, Embedder, Extractive, Filter, Message,
+  MiniLm, OpenAi, ProviderError, RateLimiter, Reranker, RunStore, RunStream, Scripted, StepwellError, ToolError, embedder, model,
+  register, registerAgent, registerCompatible, reranker, retrieverTool, tool,
   ...classes,
 }

@@ -48,6 +48,14 @@ export declare class Embedder {
   embed(texts: Array<string>, kind: string, cancel?: Cancel | undefined | null): Promise<Float32Array>
 }
 
+/** Where a run that pauses is kept, until it goes on. */
+export declare class Ended {
+  /** One that holds nothing. */
+  constructor()
+  /** Whether a run waits in it. */
+  get isPaused(): boolean
+}
+
 /** A model that continues a conversation. */
 export declare class Model {
   /** Which model, and what is known of it, as JSON. */
@@ -91,12 +99,27 @@ export declare class NativeAgent {
   addTool(tool: string): void
   /** Gives it a search. */
   addSearch(tool: SearchTool): void
+  /** Gives it another agent as a tool. */
+  addAgent(agent: NativeAgent, tool: string): void
+  /** Gives it the next of the models that its context policies name. */
+  addModel(model: Model): void
+  /** Lets it search there before its model is asked. */
+  setContext(collection: NativeCollection): void
+  /** Keeps the journals of its runs there. */
+  setStore(store: RunStore): void
   /** Checks everything, so that faults are told where the agent is made. */
   check(): void
-  /** Runs it; the result as JSON. A pulled switch stops the run in good order. */
-  run(input: string, options: string, dispatch: (message: string) => string | Promise<string>, cancel: Cancel): Promise<string>
+  /** What a model sees of it as a tool, as JSON. */
+  toolSpec(tool: string): string
+  /** The agent as a model, `agent/<name>`. */
+  asModel(name: string, dispatch: (message: string) => string | Promise<string>): Model
+  /**
+   * Runs it; the result as JSON. A pulled switch stops the run in good order. Where `ended` holds a paused run, that
+   * goes on; where the run pauses, `ended` holds it then.
+   */
+  run(input: string, options: string, dispatch: (message: string) => string | Promise<string>, cancel: Cancel, ended: Ended): Promise<string>
   /** Runs it and gives what happens. The outcome is the result. */
-  stream(input: string, options: string, dispatch: (message: string) => string | Promise<string>): NativeStream
+  stream(input: string, options: string, dispatch: (message: string) => string | Promise<string>, ended: Ended): NativeStream
 }
 
 /** Chunks with their two indexes, in a folder or in memory. */
@@ -160,6 +183,12 @@ export declare class Reranker {
   static named(name: string, options?: string | undefined | null, cassette?: Cassette | undefined | null): Reranker
   /** The best hits for this question, as JSON like those that came. */
   rerank(question: string, hits: string, topK: number, cancel?: Cancel | undefined | null): Promise<string>
+}
+
+/** Where the journals of runs are kept. */
+export declare class RunStore {
+  /** In memory, or in the SQLite file of this path, made when it is not there. */
+  constructor(path?: string | undefined | null)
 }
 
 /** A model that plays a script. */

@@ -78,9 +78,10 @@ impl Agent {
             (false, false) => steps.min(1),
         };
         model_calls = budget.calls.map_or(model_calls, |calls| model_calls.min(calls));
-        let mut tool_calls = match has_tools {
-            true => model_calls.saturating_mul(limits.tool_calls as u64),
-            false => 0,
+        let mut tool_calls = if has_tools {
+            model_calls.saturating_mul(limits.tool_calls as u64)
+        } else {
+            0
         };
         tool_calls = budget.calls.map_or(tool_calls, |calls| tool_calls.min(calls));
         // A later prompt may be as long as the window lets it.

@@ -91,7 +91,10 @@ impl Agent {
                 "it is not paused: there is nothing to go on with",
             ));
         };
-        Ok(AgentRun::new(self.clone(), paused.resume(), None))
+        let mut run = paused.resume();
+        // This agent's own: its tools may have been made anew since.
+        run.graph = self.graph.clone();
+        Ok(AgentRun::new(self.clone(), run, None))
     }
 
     /// The state a run of its graph begins with: the conversation, and the instructions where a template makes them.

@@ -127,10 +127,16 @@ class Collection {
   }
 }
 
-/** A tool that searches a collection: the model reads passages under their labels. */
-function retrieverTool(name, collection, options) {
+/** The native half of a collection that a caller passed. */
+function nativeCollection(collection) {
   const one = natives.get(collection)
   if (one === undefined) throw invalid('collection', 'pass a Collection')
+  return one
+}
+
+/** A tool that searches a collection: the model reads passages under their labels. */
+function retrieverTool(name, collection, options) {
+  const one = nativeCollection(collection)
   const settings = JSON.stringify(known('options', options, ['about', 'topK', 'textBytes']))
   return new SearchTool(guarded(() => one.tool(name, settings)))
 }
@@ -150,4 +156,4 @@ const Filter = Object.freeze({
   not: (filter) => ({ not: filter }),
 })
 
-module.exports = { Collection, Filter, retrieverTool }
+module.exports = { Collection, Filter, nativeCollection, retrieverTool }

@@ -26,7 +26,7 @@ function chain([message, ...rest]) {
 const codes = [
   'invalid_input', 'not_found', 'unsupported', 'missing_key', 'unauthorized', 'rejected', 'quota_exceeded',
   'rate_limited', 'overloaded', 'transport', 'stream_truncated', 'invalid_response', 'schema_mismatch',
-  'timeout', 'cancelled', 'tool_failed', 'budget_exceeded', 'limit_exceeded', 'step_limit', 'invalid_graph', 'invalid_update', 'node_failed',
+  'timeout', 'cancelled', 'interrupted', 'tool_failed', 'budget_exceeded', 'limit_exceeded', 'step_limit', 'invalid_graph', 'invalid_update', 'node_failed',
   'conflict', 'locked', 'foreign', 'damaged', 'unknown_version', 'embedder_mismatch', 'pin_mismatch', 'unreadable', 'io', 'disk_full',
   'store', 'host', 'internal',
 ]
@@ -35,7 +35,8 @@ class ProviderError extends StepwellError {}
 named(ProviderError, 'ProviderError')
 const vendorCodes = ['unauthorized', 'rejected', 'quota_exceeded', 'rate_limited', 'overloaded']
 
-const className = (code) => code.replace(/(?:^|_)([a-z])/g, (_, letter) => letter.toUpperCase()) + 'Error'
+// A run that waits; `InterruptedError` would be Python's word for a system call.
+const className = (code) => code === 'interrupted' ? 'InterruptedRunError' : code.replace(/(?:^|_)([a-z])/g, (_, letter) => letter.toUpperCase()) + 'Error'
 const base = (code) => (vendorCodes.includes(code) ? ProviderError : StepwellError)
 const byCode = new Map(codes.map((code) => [code, named(class extends base(code) {}, className(code))]))
 const classes = Object.fromEntries([...byCode.values()].map((type) => [type.name, type]))
@@ -55,12 +56,39 @@ class ToolError extends Error {
 }
 named(ToolError, 'ToolError')
 
+/** What user code threw and nobody has caught yet, by number; the newest of what models and runs left behind. */
+class Thrown {
+  static #last = 0
+  #most
+  #values = new Map()
+
+  constructor(most = Infinity) {
+    this.#most = most
+  }
+
+  add(value) {
+    if (this.#values.size >= this.#most) this.#values.delete(this.#values.keys().next().value)
+    this.#values.set(++Thrown.#last, value)
+    return Thrown.#last
+  }
+
+  has(number) {
+    return this.#values.has(number)
+  }
+
+  get(number) {
+    return this.#values.get(number)
+  }
+}
+/** That of tools whose agent is a model: any call may lead to them. */
+const thrownByModels = new Thrown(256)
+
 /** What came out of native code, as the caller is to see it; `thrown` holds what user code threw in this run. */
 function convert(error, signal, thrown) {
   const text = error instanceof Error ? error.message : undefined
   if (typeof text !== 'string' || text.charCodeAt(0) !== 1) return error
   const { message, ...facts } = JSON.parse(text.slice(1))
-  if (facts.thrown !== undefined) return thrown[facts.thrown]
+  if (facts.thrown !== undefined) return (thrown?.has(facts.thrown) ? thrown : thrownByModels).get(facts.thrown)
   if (facts.code === 'cancelled' && signal?.aborted) return signal.reason
   return new (byCode.get(facts.code) ?? StepwellError)(message, facts)
 }
@@ -78,4 +106,4 @@ function invalid(what, message) {
   return new classes.InvalidInputError(`${what}: ${message}`, { code: 'invalid_input' })
 }
 
-module.exports = { ProviderError, StepwellError, ToolError, classes, convert, guarded, invalid }
+module.exports = { ProviderError, StepwellError, Thrown, ToolError, classes, convert, guarded, invalid, thrownByModels }

@@ -8,6 +8,8 @@ const { known } = require('./signal.js')
 const { embedderOf } = require('./embedder.js')
 
 const own = new Map()
+/** Agents as models, by the name behind `agent/`. */
+const agents = new Map()
 
 /** Adds a vendor of the host's own, or takes the place of one: `factory` gets what stands behind `vendor/`. */
 function register(vendor, factory) {
@@ -27,6 +29,10 @@ function model(name, options) {
   if (typeof name !== 'string') throw invalid('model name', 'write it as vendor/model, for example anthropic/claude-sonnet-5')
   const [, vendor, rest] = /^\s*([^/:]+)[/:](.+)$/s.exec(name) ?? []
   const given = vendorOptions(options, ['isBare'])
+  if (vendor === 'agent' && agents.has(rest.trim())) {
+    if (given.some((part) => part !== undefined)) throw invalid('options', 'an agent has its own model; give that what it needs')
+    return agents.get(rest.trim())
+  }
   if (own.has(vendor)) {
     if (given.some((part) => part !== undefined)) {
       throw invalid('options', `\`${vendor}\` is a vendor of this program; give its factory what it needs`)
@@ -111,4 +117,4 @@ class Extractive extends ChatModel {
   }
 }
 
-module.exports = { Anthropic, Extractive, OpenAi, Scripted, model, register, registerCompatible }
+module.exports = { Anthropic, Extractive, OpenAi, Scripted, agents, model, register, registerCompatible }

@@ -1,9 +1,11 @@
 'use strict'
 const native = require('./native.js')
-const { ToolError, guarded, invalid } = require('./errors.js')
+const { Thrown, ToolError, guarded, invalid } = require('./errors.js')
 const { known } = require('./signal.js')
 
 const brand = Symbol.for('stepwell.Tool')
+/** Tools so far: the number of one is its key, for agents of one run may have tools of one name. */
+let keys = 0
 
 /** JSON Schema of a Standard Schema, or the schema itself. */
 function jsonSchema(what, schema) {
@@ -35,19 +37,20 @@ const unfit = (faults) => ToolError.retry(`the arguments do not fit: ${faults.jo
 
 class Tool {
   constructor(options) {
-    const { name, description = '', input, run, effect, risk, timeoutMs, parallel } = known('tool', options, [
-      'name', 'description', 'input', 'run', 'effect', 'risk', 'timeoutMs', 'parallel',
+    const { name, description = '', input, run, effect, risk, timeoutMs, parallel, retries } = known('tool', options, [
+      'name', 'description', 'input', 'run', 'effect', 'risk', 'timeoutMs', 'parallel', 'retries',
     ])
     if (typeof name !== 'string') throw invalid('tool', 'give it a `name`')
     if (typeof run !== 'function') throw invalid(`tool \`${name}\``, 'give it a function `run`')
     this.name = name
     this.description = description
     this.parameters = jsonSchema(`input of tool \`${name}\``, input)
-    this.options = { effect, risk, timeoutMs, parallel }
+    this.options = { effect, risk, timeoutMs, parallel, retries }
     const isStandard = input['~standard'] !== undefined
     Object.defineProperty(this, 'run', {
       value: isStandard ? async (given, context) => run(await validated(input, given, unfit), context) : run,
     })
+    Object.defineProperty(this, 'key', { value: ++keys })
     Object.defineProperty(this, brand, { value: true })
     guarded(() => native.checkTool(declaration(this)))
   }
@@ -72,7 +75,7 @@ class SearchTool {
     Object.defineProperty(this, 'native', { value: native })
   }
 }
-const declaration = (one) => JSON.stringify({ ...one.toJSON(), ...one.options })
+const declaration = (one) => JSON.stringify({ key: one.key, ...one.toJSON(), ...one.options })
 
 const ok = (value) => JSON.stringify({ ok: value === undefined ? null : value })
 
@@ -88,12 +91,11 @@ function messageOf(error) {
  * The function that the engine calls for the tools of one run: with a call (answers with JSON, or a promise of it)
  * or with the number of a call to cancel. What user code throws waits in `thrown` until the run rejects with it.
  */
-function dispatcher(tools) {
-  const byName = new Map(tools.map((one) => [one.name, one]))
+function dispatcher(tools, thrown = new Thrown()) {
+  const byKey = new Map(tools.map((one) => [one.key, one]))
   const running = new Map()
-  const thrown = []
   const refused = (error) => {
-    if (!(error instanceof ToolError)) return JSON.stringify({ thrown: [thrown.push(error) - 1, messageOf(error)] })
+    if (!(error instanceof ToolError)) return JSON.stringify({ thrown: [thrown.add(error), messageOf(error)] })
     return JSON.stringify({ [error.door === 'retry' ? 'retry' : 'failed']: error.message })
   }
   const dispatch = (text) => {
@@ -103,7 +105,7 @@ function dispatcher(tools) {
       running.delete(message.cancel)
       return ''
     }
-    const { call, tool: name, input, ...facts } = message
+    const { call, tool: key, input, ...facts } = message
     const controller = new AbortController()
     running.set(call, controller)
     const context = {
@@ -113,7 +115,7 @@ function dispatcher(tools) {
     }
     let value
     try {
-      value = byName.get(name).run(input, context)
+      value = byKey.get(key).run(input, context)
       if (typeof value?.then !== 'function') {
         running.delete(call)
         return ok(value)

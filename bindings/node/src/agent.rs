@@ -1,13 +1,16 @@
-//! [`NativeAgent`]: a model and its tools; `run` and `stream`.
+//! [`NativeAgent`]: a model and its tools; `run`, `stream`, `resume` and `goOn`.
 
 use crate::{
-    chat::{Model, request},
+    chat::Model,
     convert::{messages, parse, to_json, to_json_flat},
+    ended::Ended,
     error::to_napi,
-    rag::{ScopeGiven, SearchTool, citations_json, hits_json},
+    rag::{NativeCollection, ScopeGiven, SearchTool, citations_json, hits_json},
     runtime::{Cancel, promise},
+    settings::{AgentGiven, Settings},
+    store::RunStore,
     stream::NativeStream,
-    tool::{Answer, Caller, ToolFace},
+    tool::{Answer, Caller, ToolFace, tool_options},
 };
 use futures::StreamExt;
 use napi::{
@@ -16,85 +19,24 @@ use napi::{
 };
 use napi_derive::napi;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, Mutex, PoisonError};
 use stepwell::{
-    AllowAll, AskBeforeEffects, BudgetLimits, ChatModel, DynTool, Error, Limits, Message, Policy, Result,
-    agent::{Agent, AgentRun, EventKind, RunResult},
+    ChatModel, DynTool, Error, IntoDynTool, Message, Result, ToolOptions,
+    agent::{Agent, AgentModels, AgentRun, EventKind, RunResult},
+    rag::Collection,
+    store::{self, RunStatus},
 };
 
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum PolicyGiven {
-    AllowAll,
-    AskBeforeEffects,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct LimitsGiven {
-    steps: Option<u32>,
-    tool_calls: Option<usize>,
-    tool_output_bytes: Option<usize>,
-    tool_timeout_ms: Option<f64>,
-    answer_bytes: Option<usize>,
-    tool_retries: Option<u32>,
-}
-
-impl LimitsGiven {
-    fn limits(self) -> Result<Limits> {
-        let mut limits = Limits::default();
-        limits.steps = self.steps.unwrap_or(limits.steps);
-        limits.tool_calls = self.tool_calls.unwrap_or(limits.tool_calls);
-        limits.tool_output_bytes = self.tool_output_bytes.unwrap_or(limits.tool_output_bytes);
-        limits.answer_bytes = self.answer_bytes.unwrap_or(limits.answer_bytes);
-        limits.tool_retries = self.tool_retries.unwrap_or(limits.tool_retries);
-        if let Some(milliseconds) = self.tool_timeout_ms {
-            limits.tool_timeout = Duration::try_from_secs_f64(milliseconds / 1e3)
-                .map_err(|_| Error::invalid("toolTimeoutMs", "give milliseconds, 0 or more"))?;
-        }
-        Ok(limits)
-    }
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(crate) struct BudgetGiven {
-    micro_usd: Option<u64>,
-    tokens: Option<u64>,
-    calls: Option<u64>,
-    time_ms: Option<u64>,
-}
-
-impl BudgetGiven {
-    pub(crate) fn limits(&self) -> BudgetLimits {
-        let mut limits = BudgetLimits::default();
-        limits.micro_usd = self.micro_usd;
-        limits.tokens = self.tokens;
-        limits.calls = self.calls;
-        limits.time_ms = self.time_ms;
-        limits
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct AgentGiven {
-    name: Option<String>,
-    instructions: Option<String>,
-    request: Option<Value>,
-    policy: Option<PolicyGiven>,
-    limits: Option<LimitsGiven>,
-    budget: Option<BudgetGiven>,
-    scope: Option<ScopeGiven>,
-}
-
+/// How a run begins, or goes on.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct RunGiven {
+    /// Goes on with this run instead of beginning one.
+    resume: Option<String>,
+    /// To questions of a run that goes on, by their ids.
+    answers: Map<String, Value>,
+    variables: Option<Map<String, Value>>,
     run_id: Option<String>,
     scope: Option<ScopeGiven>,
 }
@@ -103,89 +45,79 @@ struct RunGiven {
 enum Face {
     Js(Arc<ToolFace>),
     Engine(Arc<dyn DynTool>),
+    Agent {
+        agent: Arc<Inner>,
+        name: String,
+        description: String,
+        options: ToolOptions,
+    },
+}
+
+impl Face {
+    fn bind(&self, caller: Option<&Caller>) -> Result<Arc<dyn DynTool>> {
+        match self {
+            Self::Js(face) => Ok(Arc::clone(face).bind(caller)),
+            Self::Engine(tool) => Ok(Arc::clone(tool)),
+            Self::Agent {
+                agent,
+                name,
+                description,
+                options,
+            } => {
+                let tool = agent.agent(caller)?.tool(name, description);
+                tool.options(options.clone()).into_dyn_tool()
+            }
+        }
+    }
+}
+
+/// What of an agent is given piece by piece.
+#[derive(Default)]
+struct Parts {
+    tools: Vec<Face>,
+    /// Those of context policies.
+    models: Vec<Arc<dyn ChatModel>>,
+    context: Option<Collection>,
+    store: Option<Arc<dyn store::RunStore>>,
+}
+
+struct Inner {
+    model: Arc<dyn ChatModel>,
+    settings: Settings,
+    parts: Mutex<Parts>,
 }
 
 /// A model and its tools, in a loop until the model answers.
 #[napi]
-pub struct NativeAgent {
-    model: Arc<dyn ChatModel>,
-    name: Option<String>,
-    instructions: Option<String>,
-    request: stepwell::ChatRequest,
-    policy: Arc<dyn Policy>,
-    limits: Limits,
-    budget: BudgetLimits,
-    scope: Option<stepwell::Scope>,
-    tools: Mutex<Vec<Face>>,
+pub struct NativeAgent(Arc<Inner>);
+
+impl Inner {
+    fn change(&self, change: impl FnOnce(&mut Parts)) {
+        change(&mut self.parts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn agent(&self, caller: Option<&Caller>) -> Result<Agent> {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let tools = parts.tools.iter().map(|face| face.bind(caller));
+        let mut builder = Agent::new(Arc::clone(&self.model)).tools(tools.collect::<Result<Vec<_>>>()?);
+        builder = self.settings.apply(builder, &parts.models)?;
+        if let Some(collection) = &parts.context {
+            builder = builder.context(Arc::new(collection.clone()), self.settings.context.clone());
+        }
+        if let Some(store) = &parts.store {
+            builder = builder.store(Arc::clone(store));
+        }
+        builder.build()
+    }
 }
 
 impl NativeAgent {
     fn of(model: &Model, options: &str) -> Result<Self> {
-        let given: AgentGiven = parse("options", options)?;
-        let request = match given.request {
-            None => stepwell::ChatRequest::default(),
-            Some(Value::Object(mut members)) => {
-                // Its messages and tools are the run's and the agent's.
-                if members.contains_key("messages") || members.contains_key("tools") {
-                    return Err(Error::invalid(
-                        "request",
-                        "messages go to `run`, tools to the agent",
-                    ));
-                }
-                members.insert("messages".into(), json!([]));
-                request(&Value::Object(members).to_string())?
-            }
-            Some(_) => return Err(Error::invalid("request", "pass an object of options")),
-        };
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             model: model.inner(),
-            name: given.name,
-            instructions: given.instructions,
-            request,
-            policy: match given.policy {
-                Some(PolicyGiven::AllowAll) => Arc::new(AllowAll),
-                Some(PolicyGiven::AskBeforeEffects) | None => Arc::new(AskBeforeEffects),
-            },
-            limits: given.limits.unwrap_or_default().limits()?,
-            budget: given.budget.unwrap_or_default().limits(),
-            scope: given.scope.map(ScopeGiven::scope).transpose()?,
-            tools: Mutex::default(),
-        })
-    }
-
-    fn add(&self, face: Face) {
-        self.tools
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(face);
-    }
-
-    fn agent(&self, caller: Option<&Caller>) -> Result<Agent> {
-        let mut builder = Agent::new(self.model())
-            .request(self.request.clone())
-            .shared_policy(Arc::clone(&self.policy))
-            .limits(self.limits.clone())
-            .budget(self.budget.clone());
-        if let Some(name) = &self.name {
-            builder = builder.name(name);
-        }
-        if let Some(instructions) = &self.instructions {
-            builder = builder.instructions(instructions);
-        }
-        if let Some(scope) = &self.scope {
-            builder = builder.scope(scope.clone());
-        }
-        let tools = self.tools.lock().unwrap_or_else(PoisonError::into_inner);
-        builder
-            .tools(tools.iter().map(|face| match face {
-                Face::Js(face) => Arc::clone(face).bind(caller),
-                Face::Engine(tool) => Arc::clone(tool),
-            }))
-            .build()
-    }
-
-    fn model(&self) -> Arc<dyn ChatModel> {
-        Arc::clone(&self.model)
+            settings: parse::<AgentGiven>("options", options)?.settings()?,
+            parts: Mutex::default(),
+        })))
     }
 
     fn begin(
@@ -193,15 +125,29 @@ impl NativeAgent {
         input: &str,
         options: &str,
         dispatch: &Function<'_, String, Answer>,
+        ended: &Ended,
     ) -> napi::Result<AgentRun> {
         let caller = Caller::new(dispatch)?;
-        self.run_of(input, options, &caller).map_err(to_napi)
+        self.run_of(input, options, &caller, ended).map_err(to_napi)
     }
 
-    fn run_of(&self, input: &str, options: &str, caller: &Caller) -> Result<AgentRun> {
+    fn run_of(&self, input: &str, options: &str, caller: &Caller, ended: &Ended) -> Result<AgentRun> {
         let options: RunGiven = parse("options", options)?;
-        let input: Vec<Message> = messages("input", parse("input", input)?)?;
-        let mut run = self.agent(Some(caller))?.run(input);
+        let agent = self.0.agent(Some(caller))?;
+        let mut run = if let Some(paused) = ended.take(&options.answers)? {
+            agent.go_on(paused)?
+        } else if let Some(run_id) = options.resume {
+            agent.resume(run_id)
+        } else {
+            let input: Vec<Message> = messages("input", parse("input", input)?)?;
+            agent.run(input)
+        };
+        for (question, answer) in options.answers {
+            run = run.answer(question, answer);
+        }
+        if let Some(variables) = options.variables {
+            run = run.variables(variables);
+        }
         if let Some(run_id) = options.run_id {
             run = run.run_id(run_id);
         }
@@ -224,25 +170,82 @@ impl NativeAgent {
     #[napi]
     pub fn add_tool(&self, tool: String) -> napi::Result<()> {
         let face = ToolFace::read(&tool).map_err(to_napi)?;
-        self.add(Face::Js(Arc::new(face)));
+        self.0.change(|parts| parts.tools.push(Face::Js(Arc::new(face))));
         Ok(())
     }
 
     /// Gives it a search.
     #[napi]
     pub fn add_search(&self, tool: &SearchTool) {
-        self.add(Face::Engine(tool.inner()));
+        self.0
+            .change(|parts| parts.tools.push(Face::Engine(tool.inner())));
+    }
+
+    /// Gives it another agent as a tool.
+    #[napi]
+    pub fn add_agent(&self, agent: &NativeAgent, tool: String) -> napi::Result<()> {
+        let (name, description, options) = tool_options(&tool).map_err(to_napi)?;
+        let face = Face::Agent {
+            agent: Arc::clone(&agent.0),
+            name,
+            description,
+            options,
+        };
+        self.0.change(|parts| parts.tools.push(face));
+        Ok(())
+    }
+
+    /// Gives it the next of the models that its context policies name.
+    #[napi]
+    pub fn add_model(&self, model: &Model) {
+        self.0.change(|parts| parts.models.push(model.inner()));
+    }
+
+    /// Lets it search there before its model is asked.
+    #[napi]
+    pub fn set_context(&self, collection: &NativeCollection) {
+        self.0.change(|parts| parts.context = Some(collection.inner()));
+    }
+
+    /// Keeps the journals of its runs there.
+    #[napi]
+    pub fn set_store(&self, store: &RunStore) {
+        self.0.change(|parts| parts.store = Some(store.inner()));
     }
 
     /// Checks everything, so that faults are told where the agent is made.
     #[napi]
     pub fn check(&self) -> napi::Result<()> {
-        self.agent(None).map(drop).map_err(to_napi)
+        self.0.agent(None).map(drop).map_err(to_napi)
     }
 
-    /// Runs it; the result as JSON. A pulled switch stops the run in good order.
+    /// What a model sees of it as a tool, as JSON.
+    #[napi]
+    pub fn tool_spec(&self, tool: String) -> napi::Result<String> {
+        let spec = || -> Result<String> {
+            let (name, description, _) = tool_options(&tool)?;
+            let tool = self.0.agent(None)?.tool(name, description).into_dyn_tool()?;
+            to_json(tool.spec())
+        };
+        spec().map_err(to_napi)
+    }
+
+    /// The agent as a model, `agent/<name>`.
+    #[napi(ts_args_type = "name: string, dispatch: (message: string) => string | Promise<string>")]
+    pub fn as_model(&self, name: String, dispatch: Function<'_, String, Answer>) -> napi::Result<Model> {
+        let caller = Caller::new(&dispatch)?;
+        let model = || -> Result<Arc<dyn ChatModel>> {
+            let agents = AgentModels::new(); // it checks the name
+            agents.add(&name, self.0.agent(Some(&caller))?)?;
+            agents.get(&name)
+        };
+        model().map(Model::from).map_err(to_napi)
+    }
+
+    /// Runs it; the result as JSON. A pulled switch stops the run in good order. Where `ended` holds a paused run, that
+    /// goes on; where the run pauses, `ended` holds it then.
     #[napi(
-        ts_args_type = "input: string, options: string, dispatch: (message: string) => string | Promise<string>, cancel: Cancel",
+        ts_args_type = "input: string, options: string, dispatch: (message: string) => string | Promise<string>, cancel: Cancel, ended: Ended",
         ts_return_type = "Promise<string>"
     )]
     pub fn run<'env>(
@@ -252,28 +255,33 @@ impl NativeAgent {
         options: String,
         dispatch: Function<'_, String, Answer>,
         cancel: &Cancel,
+        ended: &Ended,
     ) -> napi::Result<PromiseRaw<'env, String>> {
         let run = self
-            .begin(&input, &options, &dispatch)?
+            .begin(&input, &options, &dispatch, ended)?
             .cancel(Cancel::of(Some(cancel)));
-        promise(
-            env,
-            stepwell::Cancel::new(),
-            async move { result_json(&run.await?) },
-        )
+        let ended = ended.clone();
+        promise(env, stepwell::Cancel::new(), async move {
+            let result = run.await?;
+            let text = result_json(&result)?;
+            ended.keep(result);
+            Ok(text)
+        })
     }
 
     /// Runs it and gives what happens. The outcome is the result.
     #[napi(
-        ts_args_type = "input: string, options: string, dispatch: (message: string) => string | Promise<string>"
+        ts_args_type = "input: string, options: string, dispatch: (message: string) => string | Promise<string>, ended: Ended"
     )]
     pub fn stream(
         &self,
         input: String,
         options: String,
         dispatch: Function<'_, String, Answer>,
+        ended: &Ended,
     ) -> napi::Result<NativeStream> {
-        let run = self.begin(&input, &options, &dispatch)?;
+        let run = self.begin(&input, &options, &dispatch, ended)?;
+        let ended = ended.clone();
         Ok(NativeStream::open(move |feed| async move {
             let mut events = run.stream();
             while let Some(event) = events.next().await {
@@ -289,25 +297,32 @@ impl NativeAgent {
             let mut result = events
                 .take_result()
                 .ok_or_else(|| Error::internal("a run ended without a result"))?;
-            match result.error.take() {
-                Some(error) => Err(error),
-                None => result_json(&result).map(Some),
+            if let Some(error) = result.error.take() {
+                return Err(error);
             }
+            let text = result_json(&result)?;
+            ended.keep(result);
+            Ok(Some(text))
         }))
     }
 }
 
 fn result_json(result: &RunResult) -> Result<String> {
+    let questions: Vec<String> = result.questions.iter().map(to_json).collect::<Result<_>>()?;
     Ok(format!(
-        "{{\"runId\":{},\"status\":{},\"answer\":{},\"messages\":{},\"citations\":{},\"hits\":{},\"usage\":{},\"spent\":{},\"steps\":{}}}",
+        "{{\"runId\":{},\"status\":{},\"isPaused\":{},\"answer\":{},\"output\":{},\"messages\":{},\"citations\":{},\"hits\":{},\"usage\":{},\"spent\":{},\"steps\":{},\"pause\":{},\"questions\":[{}]}}",
         json!(result.run_id),
         to_json(&result.status)?,
+        result.status == RunStatus::Paused,
         json!(result.answer),
+        json!(result.value),
         to_json(&result.messages)?,
         citations_json(&result.citations)?,
         hits_json(&result.hits())?,
         to_json(&result.usage)?,
         to_json(&result.spent)?,
         result.steps,
+        to_json(&result.pause)?,
+        questions.join(","),
     ))
 }

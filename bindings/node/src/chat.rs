@@ -139,6 +139,12 @@ pub(crate) fn response_json(response: &ChatResponse) -> Result<String> {
 #[derive(Clone)]
 pub struct Model(Arc<dyn ChatModel>);
 
+impl From<Arc<dyn ChatModel>> for Model {
+    fn from(model: Arc<dyn ChatModel>) -> Self {
+        Self(model)
+    }
+}
+
 impl Model {
     pub(crate) fn new(model: Arc<dyn ChatModel>) -> Self {
         Self(model)

@@ -17,13 +17,15 @@ use std::borrow::Cow;
 use stepwell::{Error, Result};
 
 /// Fields whose content is the user's own: nothing below them is renamed.
-const VERBATIM: [&str; 6] = [
+const VERBATIM: [&str; 8] = [
     "metadata",
     "arguments",
     "value",
     "providerOptions",
     "raw",
     "parameters",
+    "payload",
+    "schema",
 ];
 
 /// Engine data as JSON text.

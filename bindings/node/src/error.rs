@@ -66,6 +66,9 @@ fn facts(error: &Error) -> Value {
             crate::chat::response_json(partial).and_then(|text| crate::convert::parse("partial", &text));
         facts.insert("partial".into(), partial.unwrap_or(Value::Null));
     }
+    if let Error::Interrupted { run_id } = error {
+        facts.insert("runId".into(), run_id.clone().into());
+    }
     if let Error::InvalidGraph { faults: all } = error {
         facts.insert("faults".into(), all.clone().into());
     }

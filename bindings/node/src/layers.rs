@@ -1,10 +1,10 @@
 //! Layers around models, what they share, and what the program says of a vendor.
 
 use crate::{
-    agent::BudgetGiven,
     chat::Model,
     convert::{parse, to_json},
     error::to_napi,
+    settings::BudgetGiven,
 };
 use napi_derive::napi;
 use serde::{Deserialize, de::DeserializeOwned};

@@ -145,7 +145,7 @@ fn query(text: &str) -> Result<Query> {
 }
 
 /// A filter from JSON; plain values stand for typed ones.
-fn filter(mut given: Value) -> Result<Filter> {
+pub(crate) fn filter(mut given: Value) -> Result<Filter> {
     typed(&mut given);
     read("filter", given)
 }

@@ -74,18 +74,55 @@ impl Caller {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Declared {
+    /// Tells the dispatching function which tool is meant: two agents of one run may have tools of one name.
+    #[serde(default)]
+    key: u32,
     name: String,
     description: String,
+    #[serde(default)]
     parameters: Value,
     effect: Option<Effect>,
     risk: Option<Risk>,
     timeout_ms: Option<f64>,
     parallel: Option<bool>,
+    retries: Option<u32>,
+}
+
+impl Declared {
+    fn options(&self) -> Result<ToolOptions> {
+        let mut options = ToolOptions::default();
+        if let Some(effect) = self.effect {
+            options = options.effect(effect);
+        }
+        if let Some(risk) = self.risk {
+            options = options.risk(risk);
+        }
+        if let Some(is_parallel) = self.parallel {
+            options = options.parallel(is_parallel);
+        }
+        if let Some(retries) = self.retries {
+            options = options.retries(retries);
+        }
+        if let Some(milliseconds) = self.timeout_ms {
+            let timeout = Duration::try_from_secs_f64(milliseconds / 1e3)
+                .map_err(|_| Error::invalid("timeoutMs", "give milliseconds, 0 or more"))?;
+            options = options.timeout(timeout);
+        }
+        Ok(options)
+    }
+}
+
+/// Name, description and options of a tool that is not a JavaScript function.
+pub(crate) fn tool_options(text: &str) -> Result<(String, String, ToolOptions)> {
+    let declared: Declared = parse("tool", text)?;
+    let options = declared.options()?;
+    Ok((declared.name, declared.description, options))
 }
 
 /// A tool without its run: checked once, when an agent is made.
 #[derive(Clone, Debug)]
 pub(crate) struct ToolFace {
+    key: u32,
     spec: ToolSpec,
     options: ToolOptions,
     schema: Schema,
@@ -93,24 +130,11 @@ pub(crate) struct ToolFace {
 
 impl ToolFace {
     fn new(declared: Declared) -> Result<Self> {
+        let options = declared.options()?;
         let schema = Schema::from_value(declared.parameters)?;
         let spec = ToolSpec::new(declared.name, declared.description, &schema)?;
-        let mut options = ToolOptions::default();
-        if let Some(effect) = declared.effect {
-            options = options.effect(effect);
-        }
-        if let Some(risk) = declared.risk {
-            options = options.risk(risk);
-        }
-        if let Some(is_parallel) = declared.parallel {
-            options = options.parallel(is_parallel);
-        }
-        if let Some(milliseconds) = declared.timeout_ms {
-            let timeout = Duration::try_from_secs_f64(milliseconds / 1e3)
-                .map_err(|_| Error::invalid("timeoutMs", "give milliseconds, 0 or more"))?;
-            options = options.timeout(timeout);
-        }
         Ok(Self {
+            key: declared.key,
             spec,
             options,
             schema,
@@ -209,7 +233,7 @@ impl DynTool for JsTool {
             is_answered: false,
         };
         let message = json!({
-            "call": number, "tool": self.face.spec.name, "input": arguments,
+            "call": number, "tool": self.face.key, "input": arguments,
             "callId": cx.call_id, "runId": cx.run_id, "idempotencyKey": cx.idempotency_key, "attempt": cx.attempt,
         });
         let answer = async {

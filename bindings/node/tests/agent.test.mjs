@@ -180,14 +180,12 @@ test('a tool that takes too long is told to the model, and its signal fires', as
   await soon(stopped)
 })
 
-test('writing asks first, unless the policy allows it', async () => {
-  const run = () => 'written'
+test('writing pauses the run and asks, unless the policy allows it', async () => {
   let ran = 0
   const asked = calling(() => ran++, [{}], { tool: { risk: 'write' } }).agent
-  const [[text, isError]] = told(await asked.run('x'))
-  assert.match(text, /needs the approval of a person/)
-  assert.deepEqual([isError, ran], [true, 0])
-  const allowed = calling(run, [{}], { tool: { risk: 'write' }, agent: { policy: 'allow_all' } }).agent
+  const paused = await asked.run('x')
+  assert.deepEqual([paused.status, paused.answer, paused.questions.length, ran], ['paused', '', 1, 0])
+  const allowed = calling(() => 'written', [{}], { tool: { risk: 'write' }, agent: { policy: 'allow_all' } }).agent
   assert.deepEqual(told(await allowed.run('x')), [['written', false]])
 })
 

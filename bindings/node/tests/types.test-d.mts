@@ -1,7 +1,8 @@
 // Checked by `npm run types`, never run.
 import {
-  Agent, Collection, Extractive, Filter, MiniLm, RateLimitedError, Scripted, StepwellError, model, retrieverTool, tool,
-  type ChatResponse, type Hit, type RunEvent, type StreamEvent,
+  Agent, Approval, Collection, Extractive, Filter, MiniLm, RateLimitedError, RunStore, Scripted, StepwellError, model,
+  retrieverTool, tool,
+  type ChatResponse, type Hit, type RunEvent, type RunResult, type StreamEvent,
 } from 'stepwell'
 import { z } from 'zod'
 
@@ -93,6 +94,20 @@ async function main(): Promise<void> {
   }
   // @ts-expect-error: a function is no tool
   new Agent(claude, { tools: [() => 1] })
+  yes<Equal<typeof result.output, null>>()
+  const shaped = new Agent(claude, { output: z.object({ city: z.string() }), template: 'Hello {{ name }}', store: RunStore.memory() })
+  const paused = await shaped.run('hi', { variables: { name: 'Ada' } })
+  yes<Equal<typeof paused.output, { city: string }>>()
+  const [question] = paused.questions
+  if (question !== undefined) await shaped.goOn(paused, { answers: { [question.id]: Approval.deny(question, 'no') } })
+  yes<Equal<Awaited<ReturnType<typeof shaped.resume>>, RunResult<{ city: string }>>>()
+  const literal = await new Agent(claude, { output: { type: 'object', properties: { n: { type: 'integer' } }, required: ['n'] } }).run('x')
+  yes<Equal<typeof literal.output, { n: number }>>()
+  new Agent(claude, { tools: [shaped.tool('helper', 'Helps.')], context: papers, contextPolicies: [{ type: 'trim', toTokens: 9000 }] })
+  // @ts-expect-error: an agent is a tool only under a name
+  new Agent(claude, { tools: [shaped] })
+  // @ts-expect-error: a misspelt option
+  new Agent(claude, { outputs: {} })
   await Extractive.create({ embedder: new MiniLm() })
 
   try {

@@ -7,91 +7,27 @@ use crate::{
     caller::Caller,
     chat::NativeModel,
     convert::{py_to_serde, serde_to_py},
+    ended::{Ended, NativePaused},
     error::to_pyerr,
+    layers::Backing,
     rag::{NativeCollection, scope_of},
     request::read_request,
     runtime::Born,
+    settings::Settings,
     stream::{Item, NativeStream, Outcome},
-    tool::{NativeTool, seconds},
+    tool::NativeTool,
 };
 use futures::{StreamExt, stream};
 use pyo3::{IntoPyObjectExt, PyTraverseError, PyVisit, prelude::*, types::PyDict};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value};
 use std::{path::PathBuf, sync::Arc};
 use stepwell::{
-    AllowAll, AskBeforeEffects, BudgetLimits, ChatRequest, IntoDynTool, Limits, Message, Policy, Result,
-    agent::{Agent, AgentRun, EventKind, RunEvent, RunResult, retriever_tool},
+    ChatRequest, IntoDynTool, Message, Result,
+    agent::{Agent, AgentModel, AgentModels, AgentRun, EventKind, RunEvent, retriever_tool},
     store::RunStore,
     stores::{MemoryStore, SqliteStore},
 };
-
-/// What a Python caller may say of an agent.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Settings {
-    name: Option<String>,
-    instructions: Option<String>,
-    policy: Option<PolicyName>,
-    limits: LimitSettings,
-    budget: BudgetSettings,
-    tenant: Option<String>,
-    actor: Option<String>,
-    is_synced: bool,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum PolicyName {
-    AllowAll,
-    AskBeforeEffects,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct LimitSettings {
-    steps: Option<u32>,
-    tool_calls: Option<usize>,
-    tool_output_bytes: Option<usize>,
-    tool_timeout: Option<f64>,
-    answer_bytes: Option<usize>,
-    tool_retries: Option<u32>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct BudgetSettings {
-    micro_usd: Option<u64>,
-    tokens: Option<u64>,
-    calls: Option<u64>,
-    time_ms: Option<u64>,
-}
-
-impl LimitSettings {
-    fn read(&self) -> Result<Limits> {
-        let mut limits = Limits::default();
-        limits.steps = self.steps.unwrap_or(limits.steps);
-        limits.tool_calls = self.tool_calls.unwrap_or(limits.tool_calls);
-        limits.tool_output_bytes = self.tool_output_bytes.unwrap_or(limits.tool_output_bytes);
-        limits.answer_bytes = self.answer_bytes.unwrap_or(limits.answer_bytes);
-        limits.tool_retries = self.tool_retries.unwrap_or(limits.tool_retries);
-        if let Some(timeout) = self.tool_timeout {
-            limits.tool_timeout = seconds("tool_timeout", timeout)?;
-        }
-        Ok(limits)
-    }
-}
-
-impl BudgetSettings {
-    pub(crate) fn read(&self) -> BudgetLimits {
-        let mut limits = BudgetLimits::default();
-        limits.micro_usd = self.micro_usd;
-        limits.tokens = self.tokens;
-        limits.calls = self.calls;
-        limits.time_ms = self.time_ms;
-        limits
-    }
-}
 
 /// Where the journals of runs are kept.
 #[pyclass(frozen, name = "RunStore", module = "stepwell._native")]
@@ -151,6 +87,9 @@ struct RunSettings {
     messages: Option<Vec<Message>>,
     /// Goes on with this run instead of beginning one.
     resume: Option<String>,
+    /// To questions of a run that goes on, by their ids.
+    answers: Map<String, Value>,
+    variables: Option<Map<String, Value>>,
     run_id: Option<String>,
     tenant: Option<String>,
     actor: Option<String>,
@@ -162,50 +101,67 @@ pub(crate) struct NativeAgent {
     model: Py<NativeModel>,
     tools: Vec<Py<NativeTool>>,
     store: Option<Py<NativeRunStore>>,
+    context: Option<Py<NativeCollection>>,
+    /// Those of context policies.
+    models: Vec<Py<NativeModel>>,
     request: ChatRequest,
     settings: Settings,
+    /// Tells a paused run whose it is.
+    identity: Arc<()>,
     born: Born,
 }
 
 impl NativeAgent {
-    fn build(&self, caller: &Arc<Caller>) -> Result<Agent> {
+    /// The engine's agent for the runs of one call.
+    pub(crate) fn build(&self, caller: &Arc<Caller>) -> Result<Agent> {
         self.born.check("agent")?;
-        let settings = &self.settings;
-        let policy: Arc<dyn Policy> = match settings.policy.unwrap_or(PolicyName::AskBeforeEffects) {
-            PolicyName::AllowAll => Arc::new(AllowAll),
-            PolicyName::AskBeforeEffects => Arc::new(AskBeforeEffects),
-        };
-        let mut builder = Agent::new(self.model.get().bind(caller))
+        let tools = self.tools.iter().map(|tool| tool.get().bind(caller));
+        let models: Vec<_> = self
+            .models
+            .iter()
+            .map(|model| model.get().bind(caller))
+            .collect::<Result<_>>()?;
+        let mut builder = Agent::new(self.model.get().bind(caller)?)
             .request(self.request.clone())
-            .tools(self.tools.iter().map(|tool| tool.get().bind(caller)))
-            .shared_policy(policy)
-            .limits(settings.limits.read()?)
-            .budget(settings.budget.read())
-            .scope(scope_of(settings.tenant.clone(), settings.actor.clone())?);
-        if let Some(name) = &settings.name {
-            builder = builder.name(name);
-        }
-        if let Some(instructions) = &settings.instructions {
-            builder = builder.instructions(instructions);
+            .tools(tools.collect::<Result<Vec<_>>>()?);
+        builder = self.settings.apply(builder, &models)?;
+        if let Some(collection) = &self.context {
+            let collection = Arc::new(collection.get().shared()?);
+            builder = builder.context(collection, self.settings.context());
         }
         if let Some(store) = &self.store {
             store.get().born.check("store")?;
             builder = builder.store(Arc::clone(&store.get().store));
         }
-        if settings.is_synced {
-            builder = builder.sync();
-        }
         builder.build()
     }
 
-    fn begin(&self, py: Python<'_>, caller: &Arc<Caller>, run: &Bound<'_, PyAny>) -> PyResult<AgentRun> {
+    /// The agent as a model, for one call.
+    pub(crate) fn model(&self, name: &str, caller: &Arc<Caller>) -> Result<AgentModel> {
+        self.build(caller).map(|agent| AgentModel::new(name, agent))
+    }
+
+    fn begin(
+        &self,
+        py: Python<'_>,
+        caller: &Arc<Caller>,
+        run: &Bound<'_, PyAny>,
+        paused: Option<&NativePaused>,
+    ) -> PyResult<AgentRun> {
         let begin = || -> Result<AgentRun> {
             let run: RunSettings = py_to_serde("run", run)?;
             let agent = self.build(caller)?;
-            let mut begun = match run.resume {
-                Some(id) => agent.resume(id),
-                None => agent.run(run.messages.unwrap_or_default()),
+            let mut begun = match (paused, run.resume) {
+                (Some(paused), _) => agent.go_on(paused.take(&self.identity, &run.answers)?)?,
+                (None, Some(id)) => agent.resume(id),
+                (None, None) => agent.run(run.messages.unwrap_or_default()),
             };
+            for (question, answer) in run.answers {
+                begun = begun.answer(question, answer);
+            }
+            if let Some(variables) = run.variables {
+                begun = begun.variables(variables);
+            }
             if let Some(id) = run.run_id {
                 begun = begun.run_id(id);
             }
@@ -220,13 +176,16 @@ impl NativeAgent {
 
 #[pymethods]
 impl NativeAgent {
-    /// `request` are the options of every model call.
+    /// `request` are the options of every model call; `models` are those of context policies.
     #[new]
+    #[allow(clippy::too_many_arguments)] // each is an object of its own; plain data is in `settings`
     fn new(
         py: Python<'_>,
         model: Py<NativeModel>,
         tools: Vec<Py<NativeTool>>,
         store: Option<Py<NativeRunStore>>,
+        context: Option<Py<NativeCollection>>,
+        models: Vec<Py<NativeModel>>,
         request: &Bound<'_, PyAny>,
         settings: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
@@ -241,8 +200,11 @@ impl NativeAgent {
             model,
             tools,
             store,
+            context,
+            models,
             request,
             settings,
+            identity: Arc::new(()),
             born: Born::now(),
         };
         // What is wrong with it is told here, not at the first run.
@@ -251,26 +213,68 @@ impl NativeAgent {
         Ok(agent)
     }
 
+    /// The agent as a tool of another.
+    fn tool(
+        slf: &Bound<'_, Self>,
+        name: String,
+        description: String,
+        options: &Bound<'_, PyAny>,
+    ) -> PyResult<NativeTool> {
+        NativeTool::of_agent(slf, name, description, options)
+    }
+
+    /// The agent as a model, under `agent/<name>`.
+    fn as_model(slf: &Bound<'_, Self>, name: String) -> PyResult<NativeModel> {
+        let py = slf.py();
+        let (caller, _) = Caller::on_thread(py)?;
+        let info = || -> Result<_> {
+            let model = slf.get().model(&name, &caller)?;
+            let info = stepwell::ChatModel::info(&model).clone();
+            AgentModels::new().add_model(model)?; // it checks the name
+            Ok(info)
+        };
+        let info = Arc::new(info().map_err(|error| to_pyerr(py, &error))?);
+        let agent = Arc::new(slf.clone().unbind());
+        Ok(NativeModel::of(Backing::Agent { info, agent }))
+    }
+
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.model)?;
+        self.models.iter().try_for_each(|model| visit.call(model))?;
         self.tools.iter().try_for_each(|tool| visit.call(tool))
     }
 
-    /// How the run ended, also where it failed.
-    fn outcome<'py>(&self, py: Python<'py>, run: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    /// How the run ended, also where it failed; with `paused` it is that run which goes on.
+    #[pyo3(signature = (run, paused=None))]
+    fn outcome<'py>(
+        &self,
+        py: Python<'py>,
+        run: &Bound<'py, PyAny>,
+        paused: Option<&NativePaused>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let (caller, bridge) = Caller::on_loop(py)?;
-        let begun = self.begin(py, &caller, run)?;
-        bridge.spawn(py, async move { Ok(begun.outcome().await) }, |py, result| {
-            result.show(py)
-        })
+        let begun = self.begin(py, &caller, run, paused)?;
+        let identity = Arc::clone(&self.identity);
+        bridge.spawn(
+            py,
+            async move { Ok(Ended::new(begun.outcome().await, identity)) },
+            |py, ended| ended.show(py),
+        )
     }
 
     /// The blocking twin of `outcome`.
-    fn outcome_sync(&self, py: Python<'_>, run: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    #[pyo3(signature = (run, paused=None))]
+    fn outcome_sync(
+        &self,
+        py: Python<'_>,
+        run: &Bound<'_, PyAny>,
+        paused: Option<&NativePaused>,
+    ) -> PyResult<Py<PyAny>> {
         let (caller, desk) = Caller::on_thread(py)?;
-        let begun = self.begin(py, &caller, run)?;
-        let result = desk.block_on(py, async move { Ok(begun.outcome().await) })?;
-        result.show(py)
+        let begun = self.begin(py, &caller, run, paused)?;
+        let identity = Arc::clone(&self.identity);
+        let work = async move { Ok(Ended::new(begun.outcome().await, identity)) };
+        desk.block_on(py, work)?.show(py)
     }
 
     /// The run as its events; the error it ends with, where it does, comes after the last of them.
@@ -281,47 +285,23 @@ impl NativeAgent {
         } else {
             Caller::on_loop(py)?.0
         };
-        let begun = self.begin(py, &caller, run)?;
+        let begun = self.begin(py, &caller, run, None)?;
+        let identity = Arc::clone(&self.identity);
         let outcome = Outcome::default();
         let whole = outcome.clone();
         NativeStream::open(py, outcome, async move {
-            let watched = stream::unfold(Some((begun.stream(), whole)), |state| async move {
-                let (mut run, whole) = state?;
+            let watched = stream::unfold(Some((begun.stream(), whole, identity)), |state| async move {
+                let (mut run, whole, identity) = state?;
                 if let Some(event) = run.next().await {
-                    return Some((Ok(event), Some((run, whole))));
+                    return Some((Ok(event), Some((run, whole, identity))));
                 }
                 let mut result = run.take_result()?;
                 let error = result.error.take();
-                whole.set(result);
+                whole.set(Ended::new(result, identity));
                 error.map(|error| (Err(error), None))
             });
             Ok(watched.boxed())
         })
-    }
-}
-
-impl Item for RunResult {
-    fn show(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let data = serde_to_py(
-            py,
-            &json!({
-                "run_id": self.run_id,
-                "status": self.status,
-                "messages": self.messages,
-                "answer": self.answer,
-                "citations": self.citations,
-                "hits": self.hits(),
-                "usage": self.usage,
-                "spent": self.spent,
-                "steps": self.steps,
-            }),
-        )?;
-        let error = self
-            .error
-            .as_ref()
-            .map(|error| to_pyerr(py, error).into_value(py));
-        data.set_item("error", error)?;
-        Ok(data.unbind())
     }
 }
 
@@ -336,7 +316,7 @@ impl Item for RunEvent {
         dict.set_item(pyo3::intern!(py, "seq"), self.seq)?;
         dict.set_item(pyo3::intern!(py, "run_id"), &*self.run_id)?;
         if !self.path.is_empty() {
-            dict.set_item(pyo3::intern!(py, "path"), self.path.to_vec())?;
+            dict.set_item(pyo3::intern!(py, "path"), &*self.path)?;
         }
         dict.set_item(pyo3::intern!(py, "step"), self.step)?;
         dict.set_item(pyo3::intern!(py, "node"), self.node.as_deref())?;

@@ -66,14 +66,18 @@ pub(crate) struct NativeModel {
 
 impl NativeModel {
     pub(crate) fn engine(model: Arc<dyn ChatModel>) -> Self {
+        Self::of(Backing::Engine(model))
+    }
+
+    pub(crate) fn of(backing: Backing) -> Self {
         Self {
-            backing: Backing::Engine(model),
+            backing,
             born: Born::now(),
         }
     }
 
     /// The model for one call: a Python one runs where its caller is.
-    pub(crate) fn bind(&self, caller: &Arc<Caller>) -> Arc<dyn ChatModel> {
+    pub(crate) fn bind(&self, caller: &Arc<Caller>) -> stepwell::Result<Arc<dyn ChatModel>> {
         self.backing.bind(caller)
     }
 
@@ -188,7 +192,7 @@ impl NativeModel {
         let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
         self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
         let (caller, bridge) = Caller::on_loop(py)?;
-        let model = self.bind(&caller);
+        let model = self.bind(&caller).map_err(|error| to_pyerr(py, &error))?;
         bridge.spawn(py, async move { model.chat(request).await }, |py, response| {
             response.show(py)
         })
@@ -198,7 +202,7 @@ impl NativeModel {
         let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
         self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
         let (caller, desk) = Caller::on_thread(py)?;
-        let model = self.bind(&caller);
+        let model = self.bind(&caller).map_err(|error| to_pyerr(py, &error))?;
         let response = desk.block_on(py, async move { model.chat(request).await })?;
         response.show(py)
     }
@@ -207,7 +211,7 @@ impl NativeModel {
         let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
         self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
         let (caller, bridge) = Caller::on_loop(py)?;
-        let model = self.bind(&caller);
+        let model = self.bind(&caller).map_err(|error| to_pyerr(py, &error))?;
         bridge.spawn(
             py,
             async move { model.chat_value(request).await },
@@ -219,7 +223,7 @@ impl NativeModel {
         let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
         self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
         let (caller, desk) = Caller::on_thread(py)?;
-        let model = self.bind(&caller);
+        let model = self.bind(&caller).map_err(|error| to_pyerr(py, &error))?;
         let answer = desk.block_on(py, async move { model.chat_value(request).await })?;
         show_typed(py, &answer)
     }
@@ -228,7 +232,7 @@ impl NativeModel {
         let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
         self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
         let (caller, bridge) = Caller::on_loop(py)?;
-        let model = self.bind(&caller);
+        let model = self.bind(&caller).map_err(|error| to_pyerr(py, &error))?;
         bridge.spawn(
             py,
             async move { model.count_tokens(&request).await },
@@ -240,7 +244,7 @@ impl NativeModel {
         let request = read_request(request).map_err(|error| to_pyerr(py, &error))?;
         self.born.check("model").map_err(|error| to_pyerr(py, &error))?;
         let (caller, desk) = Caller::on_thread(py)?;
-        let model = self.bind(&caller);
+        let model = self.bind(&caller).map_err(|error| to_pyerr(py, &error))?;
         let usage = desk.block_on(py, async move { model.count_tokens(&request).await })?;
         serde_to_py(py, &usage).map(Bound::unbind)
     }
@@ -254,7 +258,7 @@ impl NativeModel {
         } else {
             Caller::on_loop(py)?.0
         };
-        let model = self.bind(&caller);
+        let model = self.bind(&caller).map_err(|error| to_pyerr(py, &error))?;
         let outcome = Outcome::default();
         let whole = outcome.clone();
         NativeStream::open(py, outcome, async move {

@@ -114,6 +114,7 @@ fn build(py: Python<'_>, error: &Error) -> PyResult<PyErr> {
         facts.set_item("partial", serde_to_py(py, partial)?)?;
     }
     match error {
+        Error::Interrupted { run_id } => facts.set_item("run_id", run_id)?,
         Error::InvalidGraph { faults } => facts.set_item("faults", faults)?,
         Error::Io { source, .. } => facts.set_item("errno", source.raw_os_error())?,
         _ => {}

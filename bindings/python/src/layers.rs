@@ -1,12 +1,13 @@
 //! Layers around models, and what they share: rate limiters, breakers, budgets.
 
 use crate::{
-    agent::BudgetSettings,
+    agent::NativeAgent,
     caller::{Caller, Function},
     convert::{py_to_serde, serde_to_py},
     error::to_pyerr,
     host::HostModel,
     runtime::Born,
+    settings::BudgetSettings,
 };
 use pyo3::{PyTraverseError, PyVisit, prelude::*};
 use std::{path::PathBuf, sync::Arc};
@@ -28,7 +29,12 @@ pub(crate) enum Backing {
         info: Arc<ModelInfo>,
         function: Function,
     },
-    /// A Python function is somewhere inside: the layers are put on anew for each call, where its caller is. What
+    /// An agent, built anew for each call.
+    Agent {
+        info: Arc<ModelInfo>,
+        agent: Arc<Py<NativeAgent>>,
+    },
+    /// A Python function or an agent is somewhere inside: the layers are put on anew for each call, where its caller is. What
     /// they share is in the layer.
     Layered(Arc<(Backing, Layer)>),
 }
@@ -82,26 +88,27 @@ impl Backing {
     }
 
     /// The model for one call: a Python one runs where its caller is.
-    pub(crate) fn bind(&self, caller: &Arc<Caller>) -> Arc<dyn ChatModel> {
-        match self {
+    pub(crate) fn bind(&self, caller: &Arc<Caller>) -> Result<Arc<dyn ChatModel>> {
+        Ok(match self {
             Self::Engine(model) => Arc::clone(model),
             Self::Host { info, function } => Arc::new(HostModel {
                 info: ModelInfo::clone(info),
                 function: function.clone(),
                 caller: Arc::clone(caller),
             }),
+            Self::Agent { info, agent } => Arc::new(agent.get().model(&info.model, caller)?),
             Self::Layered(layered) => {
                 let (inner, layer) = &**layered;
-                let others = layer.others().iter().map(|other| other.bind(caller)).collect();
-                layer.put_on(inner.bind(caller), others)
+                let others = layer.others().iter().map(|other| other.bind(caller));
+                layer.put_on(inner.bind(caller)?, others.collect::<Result<_>>()?)
             }
-        }
+        })
     }
 
     pub(crate) fn info(&self) -> &ModelInfo {
         match self {
             Self::Engine(model) => model.info(),
-            Self::Host { info, .. } => info,
+            Self::Host { info, .. } | Self::Agent { info, .. } => info,
             Self::Layered(layered) => layered.0.info(),
         }
     }
@@ -111,6 +118,8 @@ impl Backing {
         match self {
             Self::Engine(_) => Ok(()),
             Self::Host { function, .. } => function.traverse(visit),
+            Self::Agent { agent, .. } if Arc::strong_count(agent) > 1 => Ok(()), // likewise
+            Self::Agent { agent, .. } => visit.call(&**agent),
             Self::Layered(layered) if Arc::strong_count(layered) > 1 => Ok(()), // a call is using it
             Self::Layered(layered) => {
                 let (inner, layer) = &**layered;

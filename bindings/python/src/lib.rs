@@ -9,6 +9,7 @@ mod caller;
 mod chat;
 mod convert;
 mod embed;
+mod ended;
 mod error;
 mod host;
 mod layers;
@@ -16,6 +17,7 @@ mod rag;
 mod request;
 mod runtime;
 mod script;
+mod settings;
 mod stream;
 mod tool;
 mod vendor;
@@ -41,6 +43,8 @@ mod _native {
     use super::chat::NativeModel;
     #[pymodule_export]
     use super::embed::{NativeEmbedder, NativeReranker};
+    #[pymodule_export]
+    use super::ended::NativePaused;
     #[pymodule_export]
     use super::layers::{NativeBreaker, NativeBudget, NativeCache, NativeRateLimiter};
     #[pymodule_export]

@@ -132,9 +132,12 @@ impl NativeCollection {
 
     /// The collection, where its threads are still there.
     pub(crate) fn get(&self, py: Python<'_>) -> PyResult<Collection> {
-        self.born
-            .check("collection")
-            .map_err(|error| to_pyerr(py, &error))?;
+        self.shared().map_err(|error| to_pyerr(py, &error))
+    }
+
+    /// The same for the engine's side.
+    pub(crate) fn shared(&self) -> Result<Collection> {
+        self.born.check("collection")?;
         Ok(self.collection.clone())
     }
 }

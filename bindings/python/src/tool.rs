@@ -2,6 +2,7 @@
 //! [`DynTool`] of the engine, bound anew for every run to the caller's loop and context.
 
 use crate::{
+    agent::NativeAgent,
     caller::{Caller, Function},
     convert::{intern_import, json_to_py, py_to_json, py_to_serde, serde_to_py},
     error::to_pyerr,
@@ -12,8 +13,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::{fmt, sync::Arc, time::Duration};
 use stepwell::{
-    DynTool, Effect, Error, Origin, Result, Risk, Schema, Scope, ToolContext, ToolError, ToolOptions,
-    ToolOutput, ToolSpec,
+    DynTool, Effect, Error, IntoDynTool, Origin, Result, Risk, Schema, Scope, ToolContext, ToolError,
+    ToolOptions, ToolOutput, ToolSpec,
 };
 
 /// The options a Python tool may name.
@@ -25,6 +26,23 @@ struct Options {
     timeout: Option<f64>,
     parallel: Option<bool>,
     origin: Option<Origin>,
+    retries: Option<u32>,
+}
+
+impl Options {
+    fn read(given: &Bound<'_, PyAny>) -> Result<ToolOptions> {
+        let given: Self = py_to_serde("tool options", given)?;
+        let mut options = ToolOptions::default()
+            .effect(given.effect)
+            .risk(given.risk)
+            .parallel(given.parallel.unwrap_or(true))
+            .origin(given.origin.unwrap_or(Origin::Tool))
+            .retries(given.retries.unwrap_or(0));
+        if let Some(timeout) = given.timeout {
+            options = options.timeout(seconds("timeout", timeout)?);
+        }
+        Ok(options)
+    }
 }
 
 /// A number of seconds from Python as a duration.
@@ -43,6 +61,12 @@ struct Face {
 enum Backing {
     Python(Face, Function),
     Engine(Arc<dyn DynTool>),
+    /// An agent: built anew for each call, as its tools are.
+    Agent {
+        agent: Py<NativeAgent>,
+        spec: ToolSpec,
+        options: ToolOptions,
+    },
 }
 
 /// A tool: made of a Python function, or one of the engine's own.
@@ -54,10 +78,32 @@ impl NativeTool {
         Self(Backing::Engine(tool))
     }
 
+    /// An agent as a tool.
+    pub(crate) fn of_agent(
+        agent: &Bound<'_, NativeAgent>,
+        name: String,
+        description: String,
+        options: &Bound<'_, PyAny>,
+    ) -> PyResult<Self> {
+        let py = agent.py();
+        let (caller, _) = Caller::on_thread(py)?;
+        let read = || -> Result<_> {
+            let tool = agent.get().build(&caller)?.tool(name, description);
+            Ok((tool.into_dyn_tool()?.spec().clone(), Options::read(options)?))
+        };
+        let (spec, options) = read().map_err(|error| to_pyerr(py, &error))?;
+        Ok(Self(Backing::Agent {
+            agent: agent.clone().unbind(),
+            spec,
+            options,
+        }))
+    }
+
     fn spec(&self) -> &ToolSpec {
         match &self.0 {
             Backing::Python(face, _) => &face.spec,
             Backing::Engine(tool) => tool.spec(),
+            Backing::Agent { spec, .. } => spec,
         }
     }
 }
@@ -77,15 +123,7 @@ impl NativeTool {
     ) -> PyResult<Self> {
         let face = || -> Result<Face> {
             let schema = Schema::from_value(py_to_json(parameters)?)?;
-            let given: Options = py_to_serde("tool options", options)?;
-            let mut options = ToolOptions::default()
-                .effect(given.effect)
-                .risk(given.risk)
-                .parallel(given.parallel.unwrap_or(true))
-                .origin(given.origin.unwrap_or(Origin::Tool));
-            if let Some(timeout) = given.timeout {
-                options = options.timeout(seconds("timeout", timeout)?);
-            }
+            let options = Options::read(options)?;
             Ok(Face {
                 spec: ToolSpec::new(name, description, &schema)?,
                 options,
@@ -105,6 +143,7 @@ impl NativeTool {
         match &self.0 {
             Backing::Python(_, function) => function.traverse(&visit),
             Backing::Engine(_) => Ok(()),
+            Backing::Agent { agent, .. } => visit.call(agent),
         }
     }
 
@@ -127,7 +166,7 @@ impl NativeTool {
     fn call<'py>(&self, py: Python<'py>, arguments: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let arguments = py_to_json(arguments).map_err(|error| to_pyerr(py, &error))?;
         let (caller, bridge) = Caller::on_loop(py)?;
-        let tool = self.bind(&caller);
+        let tool = self.bind(&caller).map_err(|error| to_pyerr(py, &error))?;
         bridge.spawn(
             py,
             async move { Ok(call_alone(tool, arguments).await) },
@@ -139,7 +178,7 @@ impl NativeTool {
     fn call_sync(&self, py: Python<'_>, arguments: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         let arguments = py_to_json(arguments).map_err(|error| to_pyerr(py, &error))?;
         let (caller, desk) = Caller::on_thread(py)?;
-        let tool = self.bind(&caller);
+        let tool = self.bind(&caller).map_err(|error| to_pyerr(py, &error))?;
         let output = desk.block_on(py, async move { Ok(call_alone(tool, arguments).await) })?;
         show_output(py, output)
     }
@@ -180,15 +219,19 @@ fn show_output(py: Python<'_>, output: Result<ToolOutput, ToolError>) -> PyResul
 
 impl NativeTool {
     /// The tool for the runs of one call.
-    pub(crate) fn bind(&self, caller: &Arc<Caller>) -> Arc<dyn DynTool> {
-        match &self.0 {
+    pub(crate) fn bind(&self, caller: &Arc<Caller>) -> Result<Arc<dyn DynTool>> {
+        Ok(match &self.0 {
             Backing::Engine(tool) => Arc::clone(tool),
+            Backing::Agent { agent, spec, options } => {
+                let tool = agent.get().build(caller)?.tool(&spec.name, &spec.description);
+                tool.options(options.clone()).into_dyn_tool()?
+            }
             Backing::Python(face, function) => Arc::new(BoundTool {
                 face: face.clone(),
                 function: function.clone(),
                 caller: Arc::clone(caller),
             }),
-        }
+        })
     }
 }
 

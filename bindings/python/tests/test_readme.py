@@ -11,7 +11,12 @@ import pytest
 
 README = Path(__file__).parent.parent / "README.md"
 SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-EXPECTED = ["[docs/runs.md, Runs › Resume] ", "tool: 3 degrees C in Oslo, Norway\nIt is cold in Oslo.", "rate_limited True"]
+EXPECTED = [
+    "[docs/runs.md, Runs › Resume] ",
+    "tool: 3 degrees C in Oslo, Norway\nIt is cold in Oslo.",
+    "may it? pay {'cents': 900}\nIt is paid.",
+    "rate_limited True",
+]
 
 
 def test_every_snippet_has_an_expected_output():

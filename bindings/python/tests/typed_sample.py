@@ -3,7 +3,8 @@
 # pyright: strict
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
+from typing import Any, Literal
 
 import stepwell
 from typing_extensions import assert_type
@@ -64,6 +65,7 @@ async def agents() -> None:
     )
     result = await agent.run("cold?")
     assert_type(result, stepwell.RunResult)
+    assert_type(result.output, None)
     assert_type(result.citations[0].page, int | None)
     async for event in agent.stream("cold?"):
         if event.type == "model":
@@ -75,3 +77,29 @@ async def agents() -> None:
     except stepwell.RateLimitedError as error:
         assert_type(error.retry_after, float | None)
     stepwell.Message(role="nobody", parts=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@dataclasses.dataclass
+class Weather:
+    city: str
+
+
+async def shapes() -> None:
+    agent = stepwell.Agent("extractive", output=Weather, template="Hello {{ name }}", variables={"name": "you"})
+    assert_type(agent, stepwell.Agent[Weather])
+    result = await agent.run("cold?", variables={"name": "me"})
+    assert_type(result.output, Weather)
+    assert_type((await agent.stream("cold?").result()).output, Weather)
+    assert_type(stepwell.Agent("extractive", output={"type": "object"}).run_sync("x").output, dict[str, Any])
+    if result.is_paused:
+        answers = {question.id: stepwell.Approval.allow(question) for question in result.questions}
+        result = await agent.go_on(result, answers=answers)
+        assert_type(agent.resume_sync(result.run_id, answers=answers), stepwell.RunResult[Weather])
+    boss = stepwell.Agent(
+        "extractive",
+        tools=[agent.tool("helper", "Helps.", risk="read")],
+        context_policies=[stepwell.Trim(to_tokens=9_000), stepwell.Summarise(over_tokens=9_000, model="extractive")],
+    )
+    stepwell.register_agent("boss", boss)
+    stepwell.Agent("extractive", outputs=Weather)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    await boss.go_on(result)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

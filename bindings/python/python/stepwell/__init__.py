@@ -15,10 +15,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._agent import (
         Agent as Agent,
+        AgentTool as AgentTool,
+        DropToolOutputs as DropToolOutputs,
         RetrieverTool as RetrieverTool,
         RunStore as RunStore,
         RunStream as RunStream,
+        Summarise as Summarise,
         SyncRunStream as SyncRunStream,
+        Trim as Trim,
+        register_agent as register_agent,
         retriever_tool as retriever_tool,
     )
     from ._collection import (
@@ -63,6 +68,7 @@ if TYPE_CHECKING:
         ForeignError as ForeignError,
         HostError as HostError,
         InternalError as InternalError,
+        InterruptedRunError as InterruptedRunError,
         InvalidGraphError as InvalidGraphError,
         InvalidInputError as InvalidInputError,
         InvalidResponseError as InvalidResponseError,
@@ -164,11 +170,16 @@ if TYPE_CHECKING:
         Warning as Warning,
     )
     from ._runs import (
+        Approval as Approval,
         CustomEvent as CustomEvent,
         Failure as Failure,
         ModelEvent as ModelEvent,
         NodeEnd as NodeEnd,
+        NodeRetry as NodeRetry,
         NodeStart as NodeStart,
+        Pause as Pause,
+        Question as Question,
+        QuestionEvent as QuestionEvent,
         RunEnd as RunEnd,
         RunEvent as RunEvent,
         RunResult as RunResult,
@@ -191,7 +202,10 @@ if TYPE_CHECKING:
     __version__: str
 else:
     _PARTS = {
-        "_agent": "Agent RetrieverTool RunStore RunStream SyncRunStream retriever_tool",
+        "_agent": (
+            "Agent AgentTool DropToolOutputs RetrieverTool RunStore RunStream Summarise SyncRunStream Trim register_agent "
+            "retriever_tool"
+        ),
         "_collection": (
             "AddEvent AddProgress AddReport Collection CollectionStats DocumentEntry DocumentSkipped FileSkipped "
             "SyncEvent SyncProgress SyncReport"
@@ -200,7 +214,7 @@ else:
         "_embedders": "Embedder EmbedderInfo MiniLm Reranker embedder reranker",
         "_errors": (
             "BudgetExceededError CODES CancelledError ConflictError DamagedError DiskFullError "
-            "EmbedderMismatchError ForeignError HostError InternalError InvalidGraphError InvalidInputError "
+            "EmbedderMismatchError ForeignError HostError InternalError InterruptedRunError InvalidGraphError InvalidInputError "
             "InvalidResponseError InvalidUpdateError IoError LimitExceededError LockedError MissingKeyError "
             "NodeFailedError NotFoundError OverloadedError PinMismatchError ProviderError QuotaExceededError RateLimitedError "
             "RejectedError SchemaMismatchError StepLimitError StepwellError StoreError StreamTruncatedError "
@@ -222,8 +236,8 @@ else:
             "Refusal Span Structured Text ToolCall ToolResult Unknown Usage Warning"
         ),
         "_runs": (
-            "CustomEvent Failure ModelEvent NodeEnd NodeStart RunEnd RunEvent RunResult RunStart Spend StepEnd "
-            "StepStart ToolEnd ToolProgress ToolStart UnknownRunEvent UpdateEvent"
+            "Approval CustomEvent Failure ModelEvent NodeEnd NodeRetry NodeStart Pause Question QuestionEvent RunEnd RunEvent "
+            "RunResult RunStart Spend StepEnd StepStart ToolEnd ToolProgress ToolStart UnknownRunEvent UpdateEvent"
         ),
         "_tools": "Tool ToolContext tool",
     }

@@ -150,6 +150,13 @@ class CancelledError(StepwellError):
     code = "cancelled"
 
 
+class InterruptedRunError(StepwellError):
+    """The run waits for a person; `run_id` names it, to be answered and to go on."""
+
+    code = "interrupted"
+    run_id: str | None = None
+
+
 class ToolFailedError(StepwellError):
     """A tool stopped the run."""
 

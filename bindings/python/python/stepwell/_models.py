@@ -386,6 +386,8 @@ class _Steps:
 
 
 _vendors: dict[str, Callable[[str], ChatModel]] = {}
+#: Agents as models, by the name behind `agent/`; `register_agent` fills it.
+agents: dict[str, ChatModel] = {}
 
 
 def register(vendor: str, factory: Callable[[str], ChatModel]) -> None:
@@ -409,6 +411,10 @@ def model(name: str, *, is_bare: bool = False, **options: Unpack[VendorOptions])
     call that fails before its first word is made again, unless `is_bare`.
     """
     vendor, _, rest = name.strip().replace(":", "/", 1).partition("/")
+    if vendor == "agent" and rest in agents:
+        if options or is_bare:
+            raise UnsupportedError("an agent has its own model; give that what it needs")
+        return agents[rest]
     own = _vendors.get(vendor)
     if own is not None and rest:
         if options or is_bare:
@@ -503,6 +509,7 @@ __all__ = [
     "Scripted",
     "SyncChatStream",
     "TypedAnswer",
+    "agents",
     "model",
     "model_of",
     "register",

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Generic
+
 from ._documents import Hit
 from ._events import StreamEvent, event_of
+from ._errors import InvalidInputError
 from ._records import Citation, Message, Record, ToolCall, ToolResult, Usage, _many, _one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Literal, TypeAlias
 
+    from typing_extensions import Self, TypeVar
+
+    #: What an answer in a shape becomes; `None` of an agent that was asked for none.
+    T = TypeVar("T", default=None)
     RunStatus: TypeAlias = Literal["running", "paused", "done", "failed", "cancelled"]
+else:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class _Event(Record):
@@ -21,12 +33,16 @@ class _Event(Record):
     step: int
     node: str | None = None
     path: list[str] = []
+    #: Which of several tasks of one node, where a node was sent several.
+    send: int | None = None
 
 
 class RunStart(_Event):
     """The run began, or went on from its journal."""
 
     is_resumed: bool
+    #: The state it begins with, where it was asked for.
+    values: Any = None
     type: Literal["run_start"] = "run_start"
 
 
@@ -105,6 +121,52 @@ class NodeEnd(_Event):
     _nested = {"failure": _one(Failure)}
 
 
+class NodeRetry(_Event):
+    """A node failed and is tried again, after `delay_ms`; `attempt` 1 is the first that failed."""
+
+    attempt: int
+    failure: Failure
+    delay_ms: int
+    type: Literal["node_retry"] = "node_retry"
+    _nested = {"failure": _one(Failure)}
+
+
+class Question(Record):
+    """What a run waits for: plain data, to be shown to a person.
+
+    Whether a tool may be called is such a question: its payload has `tool`, `arguments`, `reason`, `effect`, `risk`,
+    and an `Approval` answers it.
+    """
+
+    #: Answer it by this.
+    id: str
+    #: The author's name for it.
+    key: str
+    #: The nodes around the run that asks, from the outermost in.
+    path: list[str] = []
+    #: The node that asks.
+    node: str
+    step: int
+    #: The tool call that asks, where it is one.
+    call_id: str | None = None
+    #: What the person is shown.
+    payload: Any
+    #: JSON Schema of the answer.
+    schema: dict[str, Any]
+    #: When it was asked, milliseconds since 1970.
+    asked_ms: int
+    #: When it is too late for an answer.
+    expires_ms: int | None = None
+
+
+class QuestionEvent(_Event):
+    """A node asks a person; the run pauses once its step is done."""
+
+    question: Question
+    type: Literal["question"] = "question"
+    _nested = {"question": _one(Question)}
+
+
 class StepEnd(_Event):
     """A step ended; its updates are folded."""
 
@@ -112,13 +174,25 @@ class StepEnd(_Event):
     type: Literal["step_end"] = "step_end"
 
 
+class Pause(Record):
+    """Why a run paused; `nodes` are those of a breakpoint."""
+
+    pause: Literal["questions", "before", "after", "drained"]
+    nodes: list[str] = []
+
+
 class RunEnd(_Event):
     """The run ended: the last event."""
 
     status: RunStatus
+    #: Why it paused, where it did.
+    pause: Pause | None = None
     failure: Failure | None = None
+    #: What it waits for.
+    questions: list[Question] = []
+    values: Any = None
     type: Literal["run_end"] = "run_end"
-    _nested = {"failure": _one(Failure)}
+    _nested = {"failure": _one(Failure), "pause": _one(Pause), "questions": _many(Question)}
 
 
 class UnknownRunEvent(_Event):
@@ -140,12 +214,14 @@ if TYPE_CHECKING:
         | CustomEvent
         | UpdateEvent
         | NodeEnd
+        | NodeRetry
+        | QuestionEvent
         | StepEnd
         | RunEnd
     )
 else:
     RunEvent = RunStart | StepStart | NodeStart | ModelEvent | ToolStart | ToolProgress | ToolEnd
-    RunEvent |= CustomEvent | UpdateEvent | NodeEnd | StepEnd | RunEnd
+    RunEvent |= CustomEvent | UpdateEvent | NodeEnd | NodeRetry | QuestionEvent | StepEnd | RunEnd
 
 _RUN_EVENTS: dict[str, type[_Event]] = {
     "run_start": RunStart,
@@ -158,6 +234,8 @@ _RUN_EVENTS: dict[str, type[_Event]] = {
     "custom": CustomEvent,
     "update": UpdateEvent,
     "node_end": NodeEnd,
+    "node_retry": NodeRetry,
+    "question": QuestionEvent,
     "step_end": StepEnd,
     "run_end": RunEnd,
 }
@@ -177,8 +255,50 @@ class Spend(Record):
     time_ms: int = 0
 
 
-class RunResult(Record):
-    """How a run ended. `str(result)` is its answer."""
+class Approval(Record):
+    """A person's word on a tool call, bound to the exact arguments that were shown."""
+
+    decision: Literal["allow", "edit", "deny"]
+    digest: str
+    arguments: dict[str, Any] | None = None
+    reason: str | None = None
+
+    @classmethod
+    def allow(cls, question: Question) -> Approval:
+        """It may run."""
+        return cls(decision="allow", digest=_digest_of(question))
+
+    @classmethod
+    def edit(cls, question: Question, arguments: dict[str, Any]) -> Approval:
+        """It may run with these arguments."""
+        return cls(decision="edit", digest=_digest_of(question), arguments=arguments)
+
+    @classmethod
+    def deny(cls, question: Question, reason: str) -> Approval:
+        """It must not run; the model is told the reason."""
+        return cls(decision="deny", digest=_digest_of(question), reason=reason)
+
+
+def _digest_of(question: Question) -> str:
+    payload = question.payload
+    digest = payload.get("digest") if isinstance(payload, dict) else None
+    if not isinstance(digest, str):
+        raise InvalidInputError(f"the question `{question.id}` is not about a tool call")
+    return digest
+
+
+def answer_of(answer: Any) -> Any:
+    """An answer as the engine reads it: an approval without what it does not say."""
+    if isinstance(answer, Approval):
+        return {name: value for name, value in answer.to_dict().items() if value is not None}
+    return answer
+
+
+class RunResult(Record, Generic[T]):
+    """How a run ended or paused. `str(result)` is its answer."""
+
+    #: What it goes on with where it paused: of this process, no data.
+    __slots__ = ("_paused",)
 
     run_id: str
     status: RunStatus
@@ -186,6 +306,8 @@ class RunResult(Record):
     messages: list[Message]
     #: The words of the answer; empty where there is none yet.
     answer: str
+    #: The answer in the shape that the agent was asked for; `None` where there is none (yet).
+    output: T
     #: What the answer rests on.
     citations: list[Citation]
     #: What was found by searches of this turn, each chunk once.
@@ -193,6 +315,10 @@ class RunResult(Record):
     usage: Usage
     spent: Spend
     steps: int
+    #: Why it paused, where it did.
+    pause: Pause | None = None
+    #: What it waits for; `Agent.go_on` and `Agent.resume` take the answers.
+    questions: list[Question] = []
     #: Why it stopped before its end.
     error: Exception | None = None
     _nested = {
@@ -201,7 +327,29 @@ class RunResult(Record):
         "hits": _many(Hit),
         "usage": _one(Usage),
         "spent": _one(Spend),
+        "pause": _one(Pause),
+        "questions": _many(Question),
     }
+
+    @classmethod
+    def _of(cls, data: dict[str, Any], decode: Callable[[Any], Any] | None = None) -> Self:
+        paused = data.pop("paused", None)
+        if decode is not None and data["output"] is not None:
+            data["output"] = decode(data["output"])
+        result = super()._of(data)
+        setattr(result, "_paused", paused)  # noqa: B010  a checker takes an annotated attribute for a field
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits: for answers to its questions, or at a breakpoint."""
+        return self.status == "paused"
 
     def __str__(self) -> str:
         return self.answer

@@ -44,12 +44,14 @@ class Tool(Generic[F]):
         risk: Risk = "read",
         timeout: float | None = None,
         parallel: bool = True,
+        retries: int = 0,
     ) -> None:
         told, parameters, decoders, context = _read_signature(function)
         name = name or _name_of(function)
         is_async = is_async_callable(function)
         call = _async_door if is_async else _sync_door
-        options = {"effect": effect, "risk": risk, "timeout": timeout, "parallel": parallel}
+        options: dict[str, Any] = {"effect": effect, "risk": risk, "timeout": timeout, "parallel": parallel}
+        options["retries"] = retries
         self.function = function
         self._native = native.Tool(
             name,
@@ -117,6 +119,7 @@ def tool(
     risk: Risk = "read",
     timeout: float | None = None,
     parallel: bool = True,
+    retries: int = 0,
 ) -> Callable[[F], Tool[F]]: ...
 def tool(function: Any = None, /, **options: Any) -> Any:
     """Makes a function a tool; with or without options.
@@ -124,6 +127,7 @@ def tool(function: Any = None, /, **options: Any) -> Any:
     `effect`: what doing a call twice would do (`pure`: nothing, `idempotent`: the same, `at_most_once`: harm).
     `risk`: what it may touch (`read`, `write`, `egress`: sends something out); all but `read` is asked about first.
     `timeout`: seconds of one call. `parallel`: whether it may run beside other calls of the same turn.
+    `retries`: how often a call that failed is tried again before the model is told; never of `at_most_once`.
     """
     if function is None:
         return lambda function: Tool(function, **options)
