@@ -336,8 +336,9 @@ impl Journal {
                 batch.push(record.record);
             }
             drop(backlog);
-            let mut append =
-                RunAppend::new(&*self.run_id, &*self.graph, self.last_seq, batch).status(self.status);
+            // The store has the graph's name from the first record on.
+            let graph = if self.last_seq == 0 { &*self.graph } else { "" };
+            let mut append = RunAppend::new(&*self.run_id, graph, self.last_seq, batch).status(self.status);
             if is_sync {
                 append = append.sync();
             }

@@ -2,7 +2,7 @@
 //! thousand Sends, a paused run, an agent's turn.
 //!
 //! CPU time of the whole process, all threads, medians of interleaved rounds. The peers (langgraph from PyPI,
-//! adk-graph from crates.io) do the same work in the same run as processes of their own: `benches/peers/langgraph.py`
+//! adk-graph from crates.io) do the same work in the same run as processes of their own: `benches/peers/graph_langgraph.py`
 //! and `benches/peers/graph_adk`.
 
 mod ours;
@@ -49,7 +49,10 @@ fn main() {
         "langgraph",
         std::env::var_os("STEPWELL_BENCH_PYTHON").map(|python| {
             let mut command = Command::new(python);
-            command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/langgraph.py"));
+            command.arg(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/benches/peers/graph_langgraph.py"
+            ));
             command
         }),
     );

@@ -29,24 +29,30 @@ impl Run {
 }
 
 fn append_to(runs: &mut Runs, append: RunAppend) -> Result<u64> {
-    let (last_seq, fence) = runs
-        .get(&append.run_id)
-        .map_or((0, 0), |run| (run.head.last_seq, run.head.fence));
-    if last_seq != append.after || fence != append.fence {
-        return Err(rules::conflict_run());
-    }
     let RunAppend {
         run_id,
         graph,
         status,
         records,
+        after,
+        fence,
         ..
     } = append;
-    let run = runs.entry(run_id.clone()).or_insert_with(|| Run {
-        head: RunHead::new(run_id, graph),
-        holder: Holder::default(),
-        records: Vec::new(),
-    });
+    let run = if let Some(run) = runs.get_mut(&run_id) {
+        if run.head.last_seq != after || run.head.fence != fence {
+            return Err(rules::conflict_run());
+        }
+        run
+    } else {
+        if after != 0 || fence != 0 {
+            return Err(rules::conflict_run());
+        }
+        runs.entry(run_id.clone()).or_insert_with(|| Run {
+            head: RunHead::new(run_id, graph),
+            holder: Holder::default(),
+            records: Vec::new(),
+        })
+    };
     for new in records {
         let head = &mut run.head;
         head.last_seq += 1;
