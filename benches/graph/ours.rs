@@ -12,7 +12,7 @@ use std::{
 use stepwell::{
     AllowAll, ChatModel, ChatRequest, ChatResponse, ChatStream, FinishReason, Message, ModelInfo, Part,
     Result, Role, State, Tool, ToolContext, ToolError,
-    agent::{Agent, Command, END, Graph, NodeError, Run, RunContext, START, node_fn, node_sync},
+    agent::{Agent, Command, END, Graph, Node, NodeError, Run, RunContext, START, node_fn, node_sync},
     store::RunStore,
     stores::{MemoryStore, SqliteStore},
     whole,
@@ -23,6 +23,8 @@ const STEPS: i64 = 1_000;
 const LONG: i64 = 1_001;
 const BYTES: usize = 200;
 const PAUSED: usize = 5_000;
+/// The steps between which it is measured: a hundred early ones, a hundred late ones.
+const MARKS: [i64; 4] = [5, 105, 900, 1_000];
 
 #[derive(Clone, Debug, Default, State)]
 struct Count {
@@ -77,21 +79,33 @@ struct Talk {
 
 /// One message per step: how a step grows, and what the file weighs per byte of content.
 async fn long(store: Option<Arc<dyn RunStore>>) -> f64 {
+    /// Says something, and notes the CPU time so far. Where records wait to be written, they are first: their writing
+    /// belongs to the steps that made them.
+    struct Say {
+        begun: ProcessTime,
+        marks: Arc<Mutex<Vec<f64>>>,
+        store: Option<Arc<dyn RunStore>>,
+    }
+    #[async_trait]
+    impl Node<Talk> for Say {
+        async fn run(&self, talk: &Talk, _: &RunContext) -> Result<Command<TalkUpdate>, NodeError> {
+            if let Some(store) = self.store.as_ref().filter(|_| MARKS.contains(&talk.n)) {
+                store.flush().await?;
+            }
+            let cpu = self.begun.elapsed().as_secs_f64() * 1e6;
+            self.marks.lock().expect("no panic holds it").push(cpu);
+            let message = Message::assistant("y".repeat(BYTES)).with_id(format!("m{}", talk.n));
+            Ok(TalkUpdate::n(talk.n + 1).with_messages([message]).into())
+        }
+    }
     let marks: Arc<Mutex<Vec<f64>>> = Arc::default();
-    let begun = ProcessTime::now();
-    let noted = Arc::clone(&marks);
+    let say = Say {
+        begun: ProcessTime::now(),
+        marks: Arc::clone(&marks),
+        store: store.clone(),
+    };
     let graph = Graph::<Talk>::builder()
-        .node(
-            "say",
-            node_sync(move |talk: &Talk, _: &RunContext| {
-                noted
-                    .lock()
-                    .expect("no panic holds it")
-                    .push(begun.elapsed().as_secs_f64() * 1e6);
-                let message = Message::assistant("y".repeat(BYTES)).with_id(format!("m{}", talk.n));
-                Ok(TalkUpdate::n(talk.n + 1).with_messages([message]))
-            }),
-        )
+        .node("say", say)
         .edge(START, "say")
         .route(
             "say",
@@ -107,7 +121,8 @@ async fn long(store: Option<Arc<dyn RunStore>>) -> f64 {
     run.await.expect("it ends");
     let marks = marks.lock().expect("no panic holds it");
     let at = |from: usize, to: usize| (marks[to] - marks[from]) / (to - from) as f64;
-    at(900, 1_000) / at(5, 105)
+    let [early, early_end, late, late_end] = MARKS.map(|mark| usize::try_from(mark).expect("a step"));
+    at(late, late_end) / at(early, early_end)
 }
 
 /// A run of 1,000 Sends whose results are appended and then summed up.

@@ -39,6 +39,40 @@ def tell(row, value):
     print(row, value, flush=True)
 
 
+class Talk(TypedDict):
+    messages: Annotated[list, add_messages]
+    n: int
+
+
+# First, while the heap is small: what is freed later would hide what a run takes.
+def resident():
+    gc.collect()
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+
+
+async def ask(state):
+    return {"messages": [AIMessage(str(interrupt("ok?")))]}
+
+
+graph = StateGraph(Talk)
+graph.add_node("ask", ask)
+graph.add_edge(START, "ask")
+graph.add_edge("ask", END)
+asking = graph.compile(checkpointer=InMemorySaver())
+
+
+async def pause(count):
+    for _ in range(count):
+        await asking.ainvoke({"messages": [HumanMessage("x" * BYTES)], "n": 0}, config())
+
+
+asyncio.run(pause(50))
+before = resident()
+asyncio.run(pause(PAUSED))
+tell("paused", (resident() - before) / PAUSED)
+
+
 class Count(TypedDict):
     n: int
 
@@ -66,11 +100,6 @@ def with_sqlite(work):
 
 
 tell("step_sqlite", cpu(lambda: with_sqlite(lambda saver: counter(saver).invoke({"n": 0}, config(), durability="async")), 3) / STEPS * 1e6)
-
-
-class Talk(TypedDict):
-    messages: Annotated[list, add_messages]
-    n: int
 
 
 def long(saver=None):
@@ -138,31 +167,3 @@ def add(a: int, b: int) -> int:
 
 agent = create_react_agent(Fake(), [add])
 tell("turn", cpu(lambda: [agent.invoke({"messages": [HumanMessage("hi")]}) for _ in range(20)], 5) / 20 * 1e6)
-
-
-def resident():
-    gc.collect()
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
-
-
-async def ask(state):
-    return {"messages": [AIMessage(str(interrupt("ok?")))]}
-
-
-graph = StateGraph(Talk)
-graph.add_node("ask", ask)
-graph.add_edge(START, "ask")
-graph.add_edge("ask", END)
-asking = graph.compile(checkpointer=InMemorySaver())
-
-
-async def pause(count):
-    for _ in range(count):
-        await asking.ainvoke({"messages": [HumanMessage("x" * BYTES)], "n": 0}, config())
-
-
-asyncio.run(pause(50))
-before = resident()
-asyncio.run(pause(PAUSED))
-tell("paused", (resident() - before) / PAUSED)

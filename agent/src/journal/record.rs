@@ -293,9 +293,7 @@ pub(crate) fn encode<T: Serialize>(kind: RecordKind, body: &T) -> Result<Vec<u8>
     let mut bytes = Vec::with_capacity(160);
     bytes.resize(HEADER, 0);
     write(&mut bytes, body)?;
-    if !matches!(kind, RecordKind::Task | RecordKind::Step) {
-        bytes.shrink_to_fit(); // a run that waits, or is kept in memory, takes no more room than it needs
-    }
+    bytes.shrink_to_fit(); // a run that waits, or is kept in memory, takes no more room than it needs
     seal(kind, bytes)
 }
 
