@@ -14,12 +14,12 @@ pub(crate) use outline::{Outline, is_place};
 pub(crate) use record::{
     AnswerBody, ChildBody, ChildRecord, EditBody, EditWrite, EffectBody, EndBody, EventBody, ForkBody,
     InputBody, IntentBody, InterruptBody, KeptBody, MemoBody, SnapshotBody, StartBody, StepBody, TaskIn,
-    TaskOut, TaskRef, UsageBody, damaged, encode, open, read,
+    TaskOut, TaskRef, TaskSeen, UsageBody, damaged, encode, open, read,
 };
 pub(crate) use replay::{Reader, Replay, refused, renumber};
 pub(crate) use stored::{Stored, not_found, replay};
 
-use crate::{State, command::Next, context::Used, step::TaskId};
+use crate::{RunContext, State, command::Next, context::Used, step::TaskId};
 use futures::future::BoxFuture;
 use serde::Serialize;
 use std::{
@@ -214,12 +214,16 @@ impl JournalQueue {
 
     pub(crate) fn task<S: State>(
         &self,
-        task: TaskRef,
+        cx: &RunContext,
         done: &TaskDone<S>,
         used: Option<&Used>,
     ) -> Result<()> {
         let body = TaskOut {
-            task,
+            task: TaskSeen {
+                step: cx.step,
+                node: &cx.node,
+                send: done.id.send,
+            },
             updates: &done.updates,
             goto: match &done.next {
                 Next::Goto(targets) => Some(targets),
@@ -257,7 +261,7 @@ impl JournalQueue {
 /// Appends what waits in the queue, one batch at a time, while the run goes on.
 pub(crate) struct Journal {
     store: Arc<dyn RunStore>,
-    scope: Scope,
+    scope: Arc<Scope>,
     run_id: Arc<str>,
     graph: Arc<str>,
     pub(crate) queue: JournalQueue,
@@ -281,7 +285,7 @@ impl Journal {
     ) -> Self {
         Self {
             store,
-            scope,
+            scope: Arc::new(scope),
             run_id,
             graph,
             queue: JournalQueue::new(saving),
@@ -342,7 +346,7 @@ impl Journal {
             if is_sync {
                 append = append.sync();
             }
-            let (store, scope) = (Arc::clone(&self.store), self.scope.clone());
+            let (store, scope) = (Arc::clone(&self.store), Arc::clone(&self.scope));
             let write = Box::pin(async move { store.append(&scope, append).await });
             self.in_flight = Some((write, waiting));
         }

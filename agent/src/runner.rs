@@ -367,7 +367,7 @@ fn finish_task<S: State>(
         used.add(&more.usage, more.spend);
     }
     if let Some(journal) = &shared.journal {
-        journal.task(cx.task_ref(), task, own.as_deref())?;
+        journal.task(cx, task, own.as_deref())?;
     }
     if shared.events.is_some() {
         for update in &task.updates {

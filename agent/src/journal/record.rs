@@ -48,9 +48,18 @@ pub(crate) struct InputBody<U> {
     pub(crate) schedule: Schedule,
 }
 
+/// The same, borrowed.
+#[derive(Serialize)]
+pub(crate) struct TaskSeen<'a> {
+    pub(crate) step: u32,
+    pub(crate) node: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) send: Option<u32>,
+}
+
 #[derive(Serialize)]
 pub(crate) struct TaskOut<'a, U> {
-    pub(crate) task: TaskRef,
+    pub(crate) task: TaskSeen<'a>,
     pub(crate) updates: &'a [U],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) goto: Option<&'a Targets>,
@@ -271,7 +280,7 @@ fn checksum(kind: RecordKind, text: &[u8]) -> [u8; 8] {
     let word = kind.as_str().as_bytes();
     let whole = word.len() + 1 + text.len();
     // Most records are small: in one piece they cost a third of what a hasher's state does.
-    let mut piece = [0; 1024];
+    let mut piece = [0; 256];
     let hash = if let Some(piece) = piece.get_mut(..whole) {
         piece[..word.len()].copy_from_slice(word);
         piece[word.len() + 1..].copy_from_slice(text);
@@ -293,7 +302,9 @@ pub(crate) fn encode<T: Serialize>(kind: RecordKind, body: &T) -> Result<Vec<u8>
     let mut bytes = Vec::with_capacity(160);
     bytes.resize(HEADER, 0);
     write(&mut bytes, body)?;
-    bytes.shrink_to_fit(); // a run that waits, or is kept in memory, takes no more room than it needs
+    if !matches!(kind, RecordKind::Task | RecordKind::Step) {
+        bytes.shrink_to_fit(); // a run that waits takes no more room than it needs; steps are in a hurry
+    }
     seal(kind, bytes)
 }
 
