@@ -25,11 +25,6 @@ const QUERY: Allowed = Allowed {
     reason: "the recorder's client adds a query, such as `?beta=true` of a vendor's beta namespace, that changes nothing",
 };
 
-const REFUSED: Allowed = Allowed {
-    name: "refused_before",
-    reason: "what the vendor refuses with a 400 is refused by us before anything is sent",
-};
-
 /// One wire of chat: how its recordings are read.
 pub trait ChatWire: Send + Sync {
     /// Whether it is the wire of this exchange.
@@ -117,7 +112,7 @@ async fn check(
     if let ([], Err(Error::Unsupported { .. } | Error::InvalidInput { .. }), 400) =
         (seen.as_slice(), &whole, exchange.status)
     {
-        notes.allow(&REFUSED);
+        notes.refuse();
         is_ours = false;
         request = ChatRequest::from("Hello");
         request.include_raw = true;

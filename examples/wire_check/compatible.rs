@@ -50,10 +50,6 @@ const DESCRIPTION: Allowed = Allowed {
     name: "format_description",
     reason: "our request describes an answer in its schema, not beside it",
 };
-const REFUSED: Allowed = Allowed {
-    name: "refused_before",
-    reason: "the vendor refuses such content with 400; we do before anything is sent",
-};
 const THINKING: Allowed = Allowed {
     name: "thinking_told",
     reason: "DeepSeek: an effort says that the model thinks, and a forced call that it does not; we say so in words too",
@@ -220,7 +216,7 @@ impl Wire for RefusedBefore {
 
     async fn check(&self, exchange: &Exchange, server: &ReplayServer) -> Verdict {
         let mut notes = Notes::default();
-        notes.allow(&REFUSED);
+        notes.refuse();
         let wire = usual("deepseek");
         let asked = exchange.request.clone().unwrap_or_default();
         let mut faults = Vec::new();

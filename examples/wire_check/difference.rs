@@ -11,6 +11,11 @@ pub struct Allowed {
     pub reason: &'static str,
 }
 
+const REFUSED: Allowed = Allowed {
+    name: "refused_before",
+    reason: "what the vendor refuses with a 400 is refused by us before anything is sent",
+};
+
 /// Which allowed differences an exchange made use of.
 #[derive(Debug, Default)]
 pub struct Notes {
@@ -25,6 +30,16 @@ impl Notes {
         if !self.allowed.contains(&allowed) {
             self.allowed.push(allowed);
         }
+    }
+
+    /// We refused, as the vendor did, and nothing of the recorded request was sent.
+    pub fn refuse(&mut self) {
+        self.allow(&REFUSED);
+    }
+
+    /// Whether we did.
+    pub fn is_refused(&self) -> bool {
+        self.allowed.contains(&&REFUSED)
     }
 
     /// Takes a field away where it holds a value that says what its absence says.

@@ -219,14 +219,18 @@ pub async fn run(
         }
         // As it is, and in one round.
         server.tamper(Some(exchange.body.clone().into_bytes()), None);
-        if !matches!(wire.check(&exchange, &server).await, Verdict::Passed(_)) {
+        server.take_last_body();
+        let Verdict::Passed(notes) = wire.check(&exchange, &server).await else {
             continue;
-        }
+        };
+        // What we refuse before it is sent is compared with nothing.
+        let is_compared = exchange.request.is_some() && !notes.is_refused();
+        let sent = server.take_last_body().filter(|_| is_compared);
         let bodies = Bodies {
             answered: pieces(&exchange.body),
-            sent: serde_json::from_slice(&server.last_body()).unwrap_or_default(),
+            sent: sent.and_then(|body| serde_json::from_slice(&body).ok()),
         };
-        for change in bodies.changes(exchange.request.is_some()) {
+        for change in bodies.changes() {
             if !wanted(change.kind, &exchange.api, &change.key) {
                 continue;
             }
@@ -251,7 +255,8 @@ pub async fn run(
 /// What can be changed of an exchange.
 struct Bodies {
     answered: Vec<Piece>,
-    sent: Value,
+    /// Where it was compared.
+    sent: Option<Value>,
 }
 
 /// One change: of a value in a piece of the answer or in the request, or of a whole event.
@@ -264,7 +269,7 @@ struct Change {
 
 impl Bodies {
     /// All that can be changed.
-    fn changes(&self, has_request: bool) -> Vec<Change> {
+    fn changes(&self) -> Vec<Change> {
         let mut found = Vec::new();
         let mut add = |kind: Kind, piece: usize, places: Vec<(String, String)>| {
             found.extend(places.into_iter().map(|(pointer, key)| Change {
@@ -290,9 +295,9 @@ impl Bodies {
                 add(Kind::Twice, at, vec![(String::new(), name)]);
             }
         }
-        if has_request {
+        if let Some(sent) = &self.sent {
             let mut places = Vec::new();
-            leaves(&self.sent, "", "", &mut places);
+            leaves(sent, "", "", &mut places);
             add(Kind::Request, 0, places);
         }
         found
@@ -300,8 +305,8 @@ impl Bodies {
 
     /// The body with a change.
     fn with(&self, change: &Change) -> Vec<u8> {
-        if change.kind == Kind::Request {
-            let mut sent = self.sent.clone();
+        if let (Kind::Request, Some(sent)) = (change.kind, &self.sent) {
+            let mut sent = sent.clone();
             sent.pointer_mut(&change.pointer).map(alter);
             return sent.to_string().into_bytes();
         }

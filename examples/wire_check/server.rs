@@ -44,7 +44,7 @@ impl Request {
 struct State {
     answers: VecDeque<Answer>,
     seen: VecDeque<Request>,
-    last_body: Vec<u8>,
+    last_body: Option<Vec<u8>>,
     /// Sent in place of the body of every answer.
     other_answer: Option<Vec<u8>>,
     /// Seen in place of the body of every request.
@@ -103,9 +103,9 @@ impl ReplayServer {
         state.other_answer.is_some() || state.other_request.is_some()
     }
 
-    /// The body of the latest request, as it was sent.
-    pub fn last_body(&self) -> Vec<u8> {
-        self.state().last_body.clone()
+    /// The body of the latest request since the last time, as it was sent.
+    pub fn take_last_body(&self) -> Option<Vec<u8>> {
+        self.state().last_body.take()
     }
 
     /// The requests since the last time, oldest first; answers nobody asked for are dropped.
@@ -128,7 +128,7 @@ async fn serve(mut socket: TcpStream, state: &Mutex<State>) -> io::Result<()> {
     };
     let answer = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.last_body.clone_from(&request.body);
+        state.last_body = Some(request.body.clone());
         if let Some(other) = &state.other_request {
             request.body.clone_from(other);
         }

@@ -36,10 +36,6 @@ const DEPLOYMENT: Allowed = Allowed {
     name: "deployment",
     reason: "Azure's path names the deployment, and what the body calls it does not count",
 };
-const REFUSED: Allowed = Allowed {
-    name: "empty_refused_before",
-    reason: "an empty text, which the vendor refuses with a 400, is refused by us before anything is sent",
-};
 const FINAL_500: Allowed = Allowed {
     name: "llamacpp_final_500",
     reason: "llama.cpp says 500 to a text over its batch; the same text will be refused again, so it is a refusal",
@@ -263,7 +259,7 @@ async fn check(
         if let ([], Err(Error::InvalidInput { .. }), 400, true) =
             (seen.as_slice(), &made, exchange.status, texts.contains(&""))
         {
-            notes.allow(&REFUSED);
+            notes.refuse();
             return Ok(faults);
         }
         let [sent] = seen.as_slice() else {
