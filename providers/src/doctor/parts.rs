@@ -7,7 +7,7 @@ use super::{
 };
 use serde_json::json;
 use std::borrow::Cow;
-use stepwell_core::{Opaque, Part, Role, Text, ToolCall, ToolResult};
+use stepwell_core::{Opaque, Part, Reasoning, Role, Text, ToolCall, ToolResult};
 
 /// The name of a tool that was called without one.
 const NAMELESS: &str = "unnamed_tool";
@@ -94,6 +94,14 @@ impl Chart<'_, '_> {
                     return Verdict::Drop(ChangeKind::ReasoningDropped, made_by(part.opaque.as_ref()));
                 }
                 match &part.opaque {
+                    Some(_)
+                        if is_own && self.rules.one_reasoning_token && self.is_replaced(part, siblings) =>
+                    {
+                        drop(
+                            ChangeKind::ReasoningDropped,
+                            "a later one of its turn has the place of its token",
+                        )
+                    }
                     Some(token) if !is_own && self.rules.tokens => {
                         let mut bare = part.clone();
                         bare.opaque = None;
@@ -139,6 +147,15 @@ impl Chart<'_, '_> {
             // Data is for the program; it is not sent, and a newer kind of part is the encoder's to judge.
             _ => Verdict::Keep,
         }
+    }
+
+    /// Whether a later thought of the turn carries an own token too.
+    fn is_replaced(&self, part: &Reasoning, siblings: &[Part]) -> bool {
+        let own = siblings.iter().rev().find_map(|sibling| match sibling {
+            Part::Reasoning(other) if self.is_own(other.opaque.as_ref()) => Some(other),
+            _ => None,
+        });
+        own.is_some_and(|last| !std::ptr::eq(last, part))
     }
 
     fn text(&self, part: &Text, is_assistant: bool) -> Verdict {

@@ -144,6 +144,8 @@ pub struct Rules {
     pub reasoning_leads: bool,
     /// A turn may be reasoning alone.
     pub reasoning_alone: bool,
+    /// A turn has room for the token of one thought: the last.
+    pub one_reasoning_token: bool,
     /// Tokens on text and calls go back, where this very model made them.
     pub tokens: bool,
     /// Parts this version does not know go back to the vendor they came from, as do calls it ran itself.
@@ -182,6 +184,7 @@ impl Rules {
         reasoning: ReasoningRule::Drop,
         reasoning_leads: false,
         reasoning_alone: true,
+        one_reasoning_token: false,
         tokens: false,
         own_parts: false,
         server_results: false,

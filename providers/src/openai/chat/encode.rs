@@ -63,6 +63,11 @@ pub(crate) fn rules(quirks: &Quirks) -> Rules {
             ReasoningRule::Drop
         },
         reasoning_alone: false,
+        one_reasoning_token: matches!(
+            quirks.reasoning_back,
+            ReasoningBack::InToolLoop(ReasoningField::ExtraContent)
+                | ReasoningBack::Always(ReasoningField::ExtraContent)
+        ),
         tokens: takes_back,
         ..Rules::LENIENT
     }

@@ -91,7 +91,7 @@ pub(crate) struct Turn<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reasoning: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reasoning_details: Option<&'a Value>,
+    pub(crate) reasoning_details: Option<Cow<'a, Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) extra_content: Option<&'a Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -9,6 +9,7 @@ use crate::{
     openai::compatible::quirks::{Documents, Prefill, ReasoningBack, ReasoningField},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value;
 use std::borrow::Cow;
 use stepwell_core::{
     Media, MediaSource, Message, Opaque, Part, Reasoning, Result, Role, ToolCall, ToolResult, Warning,
@@ -179,7 +180,11 @@ impl Encoder<'_> {
             .copied()
             .filter(|part| part.opaque.is_none() || self.own(part.opaque.as_ref()).is_some())
             .collect();
-        let token = own.iter().find_map(|part| part.opaque.as_ref());
+        let tokens: Vec<&'a Value> = own
+            .iter()
+            .filter_map(|part| part.opaque.as_ref())
+            .map(|token| &token.value)
+            .collect();
         let texts: Vec<&str> = own
             .iter()
             .map(|part| part.text.as_str())
@@ -192,11 +197,11 @@ impl Encoder<'_> {
         };
         match field {
             ReasoningField::Content => turn.reasoning_content = words(),
-            ReasoningField::Details if token.is_some() => {
-                turn.reasoning_details = token.map(|token| &token.value);
+            ReasoningField::Details if !tokens.is_empty() => {
+                turn.reasoning_details = Some(one_list(&tokens));
             }
             ReasoningField::Plain | ReasoningField::Details => turn.reasoning = words(),
-            ReasoningField::ExtraContent => turn.extra_content = token.map(|token| &token.value),
+            ReasoningField::ExtraContent => turn.extra_content = tokens.last().copied(),
             ReasoningField::Pieces => {
                 let pieces = texts.iter().map(|text| Piece::Text {
                     text: Cow::Borrowed(*text),
@@ -209,7 +214,7 @@ impl Encoder<'_> {
     }
 
     /// The token, where this very model made it.
-    fn own<'a>(&self, token: Option<&'a Opaque>) -> Option<&'a serde_json::Value> {
+    fn own<'a>(&self, token: Option<&'a Opaque>) -> Option<&'a Value> {
         token
             .filter(|token| token.provider == self.dialect.name() && token.model == self.model)
             .map(|token| &token.value)
@@ -386,6 +391,20 @@ fn is_name(name: &str) -> bool {
         && !name
             .chars()
             .any(|c| c.is_whitespace() || matches!(c, '<' | '|' | '\\' | '/' | '>'))
+}
+
+/// The blocks of several thoughts, in their order.
+fn one_list<'a>(tokens: &[&'a Value]) -> Cow<'a, Value> {
+    match tokens {
+        [only] => Cow::Borrowed(*only),
+        several => {
+            let blocks = several.iter().flat_map(|token| match token {
+                Value::Array(blocks) => blocks.as_slice(),
+                other => std::slice::from_ref(*other),
+            });
+            Cow::Owned(blocks.cloned().collect())
+        }
+    }
 }
 
 #[cfg(test)]

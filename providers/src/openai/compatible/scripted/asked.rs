@@ -414,6 +414,44 @@ async fn signatures_go_back_as_they_came_to_the_model_that_made_them_and_to_no_o
 }
 
 #[tokio::test]
+async fn a_turn_with_two_sealed_thoughts_sends_both_or_says_which_one_has_no_place() {
+    let call = ToolCall::new("call_1", "add", json!({}));
+    let thoughts = |provider: &str, seals: [&Value; 2]| {
+        let thought = |seal: &Value| {
+            let token = Opaque {
+                provider: provider.to_owned(),
+                model: "some-model".to_owned(),
+                value: seal.clone(),
+            };
+            Part::reasoning("Hm.", Some(token))
+        };
+        let mut request = looped(thought(seals[0]), &call, true);
+        request.messages[1].parts.insert(1, thought(seals[1]));
+        request
+    };
+    let block = |data: &str| json!({ "type": "reasoning.encrypted", "data": data });
+    let lists = [&json!([block("A"), block("B")]), &json!([block("C")])];
+    let (body, warned) = sent("openrouter", thoughts("openrouter", lists))
+        .await
+        .expect("sent");
+    assert_eq!(
+        body["messages"][1]["reasoning_details"],
+        json!([block("A"), block("B"), block("C")])
+    );
+    assert_eq!(warned.len(), 0);
+    // One place for a signature: the later one has it, as in the stream of an answer.
+    let seal = |signature: &str| json!({ "google": { "thought_signature": signature } });
+    let (body, warned) = sent(
+        "gemini-openai",
+        thoughts("gemini-openai", [&seal("A"), &seal("B")]),
+    )
+    .await
+    .expect("sent");
+    assert_eq!(body["messages"][1]["extra_content"], seal("B"));
+    assert_eq!(warned.len(), 1, "what has no place is told");
+}
+
+#[tokio::test]
 async fn mistral_gets_ids_of_nine_letters_and_digits_the_same_for_call_and_result() {
     let call = ToolCall::new("toolu_01A-b", "add", json!({}));
     let request = looped(Part::text("", Origin::Model), &call, false);
