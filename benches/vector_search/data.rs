@@ -155,6 +155,29 @@ impl Vectors {
         }
     }
 
+    /// The same in `dim` random directions.
+    pub(crate) fn turned(&self, dim: usize) -> Self {
+        let mut noise = Noise::new(53);
+        let directions: Vec<f32> = (0..dim * self.dim).map(|_| noise.normal()).collect();
+        let turn = |values: &[f32]| {
+            let mut turned = Vec::with_capacity(values.len() / self.dim * dim);
+            for row in values.chunks_exact(self.dim) {
+                let mut vector: Vec<f32> = directions
+                    .chunks_exact(self.dim)
+                    .map(|direction| dot(direction, row))
+                    .collect();
+                normalise(&mut vector);
+                turned.extend(vector);
+            }
+            turned
+        };
+        Self {
+            dim,
+            base: turn(&self.base),
+            questions: turn(&self.questions),
+        }
+    }
+
     /// The `k` best rows of each question among those let through, by brute force in f32.
     pub(crate) fn truth(&self, k: usize, is_allowed: impl Fn(usize) -> bool) -> Vec<Vec<u32>> {
         let allowed: Vec<usize> = (0..self.rows()).filter(|row| is_allowed(*row)).collect();

@@ -2,9 +2,12 @@
 //! build, memory, and filters. One thread each, the turns alternate, CPU time counts.
 //!
 //! 25,000 × 384: sentences of SciFact and Cranfield through MiniLM, 1,000 more as questions. 200,000 × 384: eight
-//! vectors around each of those, at a cosine of about .8. Both engines have 16 links and ef_construction 200; of each,
-//! the smallest list of candidates counts whose recall@10 is high enough. Ours searches int8 codes and rescores in f16,
-//! hnswlib searches f32.
+//! vectors around each of those, at a cosine of about .8. 100,000 and 1,000,000 × 128: the same in 128 random directions,
+//! four and forty around each. All engines have 16 links and ef_construction 200; of each, the smallest list of
+//! candidates counts whose recall@10 is high enough. Ours searches int8 codes and rescores in f16, the peers search f32.
+//! faiss and usearch are beside us at 25,000.
+//!
+//! With `STEPWELL_BENCH_SMALL` it ends after 25,000.
 
 #[path = "../collections/mod.rs"]
 mod collections;
@@ -31,8 +34,8 @@ use self::peer::Peer;
 const K: usize = 10;
 /// Turns of each engine; the median of their ratios counts.
 const TURNS: usize = 7;
-const EFS: [usize; 22] = [
-    10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 48, 56, 64, 72, 80, 96, 112, 128, 192,
+const EFS: [usize; 26] = [
+    10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 48, 56, 64, 72, 80, 96, 112, 128, 192, 256, 384, 512, 768,
 ];
 
 /// Hands out the vector of the row that a text names.
@@ -145,7 +148,8 @@ async fn race(
     truth: &[Vec<u32>],
     peer: &mut Option<Peer>,
     must: f64,
-) -> Result<()> {
+) -> Result<Vec<f64>> {
+    let mut rates = Vec::new();
     let reader = collection.vectors(None).await?;
     for aim in [0.9, 0.95, 0.99, 0.999] {
         let reader = reader.clone().recall(aim)?;
@@ -178,6 +182,7 @@ async fn race(
         });
         let Some((reader, ef, reached)) = ours else {
             println!("claim {name}_recall{least} value=0 unit=queries/cpu-s must=>=1 (recall not reached)");
+            rates.push(0.0);
             continue;
         };
         let (mut mine, mut other, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -191,9 +196,11 @@ async fn race(
             }
         }
         let label = format!("{name}_recall{:.0}", least * 100.0);
-        if let Some((their_ef, their_recall)) = theirs {
+        rates.push(median(mine.clone()));
+        if let (Some((their_ef, their_recall)), Some(peer)) = (theirs, peer.as_ref()) {
+            let engine = peer.engine;
             println!(
-                "claim {label} value={:.2} unit=times-hnswlib must=>={must} peer=hnswlib:{:.0} ratio={:.2} ours={:.0}q/cpu-s recall={reached:.4} ef={ef} peer_recall={their_recall:.4} peer_ef={their_ef}",
+                "claim {label} value={:.2} unit=times-{engine} must=>={must} peer={engine}:{:.0} ratio={:.2} ours={:.0}q/cpu-s recall={reached:.4} ef={ef} peer_recall={their_recall:.4} peer_ef={their_ef}",
                 median(ratios.clone()),
                 median(other),
                 median(ratios),
@@ -206,7 +213,7 @@ async fn race(
             );
         }
     }
-    Ok(())
+    Ok(rates)
 }
 
 async fn memory(
@@ -281,7 +288,7 @@ async fn main() -> Result<()> {
 
     let truth = real.truth(K, |_| true);
     real.write(folder.path(), &truth).expect("written");
-    let mut peer = python.as_deref().map(|python| Peer::start(python, folder.path()));
+    let mut peer = python.as_deref().map(|python| Peer::start("hnswlib", python, folder.path()));
     let built = peer.as_mut().map(Peer::build);
     let (collection, took) = index(&folder.path().join("f16"), &real, Storage::F16).await?;
     build_claim("vector_build_25k", took, built);
@@ -294,6 +301,17 @@ async fn main() -> Result<()> {
         built.map(|(_, bytes)| bytes),
     )
     .await?;
+    for engine in ["faiss", "usearch"] {
+        let mut other = python
+            .as_deref()
+            .map(|python| Peer::start(engine, python, folder.path()));
+        let built = other.as_mut().map(Peer::build);
+        if let Some((seconds, bytes)) = built {
+            eprintln!("# {engine}: built in {seconds:.1} cpu-s, {bytes:.0} bytes per vector");
+            let name = format!("vector_search_25k_vs_{engine}");
+            race(&name, &collection, &real, &truth, &mut other, 1.0).await?;
+        }
+    }
     filters("f16", &collection, &real, 0.999).await?;
     let (f32s, _) = index(&folder.path().join("f32"), &real, Storage::F32).await?;
     filters("f32", &f32s, &real, 1.0).await?;
@@ -318,11 +336,43 @@ async fn main() -> Result<()> {
     large.questions.truncate(500 * large.dim);
     let truth = large.truth(K, |_| true);
     large.write(folder.path(), &truth).expect("written");
-    let mut peer = python.as_deref().map(|python| Peer::start(python, folder.path()));
+    let mut peer = python.as_deref().map(|python| Peer::start("hnswlib", python, folder.path()));
     let built = peer.as_mut().map(Peer::build);
     let (collection, took) = index(&folder.path().join("large"), &large, Storage::F16).await?;
     build_claim("vector_build_200k", took, built);
-    race("vector_search_200k", &collection, &large, &truth, &mut peer, 1.0).await
+    race("vector_search_200k", &collection, &large, &truth, &mut peer, 1.0).await?;
+    drop((collection, peer, large));
+
+    let mut turned = real.turned(128);
+    turned.questions.truncate(500 * turned.dim);
+    let mut grown = Vec::new();
+    for (name, times) in [("100k", 4), ("1m", 40)] {
+        let vectors = turned.clustered(times);
+        let truth = vectors.truth(K, |_| true);
+        vectors.write(folder.path(), &truth).expect("written");
+        let mut peer = python
+            .as_deref()
+            .map(|python| Peer::start("hnswlib", python, folder.path()));
+        let built = peer.as_mut().map(Peer::build);
+        let (collection, took) = index(&folder.path().join(name), &vectors, Storage::F16).await?;
+        build_claim(&format!("vector_build_{name}"), took, built);
+        let label = format!("vector_search_{name}");
+        let rates = race(&label, &collection, &vectors, &truth, &mut peer, 1.0).await?;
+        let stats = collection.stats().await?;
+        grown.push((rates, stats.vector_bytes as f64 / vectors.rows() as f64));
+    }
+    let [(small, small_bytes), (large, large_bytes)] = &grown[..] else {
+        unreachable!("two sizes");
+    };
+    for (at, recall) in [95, 99].into_iter().enumerate() {
+        let times = small[at] / large[at];
+        println!("claim vector_growth_recall{recall} value={times:.2} unit=time-at-1m/at-100k must=<=3");
+    }
+    println!(
+        "claim vector_growth_memory value={:.3} unit=bytes-per-vector-at-1m/at-100k must=<=1.1",
+        large_bytes / small_bytes
+    );
+    Ok(())
 }
 
 fn build_claim(name: &str, took: f64, peer: Option<(f64, f64)>) {

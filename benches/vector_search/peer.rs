@@ -1,4 +1,4 @@
-//! hnswlib in a process of its own (`peer.py`), asked line by line.
+//! A peer in a process of its own (`peer.py`), asked line by line.
 
 use std::{
     ffi::OsStr,
@@ -8,22 +8,26 @@ use std::{
 };
 
 pub(crate) struct Peer {
+    pub(crate) engine: &'static str,
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Peer {
-    pub(crate) fn start(python: &OsStr, folder: &Path) -> Self {
+    /// `hnswlib`, `faiss` or `usearch`.
+    pub(crate) fn start(engine: &'static str, python: &OsStr, folder: &Path) -> Self {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/vector_search/peer.py");
         let mut child = Command::new(python)
             .arg(script)
+            .arg(engine)
             .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("python starts");
         Self {
+            engine,
             input: child.stdin.take().expect("piped"),
             output: BufReader::new(child.stdout.take().expect("piped")),
             child,
