@@ -381,6 +381,8 @@ impl RunContext {
             key: key.into(),
             value,
         };
+        // What it took is booked with it: after a crash it is not done again.
+        self.book_used().map_err(NodeError::passed_on)?;
         let written = self.leave(RecordKind::Memo, &body, false)?;
         self.memory().memos.insert(key.to_owned(), body.value.clone());
         written.safe().await?;

@@ -387,7 +387,12 @@ fn finish_task<S: State>(
 ) -> Result<()> {
     let (own, inner) = cx.take_used();
     let own = cx.recorded_used().or(own);
-    for more in own.iter().chain(&inner) {
+    for more in own
+        .as_deref()
+        .into_iter()
+        .chain(inner.as_deref())
+        .chain(cx.recorded_booked())
+    {
         used.add(&more.usage, more.spend);
     }
     if let Some(journal) = &shared.journal {

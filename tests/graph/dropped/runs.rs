@@ -14,7 +14,10 @@ use std::sync::Arc;
 use stepwell::{
     ChatModel, Chunk, Document, Explanation, Hit, Message, Origin, Part, Query, Retriever, Role, Scope,
     ToolOptions, ToolOutput,
-    agent::{Agent, Channels, ContextOptions, DropToolOutputs, RunContext, Summarise, Trim, retriever_tool},
+    agent::{
+        Agent, Channels, ContextOptions, DropToolOutputs, RunContext, RunFile, Summarise, Trim,
+        retriever_tool,
+    },
     providers::Scripted,
     store::{RunStatus, RunStore},
 };
@@ -255,12 +258,19 @@ async fn an_agent_dropped_after_any_poll_has_a_whole_history_in_the_end() {
         past.push(Message::user("go").with_id("question"));
         past
     };
-    let whole = build(Kept::slow().store(), false)
-        .run(past())
-        .run_id("r")
-        .await
-        .expect("answers");
+    let kept = Kept::slow();
+    let agent = build(kept.store(), false);
+    let whole = agent.run(past()).run_id("r").await.expect("answers");
     assert_eq!(whole.answer, "done");
+    let file = RunFile::export(&*kept.store, &Scope::local(), "r")
+        .await
+        .expect("whole");
+    let report = agent.graph().replay_file(&file).await.expect("replays");
+    assert!(report.is_same(), "{:?}", report.divergences);
+    assert_eq!(
+        (&report.outcome.usage, report.outcome.spent.calls),
+        (&whole.usage, whole.spent.calls)
+    );
     for is_sync in [false, true] {
         for polls in poll_numbers() {
             let kept = Kept::slow();
