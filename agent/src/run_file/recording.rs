@@ -184,6 +184,15 @@ impl RunContext {
                 })
             })
             .collect::<Result<_, _>>()?;
+        // What it had memoised on its way is its own record; here it is not waited for.
+        for (key, value) in &recorded.memos {
+            let body = MemoBody {
+                task: self.task_ref(),
+                key: key.as_str().into(),
+                value: value.clone(),
+            };
+            drop(self.leave(RecordKind::Memo, &body, false)?);
+        }
         let next = match (&done.leave, &done.goto) {
             (Some(targets), _) => Next::Leave(targets.clone()),
             (None, Some(targets)) => Next::Goto(targets.clone()),
