@@ -233,20 +233,20 @@ impl RunContext {
             call_id: self.call_id().map(str::to_owned),
             question,
         };
-        self.record(RecordKind::Interrupt, &body, false).await?;
+        let written = self.leave(RecordKind::Interrupt, &body, false)?;
         let question = body.question;
+        {
+            let mut memory = self.memory();
+            if let Some(call) = &body.call_id {
+                // The tool call asks before it has done anything, or knows what it has: it may begin again.
+                memory.intents.remove(call);
+            }
+            memory.questions.push(question.clone());
+        }
         if question.path.len() == self.path().len() {
-            self.event(|| EventKind::Question {
-                question: question.clone(),
-            });
+            self.event(|| EventKind::Question { question });
         }
-        let mut memory = self.memory();
-        if let Some(call) = &body.call_id {
-            // The tool call asks before it has done anything, or knows what it has: it may begin again.
-            memory.intents.remove(call);
-        }
-        memory.questions.push(question);
-        Ok(())
+        written.safe().await
     }
 }
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use stepwell_core::{
     Error, Result, Scope,
-    store::{NewRecord, Page, PageRequest, RecordKind, RunAppend, RunStore},
+    store::{NewRecord, Page, PageRequest, RecordKind, RunStore},
 };
 
 /// What made a checkpoint.
@@ -181,21 +181,18 @@ impl<S: State> Graph<S> {
         new_run_id: &str,
     ) -> Result<()> {
         let stored = Stored::new(store, scope, run_id);
-        let head = stored.head().await?;
+        stored.head().await?;
         check_place(&stored, at).await?;
-        let last = store.copy(scope, run_id, new_run_id, Some(at)).await?;
         let body = ForkBody {
             run_id: run_id.to_owned(),
             seq: at,
         };
         let record = NewRecord::new(RecordKind::Fork, now_ms(), encode(RecordKind::Fork, &body)?);
-        let append = RunAppend::new(new_run_id, head.graph, last, vec![record]).sync();
-        if let Err(error) = store.append(scope, append).await {
-            // Half a fork would go on as if it were the other run.
-            let _ = store.delete(scope, new_run_id).await;
-            return Err(error);
-        }
-        Ok(())
+        // In one piece: half a fork would go on as if it were the other run.
+        store
+            .fork(scope, run_id, new_run_id, at, record)
+            .await
+            .map(|_| ())
     }
 
     /// Forks a run at a checkpoint and goes on from there; from the last checkpoint of a run that is done there is nothing

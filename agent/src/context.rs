@@ -25,6 +25,7 @@ use std::{
 use stepwell_core::{
     Budget, Cancel, Error, Limits, Schema, Scope, Spend, ToolContext, ToolResult, Usage, store::RecordKind,
 };
+use tokio::sync::oneshot;
 
 /// Milliseconds since 1970.
 pub(crate) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -380,8 +381,11 @@ impl RunContext {
             key: key.into(),
             value,
         };
-        self.record(RecordKind::Memo, &body, false).await?;
+        // What it took is booked with it: after a crash it is not done again.
+        self.book_used().map_err(NodeError::passed_on)?;
+        let written = self.leave(RecordKind::Memo, &body, false)?;
         self.memory().memos.insert(key.to_owned(), body.value.clone());
+        written.safe().await?;
         self.heartbeat();
         match result {
             Some(result) => Ok(result),
@@ -403,24 +407,19 @@ impl RunContext {
         Ok(())
     }
 
-    /// Puts a record into the journal; waits for it where it has to be safe before the next thing happens.
-    pub(crate) async fn record(
+    /// Puts a record into the journal. What it tells is remembered before anyone waits for it to be safe: a task that is
+    /// dropped meanwhile and tried again must not do it again.
+    pub(crate) fn leave(
         &self,
         kind: RecordKind,
         body: &impl Serialize,
         must_be_safe: bool,
-    ) -> Result<(), NodeError> {
+    ) -> Result<Left, NodeError> {
         let Some(journal) = &self.shared.journal else {
-            return Ok(());
+            return Ok(Left(None));
         };
-        let waiting = journal
-            .push_waiting(kind, body, must_be_safe)
-            .map_err(NodeError::passed_on)?;
-        match waiting {
-            // The runner drops the sender only when the append failed; it ends the run with that error itself.
-            Some(written) => written.await.map_err(|_| NodeError::passed_on(Error::Cancelled)),
-            None => Ok(()),
-        }
+        let waiting = journal.push_waiting(kind, body, must_be_safe);
+        waiting.map(Left).map_err(NodeError::passed_on)
     }
 
     pub(crate) fn event(&self, kind: impl FnOnce() -> EventKind) {
@@ -550,6 +549,21 @@ impl RunContext {
     pub(crate) fn take_used(&self) -> (Option<Box<Used>>, Option<Box<Used>>) {
         let mut notes = self.notes();
         (notes.used.take(), notes.inner_used.take())
+    }
+}
+
+/// A record on its way to the store.
+#[must_use = "wait until it is safe"]
+pub(crate) struct Left(Option<oneshot::Receiver<()>>);
+
+impl Left {
+    /// Waits for it where it has to be safe before the next thing happens.
+    pub(crate) async fn safe(self) -> Result<(), NodeError> {
+        match self.0 {
+            // The runner drops the sender only when the append failed; it ends the run with that error itself.
+            Some(written) => written.await.map_err(|_| NodeError::passed_on(Error::Cancelled)),
+            None => Ok(()),
+        }
     }
 }
 

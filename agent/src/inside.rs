@@ -69,27 +69,33 @@ impl<C: State> Inside<'_, C> {
             Some(known) => known,
             None => self.begin(&shared, begin)?,
         };
-        // What it had used before is booked already.
-        let before = std::mem::take(&mut progress.used);
         {
             let memory = cx.memory();
             for (id, answer) in &memory.answers {
                 give_one(&mut progress.memory, id, answer.clone());
             }
         }
-        let values = progress.values(&shared).map_err(NodeError::passed_on)?;
-        shared.emit(progress.schedule.step, || EventKind::RunStart {
-            is_resumed: progress.schedule.step > 0,
+        let mut going = Going {
+            inside: &self,
+            cx,
+            shared: &shared,
+            before: std::mem::take(&mut progress.used),
+            progress: Some(progress),
+        };
+        let values = going.progress().values(&shared).map_err(NodeError::passed_on)?;
+        let step = going.progress().schedule.step;
+        shared.emit(step, || EventKind::RunStart {
+            is_resumed: step > 0,
             values,
         });
-        let walked = walk(graph, &shared, &mut progress, None, &Breaks::default()).await;
+        let walked = walk(graph, &shared, going.progress(), None, &Breaks::default()).await;
         let (pause, error) = match walked {
             Ok(pause) => (pause, None),
             Err(error) => (None, Some(error)),
         };
         let status = status_of(pause.as_ref(), error.as_ref());
-        let used = progress.used.clone();
-        progress.used.add(&before.usage, before.spend);
+        let (progress, used) = going.stop().expect("it goes until here");
+        drop(going);
         if let Some(queue) = &shared.journal {
             queue
                 .push(
@@ -269,17 +275,52 @@ impl<C: State> Inside<'_, C> {
                 !known.id.starts_with(place) || questions.iter().any(|open| open.id == known.id)
             });
         }
+        progress.pause = Some(pause);
+        // Before anything is waited for: the task may be dropped meanwhile.
+        self.remember(cx, progress);
         for question in questions {
             cx.pose(question).await?;
         }
-        progress.pause = Some(pause);
-        self.remember(cx, progress);
         Err(NodeError::interrupt(cx))
     }
 
     fn remember(&self, cx: &RunContext, progress: Progress<C>) {
         if self.mode != Mode::Stateless {
             cx.memory().paused.insert(self.key.to_owned(), Box::new(progress));
+        }
+    }
+}
+
+/// A run inside a task while it goes. Where it is dropped before its end, it is remembered as far as it came: what it has
+/// done must not be done again when the task is tried again.
+struct Going<'a, 'i, C: State> {
+    inside: &'a Inside<'i, C>,
+    cx: &'a RunContext,
+    shared: &'a Shared,
+    /// What it had used before is booked already.
+    before: Used,
+    progress: Option<Progress<C>>,
+}
+
+impl<C: State> Going<'_, '_, C> {
+    fn progress(&mut self) -> &mut Progress<C> {
+        self.progress.as_mut().expect("it goes until it is stopped")
+    }
+
+    /// How far it came, and what it used this time.
+    fn stop(&mut self) -> Option<(Progress<C>, Used)> {
+        let mut progress = self.progress.take()?;
+        let used = progress.used.clone();
+        progress.used.add(&self.before.usage, self.before.spend);
+        Some((progress, used))
+    }
+}
+
+impl<C: State> Drop for Going<'_, '_, C> {
+    fn drop(&mut self) {
+        if let Some((progress, used)) = self.stop() {
+            tell_used(self.cx, self.shared, &used);
+            self.inside.remember(self.cx, progress);
         }
     }
 }

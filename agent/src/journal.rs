@@ -20,10 +20,11 @@ pub(crate) use replay::{Reader, Replay, refused, renumber};
 pub(crate) use stored::{Stored, not_found, replay};
 
 use crate::{RunContext, State, command::Next, context::Used, step::TaskId};
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::{SystemTime, UNIX_EPOCH},
@@ -36,6 +37,8 @@ use tokio::sync::oneshot;
 
 /// A snapshot is not worth it below so many bytes of records.
 const SNAPSHOT_BYTES: usize = 512 << 10;
+/// Records of one append: stores take no more than ten thousand.
+const BATCH_RECORDS: usize = 8_192;
 /// Bytes that may wait to be appended before a step waits for them.
 const WAITING_BYTES: usize = 4 << 20;
 
@@ -51,6 +54,12 @@ pub(crate) struct TaskDone<S: State> {
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A panic of the store is an error of it; the panic's words may quote anything and are left out.
+pub(crate) async fn unharmed<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    let ended = AssertUnwindSafe(call).catch_unwind().await;
+    ended.unwrap_or_else(|_| Err(Error::host("the store of the run panicked")))
 }
 
 /// When records are written.
@@ -330,15 +339,17 @@ impl Journal {
             if backlog.records.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            backlog.bytes = 0;
-            backlog.is_urgent = false;
-            let mut batch = Vec::with_capacity(backlog.records.len());
-            let (mut is_sync, mut waiting) = (false, Vec::new());
-            for record in backlog.records.drain(..) {
+            let count = backlog.records.len().min(BATCH_RECORDS);
+            let mut batch = Vec::with_capacity(count);
+            let (mut is_sync, mut waiting, mut bytes) = (false, Vec::new(), 0);
+            for record in backlog.records.drain(..count) {
                 is_sync |= record.is_sync;
+                bytes += record.record.body.len();
                 waiting.extend(record.written);
                 batch.push(record.record);
             }
+            backlog.bytes -= bytes;
+            backlog.is_urgent = backlog.records.iter().any(|record| record.is_sync);
             drop(backlog);
             // The store has the graph's name from the first record on.
             let graph = if self.last_seq == 0 { &*self.graph } else { "" };
@@ -347,7 +358,7 @@ impl Journal {
                 append = append.sync();
             }
             let (store, scope) = (Arc::clone(&self.store), Arc::clone(&self.scope));
-            let write = Box::pin(async move { store.append(&scope, append).await });
+            let write = Box::pin(async move { unharmed(store.append(&scope, append)).await });
             self.in_flight = Some((write, waiting));
         }
     }

@@ -4,7 +4,7 @@
 use crate::{
     EventKind, Failure, Graph, RunContext, State, Targets,
     command::Next,
-    context::{Shared, Used},
+    context::{Shared, TaskMemory, Used},
     journal::{Journal, SnapshotBody, StepBody, TaskDone, TaskRef, UsageBody},
     progress::Progress,
     run::{Pause, RunOptions},
@@ -16,6 +16,7 @@ use crate::{
 use futures::FutureExt;
 use std::{
     borrow::Cow,
+    collections::HashMap,
     future::poll_fn,
     pin::{Pin, pin},
     sync::Arc,
@@ -200,6 +201,14 @@ async fn run_step<S: State>(
         })
         .collect();
     let state = &*state;
+    let mut running = Running {
+        shared,
+        open: &open,
+        contexts: &contexts,
+        is_running: vec![true; open.len()],
+        memory,
+        used,
+    };
     let mut tasks = Tasks::new(
         open.iter().zip(&contexts).enumerate().map(|(at, (task, cx))| {
             let entry = graph.entry(task.node);
@@ -212,7 +221,6 @@ async fn run_step<S: State>(
         shared.concurrency,
         shared.seed.map(|seed| seed.wrapping_add(u64::from(step))),
     );
-    let mut running: Vec<bool> = vec![true; open.len()];
     // Those that end by themselves once the switch is pulled, and are waited for then.
     let mut closing: Vec<usize> = (0..open.len())
         .filter(|at| graph.entry(open[*at].node).node.ends_on_cancel())
@@ -225,7 +233,7 @@ async fn run_step<S: State>(
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Ready(Some((at, ended))) => {
                     closing.retain(|open| *open != at);
-                    running[at] = false;
+                    running.is_running[at] = false;
                     let context = &contexts[at];
                     match ended {
                         Ended::Done(mut command) => {
@@ -238,19 +246,19 @@ async fn run_step<S: State>(
                                 next: command.next,
                                 stop: command.stop,
                             };
-                            if let Err(error) = finish_task(shared, context, &task, used) {
+                            if let Err(error) = finish_task(shared, context, &task, running.used) {
                                 return Poll::Ready(Err(error));
                             }
                             if topology.has_races {
                                 race.note(&task);
                                 race.decide(schedule, topology);
                                 for (at, beaten) in open.iter().enumerate() {
-                                    if running[at] && race.has_beaten(*beaten) {
-                                        running[at] = false;
+                                    if running.is_running[at] && race.has_beaten(*beaten) {
+                                        running.is_running[at] = false;
                                         closing.retain(|open| *open != at);
                                         tasks.drop_task(at);
                                         contexts[at].abandon();
-                                        let _ = book(shared, &contexts[at], used);
+                                        let _ = book(shared, &contexts[at], running.used);
                                         contexts[at].event(|| EventKind::NodeEnd {
                                             failure: Some(Failure::from(&Error::Cancelled)),
                                         });
@@ -261,16 +269,16 @@ async fn run_step<S: State>(
                         }
                         Ended::Paused => {
                             has_paused = true;
-                            if let Err(error) = book(shared, context, used) {
+                            if let Err(error) = book(shared, context, running.used) {
                                 return Poll::Ready(Err(error));
                             }
-                            memory.insert(open[at], context.take_memory());
+                            running.memory.insert(open[at], context.take_memory());
                             context.event(|| EventKind::NodeEnd { failure: None });
                         }
                         Ended::Failed(error) => {
                             context.abandon();
-                            let failed = fail_task(shared, context, &error, used, failures);
-                            memory.insert(open[at], context.take_memory());
+                            let failed = fail_task(shared, context, &error, running.used, failures);
+                            running.memory.insert(open[at], context.take_memory());
                             return Poll::Ready(Err(failed.err().unwrap_or(error)));
                         }
                     }
@@ -291,15 +299,31 @@ async fn run_step<S: State>(
         Poll::Pending
     })
     .await;
-    if ended.is_err() {
-        drop(tasks);
-        for (at, context) in contexts.iter().enumerate().filter(|(at, _)| running[*at]) {
+    drop(tasks);
+    drop(running);
+    ended.map(|()| has_paused)
+}
+
+/// The tasks of a step while they run. What is known of those that did not end is kept, whatever ends the step: an error, or
+/// that it is dropped by a node around it which may try again.
+struct Running<'a> {
+    shared: &'a Shared,
+    open: &'a [TaskId],
+    contexts: &'a [RunContext],
+    is_running: Vec<bool>,
+    memory: &'a mut HashMap<TaskId, TaskMemory>,
+    used: &'a mut Used,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        for at in (0..self.open.len()).filter(|at| self.is_running[*at]) {
+            let context = &self.contexts[at];
             context.abandon();
-            let _ = book(shared, context, used); // the first error is the one that is told
-            memory.insert(open[at], context.take_memory());
+            let _ = book(self.shared, context, self.used); // the first error is the one that is told
+            self.memory.insert(self.open[at], context.take_memory());
         }
     }
-    ended.map(|()| has_paused)
 }
 
 /// Parts of a bounded budget for Sends that run side by side: one cannot spend what another was meant to have.
@@ -363,7 +387,12 @@ fn finish_task<S: State>(
 ) -> Result<()> {
     let (own, inner) = cx.take_used();
     let own = cx.recorded_used().or(own);
-    for more in own.iter().chain(&inner) {
+    for more in own
+        .as_deref()
+        .into_iter()
+        .chain(inner.as_deref())
+        .chain(cx.recorded_booked())
+    {
         used.add(&more.usage, more.spend);
     }
     if let Some(journal) = &shared.journal {

@@ -111,10 +111,14 @@ pub(crate) async fn run_task<S: State>(
         task: cx.task_ref(),
         failure: failure.clone(),
     };
-    if let Err(error) = cx.record(RecordKind::Event, &body, false).await {
+    let written = match cx.leave(RecordKind::Event, &body, false) {
+        Ok(written) => written,
+        Err(error) => return ended(error, entry),
+    };
+    cx.memory().failure = Some(failure);
+    if let Err(error) = written.safe().await {
         return ended(error, entry);
     }
-    cx.memory().failure = Some(failure);
     cx.begin_attempt(attempt);
     handle(entry, options, state, cx).await
 }

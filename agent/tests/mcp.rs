@@ -1,6 +1,8 @@
 //! Servers of the Model Context Protocol that behave badly, over real pipes and sockets.
 #![cfg(feature = "mcp")]
 
+#[path = "mcp/dropped.rs"]
+mod dropped;
 #[path = "mcp/peer/mod.rs"]
 mod peer;
 mod support;
@@ -21,6 +23,7 @@ use stepwell_core::{
     ToolOptions, ToolOutput, store::RunStatus,
 };
 
+use dropped::polled;
 use support::Script;
 
 /// Not a test: the peer that the tests start.

@@ -649,6 +649,16 @@ async fn a_damaged_cut_or_swollen_file_is_refused_whole() {
             .code(),
         "io"
     );
+    // Gigabytes of nothing are not read before they are refused.
+    let begun = std::time::Instant::now();
+    for (head, code) in [(&b""[..], "damaged"), (&bytes[..60], "limit_exceeded")] {
+        let path = folder.path().join("huge.run");
+        std::fs::write(&path, head).expect("written");
+        let huge = std::fs::File::options().write(true).open(&path).expect("opens");
+        huge.set_len(8 << 30).expect("a hole");
+        assert_eq!(RunFile::open(&path).expect_err("too large").code(), code);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     let missing = RunFile::export(&*store, &Scope::local(), "none").await;
     assert_eq!(missing.expect_err("missing").code(), "not_found");
     store.damage("r1", 3, 20, 0);

@@ -91,6 +91,11 @@ pub(crate) fn check_append(append: &RunAppend) -> Result<()> {
             return Err(Error::invalid("records", "the first append needs a record"));
         }
     }
+    check_added(append)
+}
+
+/// The part that holds for records that follow others.
+pub(crate) fn check_added(append: &RunAppend) -> Result<()> {
     if append.records.len() > MAX_RECORDS {
         return Err(over("the append", &format!("{MAX_RECORDS} records")));
     }

@@ -4,8 +4,9 @@
 use crate::{
     board::{Board, Slate, is_long},
     kept::Hooked,
-    works::{Came, Note, assert_effects, finish, graph, recorded},
+    works::{Came, Note, Notes, assert_effects, finish, graph, recorded},
 };
+use futures::StreamExt;
 use std::{
     fs::OpenOptions,
     io::Write,
@@ -14,7 +15,8 @@ use std::{
     sync::Arc,
 };
 use stepwell::{
-    agent::Channels,
+    Scope,
+    agent::{Channels, WatchItem},
     store::{RunStatus, RunStore},
     stores::SqliteStore,
 };
@@ -64,8 +66,8 @@ async fn child_that_is_killed() {
         if is_sync {
             run = run.sync();
         }
-        let outcome = run.await.expect("it pauses");
-        let mut run = graph.resume("r").store(store);
+        let outcome = run.keep_events().await.expect("it pauses");
+        let mut run = graph.resume("r").store(store).keep_events();
         if is_sync {
             run = run.sync();
         }
@@ -87,6 +89,36 @@ async fn child_that_is_killed() {
     } else {
         live::<Board>(&folder, store).await;
     }
+}
+
+/// The numbers of the kept events, and of those that are missing between them.
+async fn events(store: &Arc<dyn RunStore>) -> Vec<u64> {
+    let graph = graph::<Board>(&Notes::default().note());
+    let scope = Scope::local();
+    if store.head(&scope, "r").await.expect("reads").is_none() {
+        return Vec::new(); // it never began
+    }
+    let items = graph.events(Arc::clone(store), &scope, "r", 1);
+    let items: Vec<WatchItem> = items.map(|item| item.expect("reads")).collect().await;
+    let mut next = 1;
+    for item in &items {
+        match item {
+            WatchItem::Event(event) => {
+                assert_eq!(event.seq, next, "each once, in order");
+                next += 1;
+            }
+            WatchItem::Gap { from, to } => {
+                assert_eq!(*from, next, "what is missing is told");
+                next = to + 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    items
+        .iter()
+        .filter_map(WatchItem::event)
+        .map(|event| event.seq)
+        .collect()
 }
 
 /// Runs the child; whether it got to its end.
@@ -129,6 +161,7 @@ async fn suite(is_sync: bool, after: bool) {
         let place = format!("killed at append {at}, sync {is_sync}, after {after}, channels {channels}");
         let store: Arc<dyn RunStore> = Arc::new(open(folder.path()));
         let known = recorded(&store, "r").await;
+        let told = events(&store).await;
         drop(store);
         let mut before = effects(folder.path());
         before.sort();
@@ -144,7 +177,10 @@ async fn suite(is_sync: bool, after: bool) {
         };
         assert!(came.is_like(&whole), "{place}: {came:#?} is not {whole:#?}");
         assert_effects(&place, &known, &effects(folder.path()), &whole_effects);
+        let store: Arc<dyn RunStore> = Arc::new(open(folder.path()));
+        assert_eq!(events(&store).await, told, "{place}: what was kept stays");
         if has_ended {
+            assert!(told.len() > 60, "{} events", told.len());
             break;
         }
         killed += 1;

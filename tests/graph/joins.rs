@@ -95,7 +95,7 @@ async fn a_join_of_unequal_branches_fires_once_a_round() {
             .build()
             .expect("no fault");
         for kept in stores() {
-            for seed in seeds().take(20) {
+            for seed in seeds() {
                 let run_id = format!("r{seed}");
                 let outcome = graph
                     .run(S::blank())
@@ -154,7 +154,7 @@ fn race<S: Slate>(dropped: &Count, cancelled: &Count, fast: u32) -> GraphBuilder
 async fn the_first_of_any_cancels_the_rest_whose_writes_are_dropped() {
     async fn check<S: Slate>() {
         for kept in stores() {
-            for seed in seeds().take(20) {
+            for seed in seeds() {
                 let (dropped, cancelled) = (Count::default(), Count::default());
                 let graph = race::<S>(&dropped, &cancelled, 5)
                     .edge("brisk", END)

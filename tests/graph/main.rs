@@ -10,6 +10,7 @@ mod budgets;
 mod crash;
 mod dropped;
 mod failures;
+mod faulty;
 mod fold;
 mod hostile;
 mod joins;

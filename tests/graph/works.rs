@@ -30,6 +30,9 @@ impl Notes {
         let notes = self.0.clone();
         Arc::new(move |effect| notes.lock().expect("free").push(effect.to_owned()))
     }
+    pub(crate) fn clear(&self) {
+        self.0.lock().expect("free").clear();
+    }
     pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().expect("free").clone()
     }
@@ -47,7 +50,7 @@ async fn once(cx: &RunContext, name: &str, note: &Note) -> Result<String, NodeEr
     .await
 }
 
-fn acting<S: Slate>(name: &'static str, note: &Note) -> impl stepwell::agent::Node<S> + 'static {
+pub(crate) fn acting<S: Slate>(name: &'static str, note: &Note) -> impl stepwell::agent::Node<S> + 'static {
     let note = note.clone();
     acts(move |_: &S, cx: &RunContext| {
         let note = note.clone();
@@ -203,6 +206,10 @@ impl Came {
             tokens: outcome.usage.total(),
             calls: outcome.spent.calls,
         }
+    }
+
+    pub(crate) fn words(&self) -> &str {
+        &self.words
     }
 
     /// Whether it is the other, but for calls that must not happen twice and were cut off in the middle.

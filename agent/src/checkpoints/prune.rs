@@ -108,8 +108,8 @@ impl<S: State> Graph<S> {
             })
             .await?;
         let append = RunAppend::new(run_id, head.graph, head.last_seq, records);
-        store.append(scope, append.status(head.status).sync()).await?;
-        store.prune(scope, run_id, head.last_seq + 1).await
+        // In one piece: with both the old records and the new ones, steps and answers would stand there twice.
+        store.replace(scope, append.status(head.status).sync()).await
     }
 
     /// What a run weighs. All of its records are read, and none is looked into.

@@ -5,7 +5,7 @@
 
 use super::{EventKind, RunEvent};
 use crate::{
-    journal::{JournalQueue, damaged, not_found, open, read},
+    journal::{JournalQueue, damaged, not_found, open, read, unharmed},
     runs::WatchItem,
 };
 use futures::{Stream, StreamExt, stream};
@@ -337,10 +337,8 @@ impl KeptReader {
     /// The next events from this number on, in order; none at the end of what is there.
     pub(crate) async fn batch(&mut self, from_seq: u64) -> Result<Vec<RunEvent>> {
         loop {
-            let records = self
-                .store
-                .read(&self.scope, &self.run_id, self.next_record, PAGE)
-                .await?;
+            let (scope, run_id) = (&self.scope, &self.run_id);
+            let records = unharmed(self.store.read(scope, run_id, self.next_record, PAGE)).await?;
             let is_last = records.len() < PAGE;
             let mut events: Vec<RunEvent> = Vec::new();
             for record in &records {
@@ -417,7 +415,7 @@ impl KeptEvents {
                 let is_there = if std::mem::replace(&mut reading.is_begun, true) {
                     Ok(true)
                 } else {
-                    let head = reader.store.head(&reader.scope, &reader.run_id).await;
+                    let head = unharmed(reader.store.head(&reader.scope, &reader.run_id)).await;
                     head.map(|head| head.is_some())
                 };
                 let batch = match is_there {

@@ -1,6 +1,6 @@
 //! A run in its store: where reading it begins, and its records in order.
 
-use super::{Reader, Replay, damaged, open};
+use super::{Reader, Replay, damaged, open, unharmed};
 use crate::{Graph, State};
 use stepwell_core::{
     Error, Result, Scope,
@@ -36,7 +36,7 @@ impl<'a> Stored<'a> {
     /// # Errors
     /// [`Error::NotFound`] where there is none.
     pub(crate) async fn head(&self) -> Result<RunHead> {
-        let head = self.store.head(self.scope, self.run_id).await?;
+        let head = unharmed(self.store.head(self.scope, self.run_id)).await?;
         head.ok_or_else(|| not_found(self.run_id))
     }
 
@@ -45,7 +45,9 @@ impl<'a> Stored<'a> {
     /// # Errors
     /// [`Error::NotFound`] where there is none of this number, or it was pruned.
     pub(crate) async fn record(&self, seq: u64) -> Result<RunRecord> {
-        let found = self.store.read(self.scope, self.run_id, seq, 1).await?.pop();
+        let found = unharmed(self.store.read(self.scope, self.run_id, seq, 1))
+            .await?
+            .pop();
         found
             .filter(|record| record.seq == seq)
             .ok_or_else(|| Error::NotFound {
@@ -65,7 +67,7 @@ impl<'a> Stored<'a> {
         loop {
             let from = end.saturating_sub(PAGE as u64).max(1);
             let most = usize::try_from(end - from).unwrap_or(PAGE);
-            let records = self.store.read(self.scope, self.run_id, from, most).await?;
+            let records = unharmed(self.store.read(self.scope, self.run_id, from, most)).await?;
             let here = || records.iter().filter(|record| record.seq < end);
             if let Some(found) = here().rfind(|record| record.kind == RecordKind::Snapshot) {
                 return Ok(found.seq);
@@ -88,7 +90,7 @@ impl<'a> Stored<'a> {
     ) -> Result<()> {
         let mut next = from;
         loop {
-            let records = self.store.read(self.scope, self.run_id, next, PAGE).await?;
+            let records = unharmed(self.store.read(self.scope, self.run_id, next, PAGE)).await?;
             for record in &records {
                 if record.seq > up_to {
                     return Ok(());

@@ -21,7 +21,7 @@ use rmcp::{
 use std::{
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -135,11 +135,17 @@ impl Link {
     /// Reads the tools and hands them out from now on.
     async fn take(&self, session: &Session) -> Result<()> {
         let reading = self.read(session).await?;
-        if let Some(pins) = &*read(&self.pins) {
-            reading.check(pins, &self.connect.name)?;
+        let refused = match &*read(&self.pins) {
+            Some(pins) => reading.check(pins, &self.connect.name),
+            None => Ok(()),
+        };
+        let mut listing = write(&self.listing);
+        match refused {
+            Ok(()) => listing.accept(reading),
+            // What was handed out before is refused from now on where the server says something else of it.
+            Err(_) => listing.note(&reading),
         }
-        write(&self.listing).accept(reading);
-        Ok(())
+        refused
     }
 
     /// Whether the server still says of a tool what it said when it was handed out.
@@ -280,20 +286,12 @@ impl Link {
     /// Reads the whole list, again where it changed meanwhile.
     async fn read(&self, session: &Session) -> Result<Reading> {
         for _ in 0..CHANGES {
-            session.line.is_stale.store(false, Ordering::Release);
+            let doubt = Doubt::new(&session.line.is_stale);
             let limit = self.connect.handshake;
-            let tools = match tokio::time::timeout(limit, self.pages(session)).await {
-                Ok(Ok(tools)) => tools,
-                Ok(Err(error)) => {
-                    session.line.is_stale.store(true, Ordering::Release);
-                    return Err(error);
-                }
-                Err(_) => {
-                    session.line.is_stale.store(true, Ordering::Release);
-                    return Err(self.late("the list of tools of", limit));
-                }
-            };
-            if !session.line.is_stale.load(Ordering::Acquire) {
+            let tools = tokio::time::timeout(limit, self.pages(session))
+                .await
+                .unwrap_or_else(|_| Err(self.late("the list of tools of", limit)))?;
+            if doubt.settle() {
                 return Ok(Reading::new(&self.connect, tools));
             }
         }
@@ -354,6 +352,37 @@ impl Link {
             what: format!("the list of tools of {}", self.connect.server()),
             limit: format!("{PAGES} pages"),
         })
+    }
+}
+
+/// A list while it is read: known to be what the server says from here on, unless it changes meanwhile, cannot be read, or
+/// nobody waits for it to its end.
+struct Doubt<'a> {
+    is_stale: &'a AtomicBool,
+    is_settled: bool,
+}
+
+impl<'a> Doubt<'a> {
+    fn new(is_stale: &'a AtomicBool) -> Self {
+        is_stale.store(false, Ordering::Release);
+        Self {
+            is_stale,
+            is_settled: false,
+        }
+    }
+
+    /// It was read to its end; whether it did not change meanwhile.
+    fn settle(mut self) -> bool {
+        self.is_settled = true;
+        !self.is_stale.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.is_stale.store(true, Ordering::Release);
+        }
     }
 }
 

@@ -16,7 +16,7 @@ const WORD: &[u8; 12] = b"stepwell.run";
 /// The version this build writes, and the newest it reads.
 const VERSION: u8 = 1;
 /// Word, version, length, checksum.
-const HEADER: usize = 12 + 1 + 8 + 32;
+pub(super) const HEADER: usize = 12 + 1 + 8 + 32;
 
 pub(super) fn damaged(message: &str) -> Error {
     Error::Damaged {
@@ -63,7 +63,8 @@ fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-pub(super) fn read(bytes: &[u8]) -> Result<RunFile> {
+/// What a file announces, from its first [`HEADER`] bytes: its unpacked length.
+pub(super) fn check_header(bytes: &[u8]) -> Result<usize> {
     if bytes.len() < HEADER || &bytes[..12] != WORD {
         return Err(damaged("it is no run file"));
     }
@@ -75,9 +76,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<RunFile> {
             known: VERSION.into(),
         });
     }
-    let mut rest = &bytes[13..];
-    let length = take_length(&mut rest)?;
+    let length = take_length(&mut &bytes[13..])?;
     check_size(length)?;
+    Ok(length)
+}
+
+pub(super) fn read(bytes: &[u8]) -> Result<RunFile> {
+    let length = check_header(bytes)?;
+    let rest = &bytes[13 + 8..];
     let (told, packed) = rest.split_at(32);
     if told != checksum(length, packed) {
         return Err(damaged("its checksum does not fit"));

@@ -106,9 +106,15 @@ impl RunFile {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |error| Error::io(format!("reading `{}`", path.display()), error);
-        let file = std::fs::File::open(path).map_err(failed)?;
+        let mut file = std::fs::File::open(path).map_err(failed)?;
+        // Nothing large is read before it is known to be a run file of a size that is taken.
         let mut bytes = Vec::new();
-        file.take(BYTES as u64 + 1)
+        let head = bytes::HEADER as u64;
+        (&mut file).take(head).read_to_end(&mut bytes).map_err(failed)?;
+        bytes::check_header(&bytes)?;
+        let length = file.metadata().map_err(failed)?.len();
+        check_size(usize::try_from(length).unwrap_or(usize::MAX))?;
+        file.take(BYTES as u64 + 1 - head)
             .read_to_end(&mut bytes)
             .map_err(failed)?;
         check_size(bytes.len())?;

@@ -7,7 +7,7 @@ use crate::{
     command::Next,
     context::Used,
     event::Failure,
-    journal::{EffectBody, EventBody, MemoBody, TaskIn, TaskRef, read},
+    journal::{EffectBody, EventBody, MemoBody, TaskIn, TaskRef, UsageBody, read},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -26,6 +26,8 @@ struct Recorded {
     failure: Option<Failure>,
     memos: HashMap<String, Value>,
     results: HashMap<String, ToolResult>,
+    /// What was booked before it ended.
+    booked: Used,
 }
 
 struct Done {
@@ -89,6 +91,11 @@ impl Recording {
                 recorded
                     .results
                     .insert(effect.result.call_id.clone(), effect.result);
+            }
+            RecordKind::Usage => {
+                let body: UsageBody<'_> = read(*seq, text)?;
+                let recorded = self.tasks.entry(place(prefix, &body.task)).or_default();
+                recorded.booked.add(&body.used.usage, body.used.spend);
             }
             RecordKind::Event => {
                 if let EventBody::Failed { task, failure } = read(*seq, text)? {
@@ -177,6 +184,15 @@ impl RunContext {
                 })
             })
             .collect::<Result<_, _>>()?;
+        // What it had memoised on its way is its own record; here it is not waited for.
+        for (key, value) in &recorded.memos {
+            let body = MemoBody {
+                task: self.task_ref(),
+                key: key.as_str().into(),
+                value: value.clone(),
+            };
+            drop(self.leave(RecordKind::Memo, &body, false)?);
+        }
         let next = match (&done.leave, &done.goto) {
             (Some(targets), _) => Next::Leave(targets.clone()),
             (None, Some(targets)) => Next::Goto(targets.clone()),
@@ -229,6 +245,11 @@ impl RunContext {
     pub(crate) fn recorded_used(&self) -> Option<Box<Used>> {
         let recorded = self.shared.recording.as_ref()?.task(self)?;
         recorded.done.as_ref()?.used.clone().map(Box::new)
+    }
+
+    /// What of it had been booked before the task ended.
+    pub(crate) fn recorded_booked(&self) -> Option<&Used> {
+        Some(&self.shared.recording.as_ref()?.task(self)?.booked)
     }
 
     /// That the task had stopped the run.

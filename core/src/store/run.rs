@@ -363,6 +363,46 @@ pub trait RunStore: Send + Sync + Debug {
     /// [`Error::Conflict`] where the new id exists; [`Error::NotFound`] where the old one does not.
     async fn copy(&self, scope: &Scope, run_id: &str, to: &str, up_to: Option<u64>) -> Result<u64>;
 
+    /// Copies records up to this number under a new id and writes another after them; gives its number. All of it is
+    /// written, or none.
+    ///
+    /// Where a store does not do it in one piece, it copies and appends: half of that is left where the process dies in
+    /// between, or nobody waits for it to its end.
+    ///
+    /// # Errors
+    /// Those of [`RunStore::copy`].
+    async fn fork(
+        &self,
+        scope: &Scope,
+        run_id: &str,
+        to: &str,
+        up_to: u64,
+        record: NewRecord,
+    ) -> Result<u64> {
+        let last = self.copy(scope, run_id, to, Some(up_to)).await?;
+        let append = RunAppend::new(to, "", last, vec![record]).sync();
+        let written = self.append(scope, append).await;
+        if written.is_err() {
+            // Half a fork would go on as if it were the other run.
+            let _ = self.delete(scope, to).await;
+        }
+        written
+    }
+
+    /// Writes records as [`RunStore::append`] does and deletes all before them; gives how many were deleted. All of it is
+    /// done, or nothing.
+    ///
+    /// Where a store does not do it in one piece, it appends and prunes: where the process dies in between, or nobody waits
+    /// for it to its end, both the old records and the new ones are left.
+    ///
+    /// # Errors
+    /// Those of [`RunStore::append`].
+    async fn replace(&self, scope: &Scope, append: RunAppend) -> Result<u64> {
+        let (run_id, first) = (append.run_id.clone(), append.after.saturating_add(1));
+        self.append(scope, append).await?;
+        self.prune(scope, &run_id, first).await
+    }
+
     /// Deletes the records before this number; the rest keep their numbers. For runs whose snapshot covers them.
     async fn prune(&self, scope: &Scope, run_id: &str, before_seq: u64) -> Result<u64>;
 

@@ -342,6 +342,56 @@ async fn copying(store: &dyn RunStore) {
         store.copy(&scope, "old", "y", Some(u64::MAX)).await.expect("all"),
         6
     );
+    forking(store, &scope).await;
+}
+
+async fn forking(store: &dyn RunStore, scope: &Scope) {
+    let other = || records(9, 1).remove(0);
+    assert_eq!(
+        store.fork(scope, "old", "fork", 4, other()).await.expect("forks"),
+        5
+    );
+    let fork = all(store, scope, "fork").await;
+    assert_eq!(fork[..4], all(store, scope, "old").await[..4]);
+    assert_eq!(
+        (fork.len(), fork[4].seq, &fork[4].body[..]),
+        (5, 5, &b"body 9"[..])
+    );
+    let end = head(store, scope, "fork").await;
+    assert_eq!((end.last_seq, end.snapshot_seq, end.fence), (5, 2, 0));
+    assert_eq!((end.graph.as_str(), end.status), ("graph", RunStatus::Running));
+    assert_eq!(
+        store.fork(scope, "old", "end", 6, other()).await.expect("forks"),
+        7
+    );
+    assert_eq!(head(store, scope, "end").await.status, RunStatus::Running);
+    refused(
+        store.fork(scope, "old", "fork", 4, other()).await,
+        "conflict",
+        "the new id exists",
+    );
+    refused(
+        store.fork(scope, "none", "x", 4, other()).await,
+        "not_found",
+        "no old one",
+    );
+    refused(
+        store.fork(scope, "old", "x", 0, other()).await,
+        "invalid_input",
+        "nothing to copy",
+    );
+    let mut late = other();
+    late.at_ms = u64::MAX;
+    refused(
+        store.fork(scope, "old", "x", 4, late).await,
+        "invalid_input",
+        "no such moment",
+    );
+    assert_eq!(all(store, scope, "fork").await, fork);
+    assert!(
+        store.head(scope, "x").await.expect("reads").is_none(),
+        "nothing is left of it"
+    );
 }
 
 async fn pruning_and_deleting(store: &dyn RunStore) {
@@ -367,6 +417,7 @@ async fn pruning_and_deleting(store: &dyn RunStore) {
         store.copy(&scope, "r", "x", Some(5)).await.expect("what is left"),
         5
     );
+    replacing(store, &scope).await;
     assert_eq!(store.prune(&scope, "r", u64::MAX).await.expect("all of them"), 4);
     assert_eq!(head(store, &scope, "r").await.last_seq, 7);
     assert!(store.delete(&scope, "r").await.expect("deletes"));
@@ -379,6 +430,33 @@ async fn pruning_and_deleting(store: &dyn RunStore) {
         all(store, &scope, "r").await.len(),
         1,
         "and nothing of the old run shows"
+    );
+}
+
+async fn replacing(store: &dyn RunStore, scope: &Scope) {
+    begin(store, scope, "whole", 6).await;
+    let append = || RunAppend::new("whole", "", 6, records(7, 2)).status(RunStatus::Paused);
+    refused(
+        store
+            .replace(scope, RunAppend::new("whole", "", 5, records(7, 2)))
+            .await,
+        "conflict",
+        "another record is the last",
+    );
+    assert_eq!(all(store, scope, "whole").await.len(), 6, "nothing was deleted");
+    assert_eq!(store.replace(scope, append().sync()).await.expect("replaces"), 6);
+    let left: Vec<u64> = all(store, scope, "whole")
+        .await
+        .iter()
+        .map(|record| record.seq)
+        .collect();
+    assert_eq!(left, [7, 8]);
+    let end = head(store, scope, "whole").await;
+    assert_eq!((end.last_seq, end.status), (8, RunStatus::Paused));
+    refused(
+        store.replace(scope, append()).await,
+        "conflict",
+        "it was done already",
     );
 }
 

@@ -7,8 +7,8 @@ use std::{collections::HashMap, time::Duration};
 use stepwell_core::{
     Error, Result, Scope,
     store::{
-        Lease, Page, PageRequest, RecordKind, RunAppend, RunFilter, RunHead, RunRecord, RunStatus, RunStore,
-        check_name,
+        Lease, NewRecord, Page, PageRequest, RecordKind, RunAppend, RunFilter, RunHead, RunRecord, RunStatus,
+        RunStore, check_name,
     },
 };
 
@@ -68,6 +68,49 @@ fn append_to(runs: &mut Runs, append: RunAppend) -> Result<u64> {
     }
     run.head.status = status;
     Ok(run.head.last_seq)
+}
+
+fn copy_in(runs: &mut Runs, run_id: &str, to: &str, up_to: Option<u64>) -> Result<u64> {
+    let run = runs.get(run_id).ok_or_else(|| rules::not_found("run", run_id))?;
+    if runs.contains_key(to) {
+        return Err(rules::conflict_run());
+    }
+    let end = up_to.map_or(run.records.len(), |seq| run.position(seq.saturating_add(1)));
+    let records = run.records[..end].to_vec();
+    let Some(last) = records.last() else {
+        return Err(Error::invalid("up_to", "no record is left up to this number"));
+    };
+    let mut head = RunHead::new(to, run.head.graph.clone());
+    head.created_ms = run.head.created_ms;
+    head.updated_ms = last.at_ms;
+    head.last_seq = last.seq;
+    head.status = if last.seq == run.head.last_seq {
+        run.head.status
+    } else {
+        RunStatus::Running
+    };
+    head.snapshot_seq = records
+        .iter()
+        .rfind(|record| record.kind == RecordKind::Snapshot)
+        .map_or(0, |record| record.seq);
+    let seq = head.last_seq;
+    let holder = Holder::default();
+    runs.insert(
+        to.to_owned(),
+        Run {
+            head,
+            holder,
+            records,
+        },
+    );
+    Ok(seq)
+}
+
+fn remove_before(runs: &mut Runs, run_id: &str, before_seq: u64) -> u64 {
+    runs.get_mut(run_id).map_or(0, |run| {
+        let end = run.position(before_seq);
+        run.records.drain(..end).count() as u64
+    })
 }
 
 #[async_trait]
@@ -143,51 +186,44 @@ impl RunStore for MemoryStore {
     async fn copy(&self, scope: &Scope, run_id: &str, to: &str, up_to: Option<u64>) -> Result<u64> {
         check_name("run id", run_id)?;
         check_name("run id", to)?;
+        self.inner
+            .runs
+            .with(scope, |runs| copy_in(runs, run_id, to, up_to))
+    }
+
+    async fn fork(
+        &self,
+        scope: &Scope,
+        run_id: &str,
+        to: &str,
+        up_to: u64,
+        record: NewRecord,
+    ) -> Result<u64> {
+        check_name("run id", run_id)?;
+        check_name("run id", to)?;
+        let mut append = RunAppend::new(to, "", up_to, vec![record]);
+        rules::check_added(&append)?;
         self.inner.runs.with(scope, |runs| {
-            let run = runs.get(run_id).ok_or_else(|| rules::not_found("run", run_id))?;
-            if runs.contains_key(to) {
-                return Err(rules::conflict_run());
-            }
-            let end = up_to.map_or(run.records.len(), |seq| run.position(seq.saturating_add(1)));
-            let records = run.records[..end].to_vec();
-            let Some(last) = records.last() else {
-                return Err(Error::invalid("up_to", "no record is left up to this number"));
-            };
-            let mut head = RunHead::new(to, run.head.graph.clone());
-            head.created_ms = run.head.created_ms;
-            head.updated_ms = last.at_ms;
-            head.last_seq = last.seq;
-            head.status = if last.seq == run.head.last_seq {
-                run.head.status
-            } else {
-                RunStatus::Running
-            };
-            head.snapshot_seq = records
-                .iter()
-                .rfind(|record| record.kind == RecordKind::Snapshot)
-                .map_or(0, |record| record.seq);
-            let seq = head.last_seq;
-            let holder = Holder::default();
-            runs.insert(
-                to.to_owned(),
-                Run {
-                    head,
-                    holder,
-                    records,
-                },
-            );
-            Ok(seq)
+            append.after = copy_in(runs, run_id, to, Some(up_to))?;
+            append_to(runs, append)
+        })
+    }
+
+    async fn replace(&self, scope: &Scope, append: RunAppend) -> Result<u64> {
+        rules::check_append(&append)?;
+        let (run_id, after) = (append.run_id.clone(), append.after);
+        self.inner.runs.with(scope, |runs| {
+            append_to(runs, append)?;
+            Ok(remove_before(runs, &run_id, after.saturating_add(1)))
         })
     }
 
     async fn prune(&self, scope: &Scope, run_id: &str, before_seq: u64) -> Result<u64> {
         check_name("run id", run_id)?;
-        Ok(self.inner.runs.with(scope, |runs| {
-            runs.get_mut(run_id).map_or(0, |run| {
-                let end = run.position(before_seq);
-                run.records.drain(..end).count() as u64
-            })
-        }))
+        Ok(self
+            .inner
+            .runs
+            .with(scope, |runs| remove_before(runs, run_id, before_seq)))
     }
 
     async fn delete(&self, scope: &Scope, run_id: &str) -> Result<bool> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use stepwell_core::{
     Error, Result, Scope,
     store::{
-        Durability, Lease, Page, PageRequest, RecordKind, RunAppend, RunFilter, RunHead, RunRecord,
-        RunStatus, RunStore, check_name,
+        Durability, Lease, NewRecord, Page, PageRequest, RecordKind, RunAppend, RunFilter, RunHead,
+        RunRecord, RunStatus, RunStore, check_name,
     },
 };
 
@@ -296,6 +296,43 @@ impl RunStore for SqliteStore {
         self.inner
             .store
             .write(Durability::Sync, move |db| copy(db, &scope, &run_id, &to, up_to))
+            .await
+    }
+
+    async fn fork(
+        &self,
+        scope: &Scope,
+        run_id: &str,
+        to: &str,
+        up_to: u64,
+        record: NewRecord,
+    ) -> Result<u64> {
+        check_name("run id", run_id)?;
+        check_name("run id", to)?;
+        let mut added = RunAppend::new(to, "", up_to, vec![record]);
+        rules::check_added(&added)?;
+        let (scope, run_id) = (scope.clone(), run_id.to_owned());
+        self.inner
+            .store
+            .write(Durability::Sync, move |db| {
+                added.after = copy(db, &scope, &run_id, &added.run_id, Some(up_to))?;
+                append(db, &scope, &added)
+            })
+            .await
+    }
+
+    async fn replace(&self, scope: &Scope, request: RunAppend) -> Result<u64> {
+        rules::check_append(&request)?;
+        let scope = scope.clone();
+        self.inner
+            .store
+            .write(request.durability, move |db| {
+                append(db, &scope, &request)?;
+                match find_run(db, scope.tenant(), &request.run_id)? {
+                    Some((id, _)) => remove_records(db, id, request.after.saturating_add(1)),
+                    None => Ok(0),
+                }
+            })
             .await
     }
 

@@ -387,9 +387,10 @@ impl Call<'_> {
             idempotency_key: key.to_owned(),
         };
         let must_be_safe = effect == Effect::AtMostOnce;
-        cx.record(RecordKind::Intent, &body, must_be_safe)
-            .await
-            .map_err(|error| error.into_error(&cx.node))?;
+        let written = cx.leave(RecordKind::Intent, &body, must_be_safe);
+        let written = written.map_err(|error| error.into_error(&cx.node))?;
+        // Counted once it is safe: the call has not begun before.
+        written.safe().await.map_err(|error| error.into_error(&cx.node))?;
         *cx.memory().intents.entry(call.id.clone()).or_default() += 1;
         Ok(())
     }

@@ -379,9 +379,9 @@ async fn record_effect(result: &ToolResult, cx: &RunContext) -> Result<(), NodeE
         task: cx.task_ref(),
         result: result.clone(),
     };
-    cx.record(RecordKind::Effect, &body, false).await?;
+    let written = cx.leave(RecordKind::Effect, &body, false)?;
     cx.memory()
         .effects
         .insert(body.result.call_id.clone(), body.result);
-    Ok(())
+    written.safe().await
 }

@@ -10,7 +10,7 @@ use std::{
     process::Command,
     time::Duration,
 };
-use stepwell_agent::mcp::Stdio;
+use stepwell_agent::mcp::{Server, Stdio};
 
 /// The test that is the server.
 const TEST: &str = "a_peer_that_plays_a_part";
@@ -50,6 +50,7 @@ pub(crate) fn play() {
     match part.as_str() {
         "" => return, // run by hand
         "modern" => return modern::play(),
+        "ours" => return ours(),
         "stumbles" => {
             eprintln!("no such module: canary");
             std::process::exit(1);
@@ -72,6 +73,11 @@ pub(crate) fn play() {
         },
         _ => {}
     }
+    if part == "noted" {
+        let file = std::env::var("PEER_FILE").expect("set");
+        let file = std::fs::File::options().append(true).create(true).open(file);
+        writeln!(file.expect("opens"), "{}", std::process::id()).expect("writes");
+    }
     eprintln!("the peer plays `{part}`");
     let mut peer = Peer {
         part,
@@ -82,6 +88,29 @@ pub(crate) fn play() {
         peer.hear(&message);
     }
     eprintln!("the input has ended");
+}
+
+/// Our own server on its own pipes, dropped after so many polls.
+fn ours() {
+    let polls = std::env::var("PEER_POLLS")
+        .expect("set")
+        .parse()
+        .expect("a number");
+    let parrot =
+        Server::new("ours", "1").answerer(
+            "echo",
+            "Says it again.",
+            |question, _| async move { Ok(question) },
+        );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let is_over = runtime
+        .block_on(super::polled(parrot.serve_stdio(), polls))
+        .is_some();
+    eprintln!("{}", if is_over { "it has ended" } else { "it was dropped" });
+    std::process::exit(0);
 }
 
 struct Peer {
@@ -195,6 +224,7 @@ impl Peer {
         let words = params["arguments"]["text"].as_str().unwrap_or_default();
         match self.part.as_str() {
             "mute" => {}
+            "mute when told" if words == "hush" => eprintln!("hush {id}"),
             "breaks its word" => {
                 let n = if words == "well" { json!(1) } else { json!("one") };
                 let result = json!({ "content": [], "structuredContent": { "n": n } });
