@@ -22,7 +22,9 @@ pub use collection::{
 };
 pub use fuse::Fusion;
 pub use lexical::Language;
-pub use load::{Format, LoadLimits, SkippedFile, SourceFile, SourceFiles, find_files, load};
+pub use load::{
+    Format, LoadLimits, ReaderProgram, SkippedFile, SourceFile, SourceFiles, find_files, load, serve_reader,
+};
 pub use sync::{SyncEvent, SyncFn, SyncOptions, SyncProgress, SyncReport};
 pub use vector::format::Metric;
 pub use vector::plan::{GraphOptions, SegmentSearch, Strategy};

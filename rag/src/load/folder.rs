@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use stepwell_core::{Cancel, Document, Error, Result};
 
-use super::guard::{LoadLimits, Refusal};
+use super::limits::LoadLimits;
+use super::refusal::Refusal;
 use super::{io_reason, io_refusal, load_until};
 
 /// Deepest folder; links are not followed, so only a very odd tree is deeper.
@@ -396,17 +397,15 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_says_why() {
         let limits = LoadLimits::default().with_input_bytes(2 << 10);
-        let reason = |source: &mut dyn Read| {
-            content_of(source, 10, &limits)
-                .expect_err("refused")
-                .reason()
-                .to_owned()
-        };
+        let reason = |source: &mut dyn Read| content_of(source, 10, &limits).expect_err("refused").reason();
         assert_eq!(
             reason(&mut Broken(io::ErrorKind::PermissionDenied)),
             "permission denied"
         );
         assert_eq!(reason(&mut Broken(io::ErrorKind::NotFound)), "it is gone");
-        assert_eq!(reason(&mut io::repeat(b'x')), "larger than 2 KiB");
+        assert_eq!(
+            reason(&mut io::repeat(b'x')),
+            "its size is over the limit of 2 KiB; raise `input_bytes` of the load limits"
+        );
     }
 }
