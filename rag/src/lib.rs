@@ -6,6 +6,16 @@ mod error;
 mod fact;
 mod filter;
 mod fuse;
+// Its targets need every format.
+#[cfg(all(
+    any(test, feature = "fuzz"),
+    feature = "html",
+    feature = "pdf",
+    feature = "docx",
+    feature = "epub"
+))]
+#[doc(hidden)]
+pub mod fuzz;
 mod lexical;
 mod load;
 mod schema;

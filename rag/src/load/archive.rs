@@ -19,6 +19,10 @@ pub(super) struct Archive<'a> {
 
 impl<'a> Archive<'a> {
     pub(super) fn open(bytes: &'a [u8], what: &'static str, guard: &'a Guard) -> Result<Self, Refusal> {
+        // Before the list is read: it is kept whole.
+        if listed(bytes) > guard.limits.archive_entries.saturating_mul(2) {
+            return Err(guard.limits.too_many_parts());
+        }
         let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|error| broken(what, &error))?;
         if zip.len() > guard.limits.archive_entries {
             return Err(guard.limits.too_many_parts());
@@ -68,6 +72,13 @@ impl<'a> Archive<'a> {
     }
 }
 
+/// How many parts the lists in an archive may name: each begins with this mark. Archives within it have lists as well.
+fn listed(bytes: &[u8]) -> usize {
+    const MARK: &[u8] = b"PK\x01\x02";
+    let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == MARK[0]);
+    starts.filter(|(at, _)| bytes[*at..].starts_with(MARK)).count()
+}
+
 fn broken(what: &str, error: &ZipError) -> Refusal {
     match error {
         ZipError::UnsupportedArchive(message) if message.to_ascii_lowercase().contains("password") => {
@@ -77,5 +88,22 @@ fn broken(what: &str, error: &ZipError) -> Refusal {
             Refusal::new(format!("broken {what}: packed in a way that cannot be read"))
         }
         _ => Refusal::new(format!("broken {what}: no whole ZIP archive")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_too_many_parts_is_refused_before_it_is_read() {
+        let guard = Guard::unbounded();
+        let entry = [&b"PK\x01\x02"[..], &[0; 42]].concat();
+        let reason = |count: usize| {
+            let opened = Archive::open(&entry.repeat(count), "DOCX", &guard).map(|_| ());
+            opened.expect_err("no archive").reason()
+        };
+        assert_eq!(reason(9), "broken DOCX: no whole ZIP archive");
+        assert!(reason(20_001).starts_with("the number of its parts is over the limit of 10000"));
     }
 }

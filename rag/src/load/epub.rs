@@ -216,16 +216,9 @@ fn unescaped(href: &str) -> String {
         let code = digits
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match code {
-            Some(code) => {
-                out.push(code);
-                rest = &after[2..];
-            }
-            None => {
-                out.push(*byte);
-                rest = after;
-            }
-        }
+        let (byte, taken) = code.map_or((*byte, 0), |code| (code, 2));
+        out.push(byte);
+        rest = &after[taken..];
     }
     String::from_utf8_lossy(&out).into_owned()
 }

@@ -1,13 +1,14 @@
 //! Which files lie under the given paths, and reading one of them.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use stepwell_core::{Cancel, Document, Error, Result};
 
+use super::below;
 use super::limits::LoadLimits;
 use super::refusal::Refusal;
 use super::{io_reason, io_refusal, load_until};
@@ -242,7 +243,7 @@ impl SourceFile {
         if self.size > limits.input_bytes {
             return Err(limits.too_large().of(&self.uri));
         }
-        let file = File::open(&self.path).map_err(|error| io_refusal(&self.uri, &error))?;
+        let file = below::open(&self.root, &self.path).map_err(|error| io_refusal(&self.uri, &error))?;
         content_of(file, self.size, limits).map_err(|refusal| refusal.of(&self.uri))
     }
 

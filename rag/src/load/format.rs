@@ -35,7 +35,13 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    #[cfg(any(test, feature = "fuzz"))]
+    #[cfg(all(
+        any(test, feature = "fuzz"),
+        feature = "html",
+        feature = "pdf",
+        feature = "docx",
+        feature = "epub"
+    ))]
     pub(crate) const ALL: [Self; 10] = [
         Self::Text,
         Self::Markdown,
@@ -65,7 +71,7 @@ impl Format {
     }
 
     /// The word for it in a sentence.
-    pub(crate) fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Markdown => "Markdown",

@@ -159,7 +159,7 @@ where
             let result = panic::catch_unwind(AssertUnwindSafe(|| read(&guard)));
             let result = result.unwrap_or_else(|panic| {
                 forget(panic);
-                Err(Refusal::new(format!("broken {what}")))
+                Err(Refusal::new(format!("broken {what}: its reader failed")))
             });
             // A caller that has left does not hear it.
             let _ = answer.send(result);
@@ -173,7 +173,9 @@ where
     loop {
         match answered.recv_timeout(TICK) {
             Ok(result) => return Ok(result),
-            Err(RecvTimeoutError::Disconnected) => return Ok(Err(Refusal::new(format!("broken {what}")))),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ok(Err(Refusal::new(format!("broken {what}: its reader failed"))));
+            }
             Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() || Instant::now() >= end => {
                 stop.store(true, Ordering::Relaxed);
                 ABANDONED.fetch_add(1, Ordering::Relaxed);
@@ -228,7 +230,7 @@ mod tests {
         let limits = LoadLimits::default();
         assert_eq!(
             run::<()>(&limits, |_| panic!("a parser's own fault")),
-            Err("broken file".to_owned())
+            Err("broken file: its reader failed".to_owned())
         );
         assert_eq!(run(&limits, |_| Ok(7)), Ok(7));
     }

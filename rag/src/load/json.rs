@@ -335,7 +335,7 @@ impl Item<'_, '_> {
     /// The path of what stands in it; its owner takes the number off again.
     fn numbered(&mut self) {
         if let Some(number) = self.number {
-            self.value.path.push_str(&format!("[{number}]"));
+            self.value.path.extend(["[", &number.to_string(), "]"]);
         }
         self.value.place = Place::Inside;
     }

@@ -23,6 +23,7 @@
 //! files of people who may mean harm there is [`LoadLimits::with_program`]: a process that the system holds to its memory
 //! and that can open neither files nor connections.
 
+mod below;
 mod code;
 mod csv;
 mod folder;
@@ -121,6 +122,23 @@ fn read_here(
     Ok(read.and_then(|document| finished(document, format, limits)))
 }
 
+/// Reads a file as one of this format, whatever its name and content say.
+#[cfg(all(
+    any(test, feature = "fuzz"),
+    feature = "html",
+    feature = "pdf",
+    feature = "docx",
+    feature = "epub"
+))]
+pub(crate) fn read_as(format: Format, name: &str, bytes: Vec<u8>, limits: &LoadLimits) -> Result<Document> {
+    let id = name.to_owned();
+    let read = isolated(limits, &Cancel::new(), format.name(), move |guard| {
+        read(format, &id, &bytes, guard)
+    })?;
+    read.and_then(|document| finished(document, format, limits))
+        .map_err(|refusal| refusal.of(name))
+}
+
 /// What holds for the text of every format.
 fn finished(
     mut document: Document,
@@ -182,6 +200,7 @@ fn io_reason(error: &std::io::Error) -> String {
         // The kind has no stable name yet.
         _ if is_link_loop(error) => "symbolic link loop".to_owned(),
         ErrorKind::IsADirectory => "a folder, not a file".to_owned(),
+        ErrorKind::InvalidInput => "neither a file nor a folder".to_owned(),
         kind => kind.to_string(),
     }
 }

@@ -1,7 +1,7 @@
 //! Reading in a process of its own: a program of the host, held to its memory and time by the system.
 //!
-//! A library cannot start itself, so the host names a program that calls [`serve_reader`]. It gets one file over its
-//! input, gives one document over its output, and from then on can open nothing.
+//! A library cannot start itself, so the host names a program that calls [`serve_reader`]: `stepwell-reader` of this crate,
+//! or one of its own. It gets one file over its input, gives one document over its output, and can open nothing.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -39,7 +39,7 @@ const KEPT: [&str; 9] = [
     "NODE_PATH",
 ];
 
-/// A program that calls [`serve_reader`], with its arguments: a small one beside the host, or the host's own under an
+/// A program that calls [`serve_reader`], with its arguments: `stepwell-reader` of this crate, or the host's own under an
 /// argument that it knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -350,10 +350,8 @@ impl Language {
         let line = bytes.strip_prefix(b"#!")?;
         let line = line.split(|byte| *byte == b'\n').next()?;
         let line = std::str::from_utf8(line.get(..line.len().min(200))?).ok()?;
-        let words = line.split_whitespace().filter_map(|word| word.rsplit('/').next());
-        let program = words
-            .into_iter()
-            .find(|word| *word != "env" && !word.starts_with('-'))?;
+        let mut words = line.split_whitespace().filter_map(|word| word.rsplit('/').next());
+        let program = words.find(|word| *word != "env" && !word.starts_with('-'))?;
         let program = program.trim_end_matches(|sign: char| sign.is_ascii_digit() || sign == '.');
         let (_, name) = PROGRAMS.iter().find(|(known, _)| *known == program)?;
         ROWS.iter().find(|row| row.name == *name).map(Self)

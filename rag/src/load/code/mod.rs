@@ -19,6 +19,8 @@ const PACE: usize = 1024;
 const LONGEST_TITLE: usize = 120;
 /// Most lines of comments and attributes that go with an item.
 const LONGEST_LEAD: usize = 200;
+/// A line longer than this, in bytes, is data and no item.
+const LONGEST_LINE: usize = 1000;
 /// Deepest item that is a heading.
 const DEEPEST: usize = 4;
 
@@ -102,6 +104,9 @@ fn line(start: usize, piece: &str) -> Line<'_> {
 
 /// Whether a line begins an item; then, whether items may stand in it. `below` is what follows the line.
 fn item(shape: Shape, line: &Line<'_>, below: &str) -> Option<bool> {
+    if line.words.len() > LONGEST_LINE {
+        return None;
+    }
     match shape {
         Shape::Words {
             modifiers,
@@ -129,10 +134,9 @@ fn item(shape: Shape, line: &Line<'_>, below: &str) -> Option<bool> {
         Shape::Keys => {
             let is_key = line.indent == 0
                 && !line.words.starts_with(['-', '#', '\'', '"', '{', '['])
-                && line
-                    .words
-                    .split_once(':')
-                    .is_some_and(|(_, value)| value.is_empty() || value.starts_with(' '));
+                && line.words.split_once(':').is_some_and(|(key, value)| {
+                    !key.is_empty() && (value.is_empty() || value.starts_with(' '))
+                });
             is_key.then_some(false)
         }
         Shape::None => None,

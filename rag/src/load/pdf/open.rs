@@ -63,6 +63,7 @@ pub(super) fn open(bytes: &[u8], guard: &Guard, force: bool) -> Result<Pdf, Refu
 
 /// Called for each object. Of one that stands in the file itself only whether something comes back counts; one of an
 /// object stream becomes what comes back.
+#[allow(clippy::unnecessary_wraps)] // the form that lopdf calls
 fn look(id: (u32, u16), object: &mut Object) -> Option<((u32, u16), Object)> {
     let is_over = WATCH.with_borrow_mut(|watch| {
         let Some(watch) = watch else { return false };
