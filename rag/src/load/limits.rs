@@ -23,7 +23,7 @@ pub struct LoadLimits {
     pub archive_entries: usize,
     /// Deepest nesting of XML: 256; of JSON too, which is never read deeper than 127.
     pub nesting: usize,
-    /// Most objects of a PDF: 500,000, with five values each on average.
+    /// Most objects of a PDF: 500,000, with five values each on average, of which an array or a dictionary counts for three.
     pub objects: usize,
     /// Most pages of a PDF: 10,000.
     pub pages: usize,

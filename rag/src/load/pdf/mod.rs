@@ -20,29 +20,33 @@ use super::guard::Guard;
 use super::refusal::Refusal;
 
 pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Refusal> {
-    let as_listed = match open(bytes, guard, false) {
-        Ok(pdf) => Some(pdf),
-        Err(refusal) if refusal == unlisted() => None,
+    // Of several readings one is in memory at a time.
+    let has_pages = match open(bytes, guard, false) {
+        Ok(pdf) => {
+            let pages = pages::of(&pdf, guard)?;
+            if !pages.is_empty() && pages::has_tree(&pdf) {
+                return document(id, &pdf, &pages, guard);
+            }
+            !pages.is_empty()
+        }
+        Err(refusal) if refusal == unlisted() => false,
         Err(refusal) => return Err(refusal),
     };
-    if let Some(pdf) = as_listed.as_ref().filter(|pdf| pages::has_tree(pdf)) {
-        let pages = pages::of(pdf, guard)?;
-        if !pages.is_empty() {
-            return document(id, pdf, &pages, guard);
-        }
-    }
     // Its table of objects leads nowhere; the objects themselves may be there.
     let rebuilt = open(bytes, guard, true);
-    let by_tree = rebuilt.as_ref().ok().filter(|pdf| pages::has_tree(pdf));
-    for pdf in by_tree.into_iter().chain(&as_listed).chain(&rebuilt) {
+    if let Ok(pdf) = &rebuilt {
         let pages = pages::of(pdf, guard)?;
-        if !pages.is_empty() {
+        if !pages.is_empty() && (pages::has_tree(pdf) || !has_pages) {
             return document(id, pdf, &pages, guard);
         }
     }
-    Err(rebuilt
-        .err()
-        .unwrap_or_else(|| Refusal::new("broken PDF: no pages")))
+    if has_pages {
+        drop(rebuilt);
+        let pdf = open(bytes, guard, false)?;
+        let pages = pages::of(&pdf, guard)?;
+        return document(id, &pdf, &pages, guard);
+    }
+    rebuilt.and_then(|_| Err(Refusal::new("broken PDF: no pages")))
 }
 
 fn document(id: &str, pdf: &Pdf, pages: &[Page<'_>], guard: &Guard) -> Result<Document, Refusal> {
