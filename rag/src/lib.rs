@@ -6,6 +6,16 @@ mod error;
 mod fact;
 mod filter;
 mod fuse;
+// Its targets need every format.
+#[cfg(all(
+    any(test, feature = "fuzz"),
+    feature = "html",
+    feature = "pdf",
+    feature = "docx",
+    feature = "epub"
+))]
+#[doc(hidden)]
+pub mod fuzz;
 mod lexical;
 mod load;
 mod schema;
@@ -22,7 +32,9 @@ pub use collection::{
 };
 pub use fuse::Fusion;
 pub use lexical::Language;
-pub use load::{Format, LoadLimits, SkippedFile, SourceFile, SourceFiles, find_files, load};
+pub use load::{
+    Format, LoadLimits, ReaderProgram, SkippedFile, SourceFile, SourceFiles, find_files, load, serve_reader,
+};
 pub use sync::{SyncEvent, SyncFn, SyncOptions, SyncProgress, SyncReport};
 pub use vector::format::Metric;
 pub use vector::plan::{GraphOptions, SegmentSearch, Strategy};

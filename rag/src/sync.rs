@@ -18,7 +18,7 @@ const HASH: &str = "file.hash";
 /// The fact that tells under which given path it was found.
 const ROOT: &str = "file.root";
 /// Raised when the same bytes would be read otherwise: then every file is read again.
-const READER: u32 = 1;
+const READER: u32 = 2;
 /// Files read ahead of the embedder.
 const AHEAD: usize = 2;
 
@@ -413,6 +413,12 @@ fn read(file: &SourceFile, known: &Known, limits: &LoadLimits, cancel: &Cancel) 
 fn refused(error: Error, uri: &str) -> Result<SkippedFile> {
     match error {
         Error::Unreadable { reason, .. } => Ok(SkippedFile::new(uri, reason)),
+        // `{uri}: its size is over …`
+        Error::LimitExceeded { .. } => {
+            let said = error.to_string();
+            let reason = said.strip_prefix(uri).and_then(|said| said.strip_prefix(": "));
+            Ok(SkippedFile::new(uri, reason.unwrap_or(&said)))
+        }
         other => Err(other),
     }
 }

@@ -18,5 +18,9 @@ fuzz_target!(
             exit(0);
         }
     },
-    |data: &[u8]| stepwell_providers::fuzz::check(&TARGET, data)
+    |data: &[u8]| if stepwell_rag::fuzz::targets().contains(&TARGET.as_str()) {
+        stepwell_rag::fuzz::check(&TARGET, data);
+    } else {
+        stepwell_providers::fuzz::check(&TARGET, data);
+    }
 );

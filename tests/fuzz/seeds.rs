@@ -1,5 +1,5 @@
-//! What a fuzzer starts with: `words.dict` and a folder of first inputs per target, from the words of the wires and
-//! from the bodies below `STEPWELL_FIXTURES`.
+//! What a fuzzer starts with: `words.dict` and a folder of first inputs per target, from the words of the wires, from the
+//! bodies below `STEPWELL_FIXTURES`, and from small files of each format.
 
 use serde_json::Value;
 use std::{
@@ -22,7 +22,11 @@ pub(crate) fn write(folder: &Path) -> io::Result<()> {
     };
     fs::write(
         folder.join("words.dict"),
-        WORDS.iter().map(entry).collect::<String>(),
+        WORDS
+            .iter()
+            .chain(&stepwell_rag::fuzz::WORDS)
+            .map(entry)
+            .collect::<String>(),
     )?;
     let bodies = bodies();
     for target in targets() {
@@ -41,6 +45,14 @@ pub(crate) fn write(folder: &Path) -> io::Result<()> {
                 seeds.join(format!("seed-{at}")),
                 [&[seed], body.as_slice()].concat(),
             )?;
+        }
+        println!("{target}");
+    }
+    for target in stepwell_rag::fuzz::targets() {
+        let seeds = folder.join(target);
+        fs::create_dir_all(&seeds)?;
+        for (at, seed) in stepwell_rag::fuzz::seeds(target).iter().enumerate() {
+            fs::write(seeds.join(format!("seed-{at}")), seed)?;
         }
         println!("{target}");
     }

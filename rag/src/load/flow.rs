@@ -31,7 +31,6 @@ struct Row {
 }
 
 impl Flow {
-    #[cfg(feature = "docx")]
     pub(super) fn len(&self) -> usize {
         self.text.len()
     }

@@ -1,14 +1,16 @@
 //! Which files lie under the given paths, and reading one of them.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use stepwell_core::{Cancel, Document, Error, Result};
 
-use super::guard::{LoadLimits, Refusal};
+use super::below;
+use super::limits::LoadLimits;
+use super::refusal::Refusal;
 use super::{io_reason, io_refusal, load_until};
 
 /// Deepest folder; links are not followed, so only a very odd tree is deeper.
@@ -241,7 +243,7 @@ impl SourceFile {
         if self.size > limits.input_bytes {
             return Err(limits.too_large().of(&self.uri));
         }
-        let file = File::open(&self.path).map_err(|error| io_refusal(&self.uri, &error))?;
+        let file = below::open(&self.root, &self.path).map_err(|error| io_refusal(&self.uri, &error))?;
         content_of(file, self.size, limits).map_err(|refusal| refusal.of(&self.uri))
     }
 
@@ -396,17 +398,15 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_says_why() {
         let limits = LoadLimits::default().with_input_bytes(2 << 10);
-        let reason = |source: &mut dyn Read| {
-            content_of(source, 10, &limits)
-                .expect_err("refused")
-                .reason()
-                .to_owned()
-        };
+        let reason = |source: &mut dyn Read| content_of(source, 10, &limits).expect_err("refused").reason();
         assert_eq!(
             reason(&mut Broken(io::ErrorKind::PermissionDenied)),
             "permission denied"
         );
         assert_eq!(reason(&mut Broken(io::ErrorKind::NotFound)), "it is gone");
-        assert_eq!(reason(&mut io::repeat(b'x')), "larger than 2 KiB");
+        assert_eq!(
+            reason(&mut io::repeat(b'x')),
+            "its size is over the limit of 2 KiB; raise `input_bytes` of the load limits"
+        );
     }
 }

@@ -1,7 +1,6 @@
 //! What a file may cost, and the thread its reader runs on: a parser that panics, loops or recurses costs one file.
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,6 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use stepwell_core::{Cancel, Error};
+
+use super::limits::LoadLimits;
+use super::refusal::Refusal;
 
 /// The name of reader threads: the panic hook keeps quiet on them, since their panics become errors.
 const THREAD: &str = "stepwell-load";
@@ -23,123 +25,11 @@ const TICK: Duration = Duration::from_millis(50);
 
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 
-/// What one file may cost. The defaults suit files nobody has checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LoadLimits {
-    /// Longest file in bytes: 64 MiB.
-    pub input_bytes: u64,
-    /// Most bytes all compressed parts of one file may inflate to, together: 64 MiB.
-    pub inflated_bytes: u64,
-    /// Most bytes one compressed byte may become, looked at above 1 MiB: 100.
-    pub inflation_ratio: u64,
-    /// Most parts of an archive: 10,000.
-    pub archive_entries: usize,
-    /// Deepest nesting of XML: 256.
-    pub nesting: usize,
-    /// Most objects of a PDF: 500,000.
-    pub objects: usize,
-    /// Most pages: 10,000.
-    pub pages: usize,
-    /// Longest text of one document in bytes: 8 MiB, a minute or two of embedding on two cores.
-    pub text_bytes: usize,
-    /// Longest time for one file: 20 s.
-    pub time: Duration,
-}
-
-impl Default for LoadLimits {
-    fn default() -> Self {
-        Self {
-            input_bytes: 64 << 20,
-            inflated_bytes: 64 << 20,
-            inflation_ratio: 100,
-            archive_entries: 10_000,
-            nesting: 256,
-            objects: 500_000,
-            pages: 10_000,
-            text_bytes: 8 << 20,
-            time: Duration::from_secs(20),
-        }
-    }
-}
-
-impl LoadLimits {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// With another longest file, in bytes.
-    pub fn with_input_bytes(mut self, input_bytes: u64) -> Self {
-        self.input_bytes = input_bytes;
-        self
-    }
-
-    /// With another limit on inflated bytes.
-    pub fn with_inflated_bytes(mut self, inflated_bytes: u64) -> Self {
-        self.inflated_bytes = inflated_bytes;
-        self
-    }
-
-    /// With another longest text of one document, in bytes.
-    pub fn with_text_bytes(mut self, text_bytes: usize) -> Self {
-        self.text_bytes = text_bytes;
-        self
-    }
-
-    /// With another longest time for one file.
-    pub fn with_time(mut self, time: Duration) -> Self {
-        self.time = time;
-        self
-    }
-
-    /// `larger than 64 MiB`, in the limit's own size.
-    pub(super) fn too_large(&self) -> Refusal {
-        Refusal::new(format!("larger than {}", size(self.input_bytes)))
-    }
-
-    /// `more than 8 MiB of text`, in the limit's own size.
-    pub(super) fn too_long(&self) -> Refusal {
-        Refusal::new(format!(
-            "more than {} of text; split it",
-            size(self.text_bytes as u64)
-        ))
-    }
-}
-
-/// A size in the largest unit that keeps it whole.
-fn size(bytes: u64) -> String {
-    match bytes {
-        b if b >= 1 << 20 && b.is_multiple_of(1 << 20) => format!("{} MiB", b >> 20),
-        b if b >= 1 << 10 && b.is_multiple_of(1 << 10) => format!("{} KiB", b >> 10),
-        b => format!("{b} bytes"),
-    }
-}
-
-/// Why a file is not read, in a few words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal(Cow<'static, str>);
-
-impl Refusal {
-    pub(super) fn new(reason: impl Into<Cow<'static, str>>) -> Self {
-        Self(reason.into())
-    }
-
-    #[cfg(test)]
-    pub(super) fn reason(&self) -> &str {
-        &self.0
-    }
-
-    pub(super) fn of(self, document: &str) -> Error {
-        Error::Unreadable {
-            document: document.to_owned(),
-            reason: self.0.into_owned(),
-        }
-    }
-}
-
 // Text, Markdown and HTML inflate nothing.
-#[cfg_attr(not(any(feature = "pdf", feature = "docx")), allow(dead_code))]
+#[cfg_attr(
+    not(any(feature = "pdf", feature = "docx", feature = "epub")),
+    allow(dead_code)
+)]
 /// The limits as a reader meets them: its loops ask [`Guard::check`], its inflaters [`Guard::inflate`].
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -149,7 +39,10 @@ pub(super) struct Guard {
     inflated: Cell<u64>,
 }
 
-#[cfg_attr(not(any(feature = "pdf", feature = "docx")), allow(dead_code))] // as above
+#[cfg_attr(
+    not(any(feature = "pdf", feature = "docx", feature = "epub")),
+    allow(dead_code)
+)] // as above
 impl Guard {
     fn new(limits: LoadLimits, stop: Arc<AtomicBool>) -> Self {
         let end = Instant::now() + limits.time;
@@ -169,9 +62,19 @@ impl Guard {
     /// Fails once the time is over or nobody waits any longer.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         if self.stop.load(Ordering::Relaxed) || Instant::now() >= self.end {
-            return Err(too_slow(&self.limits));
+            return Err(self.limits.too_slow());
         }
         Ok(())
+    }
+
+    /// The time alone, for where the guard cannot go.
+    #[cfg(feature = "pdf")]
+    pub(super) fn clock(&self) -> Clock {
+        Clock {
+            limits: self.limits.clone(),
+            stop: Arc::clone(&self.stop),
+            end: self.end,
+        }
     }
 
     /// Bytes that may still be inflated.
@@ -183,23 +86,45 @@ impl Guard {
     pub(super) fn inflate(&self, bytes: u64) -> Result<(), Refusal> {
         self.inflated.set(self.inflated.get().saturating_add(bytes));
         if self.inflated.get() > self.limits.inflated_bytes {
-            Err(self.bomb())
+            Err(self.limits.inflates_too_far())
         } else {
             Ok(())
         }
     }
 
-    /// What is said when it inflates too far.
-    pub(super) fn bomb(&self) -> Refusal {
-        Refusal::new(format!(
-            "inflates to more than {}",
-            size(self.limits.inflated_bytes)
-        ))
+    /// Most bytes a packed part of this size may inflate to now, and what is said of one that goes on.
+    pub(super) fn room(&self, packed: u64) -> (u64, Refusal) {
+        let (by_ratio, left) = (self.limits.by_ratio(packed), self.left());
+        if by_ratio < left {
+            (by_ratio, self.limits.inflates_too_fast())
+        } else {
+            (left, self.limits.inflates_too_far())
+        }
+    }
+
+    /// Fails when a text has grown too long.
+    pub(super) fn text(&self, bytes: usize) -> Result<(), Refusal> {
+        if bytes > self.limits.text_bytes {
+            return Err(self.limits.too_long());
+        }
+        Ok(())
     }
 }
 
-fn too_slow(limits: &LoadLimits) -> Refusal {
-    Refusal::new(format!("reading it took longer than {:?}", limits.time))
+/// The clock of a guard.
+#[cfg(feature = "pdf")]
+#[derive(Debug)]
+pub(super) struct Clock {
+    pub(super) limits: LoadLimits,
+    stop: Arc<AtomicBool>,
+    end: Instant,
+}
+
+#[cfg(feature = "pdf")]
+impl Clock {
+    pub(super) fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || Instant::now() >= self.end
+    }
 }
 
 /// Runs a reader on a thread with a deep stack. A panic is a refusal; so is a reader that passes its time: it is left
@@ -234,7 +159,7 @@ where
             let result = panic::catch_unwind(AssertUnwindSafe(|| read(&guard)));
             let result = result.unwrap_or_else(|panic| {
                 forget(panic);
-                Err(Refusal::new(format!("broken {what}")))
+                Err(Refusal::new(format!("broken {what}: its reader failed")))
             });
             // A caller that has left does not hear it.
             let _ = answer.send(result);
@@ -248,7 +173,9 @@ where
     loop {
         match answered.recv_timeout(TICK) {
             Ok(result) => return Ok(result),
-            Err(RecvTimeoutError::Disconnected) => return Ok(Err(Refusal::new(format!("broken {what}")))),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Ok(Err(Refusal::new(format!("broken {what}: its reader failed"))));
+            }
             Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() || Instant::now() >= end => {
                 stop.store(true, Ordering::Relaxed);
                 ABANDONED.fetch_add(1, Ordering::Relaxed);
@@ -256,7 +183,7 @@ where
                     ABANDONED.fetch_sub(1, Ordering::Relaxed);
                 }
                 cancel.check()?;
-                return Ok(Err(too_slow(limits)));
+                return Ok(Err(limits.too_slow()));
             }
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -264,7 +191,7 @@ where
 }
 
 /// A panic's payload may itself panic when dropped; it is a message in all cases we know, and a small leak in others.
-fn forget(panic: Box<dyn Any + Send>) {
+pub(super) fn forget(panic: Box<dyn Any + Send>) {
     if panic.is::<String>() || panic.is::<&'static str>() {
         drop(panic);
     } else {
@@ -295,7 +222,7 @@ mod tests {
         read: impl FnOnce(&Guard) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, String> {
         let result = isolated(limits, &Cancel::new(), "file", read).map_err(|error| error.to_string())?;
-        result.map_err(|refusal| refusal.reason().to_owned())
+        result.map_err(|refusal| refusal.reason())
     }
 
     #[test]
@@ -303,7 +230,7 @@ mod tests {
         let limits = LoadLimits::default();
         assert_eq!(
             run::<()>(&limits, |_| panic!("a parser's own fault")),
-            Err("broken file".to_owned())
+            Err("broken file: its reader failed".to_owned())
         );
         assert_eq!(run(&limits, |_| Ok(7)), Ok(7));
     }
@@ -322,7 +249,7 @@ mod tests {
             ended.send(()).expect("the test listens");
             Err(refusal)
         });
-        assert_eq!(result, Err("reading it took longer than 80ms".to_owned()));
+        assert_eq!(result, Err(limits.too_slow().reason()));
         end.recv_timeout(Duration::from_secs(5))
             .expect("the reader ends by itself");
     }
@@ -362,9 +289,12 @@ mod tests {
             Arc::default(),
         );
         assert_eq!((guard.inflate(6 << 10), guard.left()), (Ok(()), 4 << 10));
-        assert_eq!(
-            guard.inflate(5 << 10).expect_err("too far").reason(),
-            "inflates to more than 10 KiB"
+        assert!(
+            guard
+                .inflate(5 << 10)
+                .expect_err("too far")
+                .reason()
+                .starts_with("what it inflates to is over the limit of 10 KiB")
         );
     }
 }

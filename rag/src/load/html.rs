@@ -11,11 +11,12 @@ use html5ever::tokenizer::states::RawKind;
 use html5ever::tokenizer::{
     BufferQueue, Tag, TagKind, Token, TokenSink, TokenSinkResult, Tokenizer, TokenizerOpts,
 };
-use stepwell_core::Document;
+use stepwell_core::{Document, Heading};
 
 use super::charset;
 use super::flow::{Flow, Gap};
-use super::guard::{Guard, Refusal};
+use super::guard::Guard;
+use super::refusal::Refusal;
 use super::{tags, text};
 
 /// How much is fed between two looks at the clock.
@@ -24,14 +25,38 @@ const PACE: usize = 16 << 10;
 const DEEPEST: usize = 4096;
 
 pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Refusal> {
+    let page = read_page(bytes, bytes.trim_ascii_start().starts_with(b"<?xml"), guard)?;
+    let mut document = Document::new(id, page.text);
+    document.title = page
+        .title
+        .or_else(|| page.headings.first().map(|heading| heading.title.clone()));
+    document.headings = page.headings;
+    Ok(document)
+}
+
+/// What a page says.
+#[derive(Debug)]
+pub(super) struct PageText {
+    pub(super) title: Option<String>,
+    pub(super) text: String,
+    pub(super) headings: Vec<Heading>,
+}
+
+/// Reads a page; one of XHTML may close any element in its own tag, as in `<title/>`.
+pub(super) fn read_page(bytes: &[u8], is_xml: bool, guard: &Guard) -> Result<PageText, Refusal> {
     let (encoding, from) = charset::of(bytes);
     let source = text::decode_as(encoding, &bytes[from..]);
-    let tokenizer = Tokenizer::new(Page::default(), TokenizerOpts::default());
+    let words = Words {
+        is_xml,
+        ..Words::default()
+    };
+    let tokenizer = Tokenizer::new(Page(RefCell::new(words)), TokenizerOpts::default());
     let input = BufferQueue::default();
     let source = tags::shortened(&source);
     let mut rest = &*source;
     while !rest.is_empty() {
         guard.check()?;
+        guard.text(tokenizer.sink.0.borrow().flow.len())?;
         let (piece, after) = rest.split_at(rest.floor_char_boundary(PACE));
         input.push_back(StrTendril::from_slice(piece));
         // It stops after each script, so that a browser could run it; there is nothing to run here.
@@ -42,12 +67,11 @@ pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Re
     let words = tokenizer.sink.0.into_inner();
     let title = words.title.split_whitespace().collect::<Vec<_>>().join(" ");
     let (text, headings) = words.flow.finish();
-    let mut document = Document::new(id, text);
-    document.title = Some(title)
-        .filter(|title| !title.is_empty())
-        .or_else(|| headings.first().map(|h| h.title.clone()));
-    document.headings = headings;
-    Ok(document)
+    Ok(PageText {
+        title: Some(title).filter(|title| !title.is_empty()),
+        text,
+        headings,
+    })
 }
 
 #[derive(Default)]
@@ -63,6 +87,7 @@ struct Words {
     hidden: usize,
     pre: usize,
     after_newline_of_pre: bool,
+    is_xml: bool,
 }
 
 struct Element {
@@ -200,6 +225,10 @@ impl Words {
                 name: tag.name.clone(),
                 is_hidden,
             });
+        }
+        if self.is_xml && tag.self_closing {
+            self.end(tag);
+            return TokenSinkResult::Continue;
         }
         match name {
             "script" => TokenSinkResult::RawData(RawKind::ScriptData),
@@ -376,6 +405,17 @@ mod tests {
             .map(|h| (h.level, &document.text[h.span.clone()]))
             .collect();
         assert_eq!(headings, [(1, "Head & shoulders"), (2, "Next")]);
+    }
+
+    #[test]
+    fn an_element_of_xhtml_may_close_itself() {
+        let source = "<?xml version='1.0'?><html><head><title/><script src='x'/></head><body><p/>one<div/><a id='x'/>two</body></html>";
+        let document = page(source);
+        assert_eq!(
+            (document.title.as_deref(), document.text.as_str()),
+            (None, "one\n\ntwo")
+        );
+        assert_eq!(page("<title/>x</title>one").text, "one");
     }
 
     #[test]

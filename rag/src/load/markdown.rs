@@ -3,7 +3,8 @@
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 use stepwell_core::{Document, Heading};
 
-use super::guard::{Guard, Refusal};
+use super::guard::Guard;
+use super::refusal::Refusal;
 use super::text;
 
 /// How many events pass between two looks at the clock.
@@ -11,6 +12,8 @@ const PACE: usize = 1024;
 
 pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Refusal> {
     let source = text::decode(bytes)?;
+    // Before the parser sees it: what it builds is many times the text.
+    guard.text(source.len())?;
     let headings = headings(&source, guard)?;
     let mut document = Document::new(id, source);
     document.title = headings.first().map(|heading| heading.title.clone());

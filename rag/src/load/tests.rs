@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -11,10 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use stepwell_core::Document;
 
-use super::{LoadLimits, charset, find_files, load};
+use super::{LoadLimits, charset, load};
 
-/// Far above what any case takes, for builds without optimisation on a busy machine; far below the limit of a file.
-const LONG: Duration = Duration::from_secs(10);
+/// Far above what any case takes, for builds without optimisation on a busy machine: it tells a hang. What reading costs is
+/// measured in `tests/hostile.rs`.
+const LONG: Duration = Duration::from_secs(30);
 
 /// Damaged copies of each file.
 const ROUNDS: usize = 4;
@@ -51,13 +51,16 @@ fn bytes(case: &Value, key: &str) -> Vec<u8> {
 }
 
 fn read(name: &str, bytes: &[u8]) -> Result<Document, String> {
-    match load(name, bytes.to_vec(), &LoadLimits::default()) {
+    match load(name, bytes.to_vec(), &LoadLimits::default().with_time(LONG * 2)) {
         Ok(document) => {
             check(&document);
             Ok(document)
         }
         Err(error) => {
-            assert_eq!(error.code(), "unreadable", "{name}: {error}");
+            assert!(
+                matches!(error.code(), "unreadable" | "limit_exceeded"),
+                "{name}: {error}"
+            );
             Err(error.to_string())
         }
     }
@@ -338,46 +341,4 @@ fn naughty_strings_pass_or_are_refused_as_binary() {
     }
     // Three strings: one empty, one of control characters, one that rings the bell.
     assert!(refused.len() <= 6, "{refused:#?}");
-}
-
-#[test]
-fn hostile_files_end_soon_and_never_leak() {
-    let script = fixtures().join("hostile/gen_hostile.py");
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let out = folder.path().join("out");
-    let made = script.exists()
-        && Command::new("python3")
-            .arg(&script)
-            .arg(&out)
-            .output()
-            .is_ok_and(|made| made.status.success());
-    if !made {
-        println!("skipped: hostile files (they need the fixtures and python3)");
-        return;
-    }
-    let manifest = fs::read_to_string(out.join("manifest.jsonl")).expect("a manifest");
-    let mut count = 0;
-    for line in manifest.lines() {
-        let case: Value = serde_json::from_str(line).expect("a case is JSON");
-        let name = text(&case, "file");
-        if name.starts_with("canary/") {
-            continue;
-        }
-        let bytes = fs::read(out.join(name)).expect("a file");
-        let begin = Instant::now();
-        let result = read(name, &bytes);
-        let took = begin.elapsed();
-        let said = match &result {
-            Ok(document) => format!("{:?} …", document.text.chars().take(40).collect::<String>()),
-            Err(error) => error.clone(),
-        };
-        println!("{took:>12.1?}  {name}: {said}");
-        assert!(!format!("{result:?}").contains("CANARY-OUTSIDE"), "{name}");
-        assert!(took < LONG, "{name}: {took:?}");
-        count += 1;
-    }
-    assert!(count > 60);
-    // Nothing was written beside the files.
-    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
-    assert!(!find_files([&out]).expect("found").files.is_empty());
 }

@@ -3,10 +3,13 @@
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
 use stepwell_core::Document;
 
-use super::guard::{Guard, Refusal};
+use super::guard::Guard;
+use super::refusal::Refusal;
 
-pub(super) fn read(id: &str, bytes: &[u8], _guard: &Guard) -> Result<Document, Refusal> {
-    Ok(Document::new(id, decode(bytes)?))
+pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Refusal> {
+    let text = decode(bytes)?;
+    guard.text(text.len())?;
+    Ok(Document::new(id, text))
 }
 
 /// The bytes as normalised text, whatever their encoding; refused when they are none.

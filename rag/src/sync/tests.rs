@@ -221,7 +221,10 @@ async fn a_folder_with_everything_wrong_in_it_is_told_line_by_line() {
         ("empty.md", "empty file"),
         ("blank.txt", "no text in it"),
         ("binary.txt", "binary, not text"),
-        ("big.txt", "more than 8 MiB of text; split it"),
+        (
+            "big.txt",
+            "its text is over the limit of 8 MiB; split it, or raise `text_bytes` of the load limits",
+        ),
     ]);
     if cfg!(feature = "pdf") {
         wanted.insert("broken.pdf", "broken PDF: no table of its objects");

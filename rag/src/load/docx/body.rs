@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use quick_xml::Reader;
-use quick_xml::events::{BytesRef, BytesStart, Event};
+use quick_xml::events::{BytesStart, Event};
 
 use super::super::flow::{Flow, Gap};
-use super::super::guard::{Guard, Refusal};
-use super::archive::broken_xml;
-use super::styles::{Rank, Styles, attribute, rank_of_outline};
+use super::super::guard::Guard;
+use super::super::refusal::Refusal;
+use super::super::xml::{self, attribute, resolve};
+use super::styles::{Rank, Styles, rank_of_outline};
 
 /// A note called in the text.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub(super) fn read(
             Part::End(name) => walk.end(name),
             Part::Words(words) => walk.words(words),
         }
-        Ok(())
+        guard.text(walk.flow.len())
     })?;
     Ok(walk.title)
 }
@@ -109,7 +110,7 @@ fn each<'x>(
         if count.is_multiple_of(1024) {
             guard.check()?;
         }
-        let event = reader.read_event().map_err(|_| broken_xml())?;
+        let event = reader.read_event().map_err(|_| xml::broken("DOCX"))?;
         let is_empty = matches!(event, Event::Empty(_));
         match event {
             Event::Start(tag) | Event::Empty(tag) => {
@@ -122,10 +123,7 @@ fn each<'x>(
                 if !is_empty {
                     depth += 1;
                     if depth > guard.limits.nesting {
-                        return Err(Refusal::new(format!(
-                            "broken DOCX: nested deeper than {}",
-                            guard.limits.nesting
-                        )));
+                        return Err(guard.limits.too_deep());
                     }
                 }
                 let is_left_out = match local {
@@ -162,7 +160,7 @@ fn each<'x>(
                 }
             }
             Event::DocType(_) => return Err(Refusal::new("broken DOCX: it declares a document type")),
-            Event::Eof if depth > 0 => return Err(broken_xml()),
+            Event::Eof if depth > 0 => return Err(xml::broken("DOCX")),
             Event::Eof => return Ok(()),
             _ => {}
         }
@@ -180,21 +178,6 @@ fn prefix_in<'x>(xml: &'x str, space: &str) -> &'x str {
 
 fn split(name: &str) -> (&str, &str) {
     name.split_once(':').unwrap_or(("", name))
-}
-
-/// The five entities of XML and character references; there are no others without a document type.
-pub(super) fn resolve(name: &BytesRef<'_>) -> Option<char> {
-    if let Ok(Some(sign)) = name.resolve_char_ref() {
-        return Some(sign);
-    }
-    match &**name {
-        "amp" => Some('&'),
-        "lt" => Some('<'),
-        "gt" => Some('>'),
-        "quot" => Some('"'),
-        "apos" => Some('\''),
-        _ => None,
-    }
 }
 
 #[derive(Default)]

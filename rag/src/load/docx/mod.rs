@@ -1,18 +1,22 @@
 //! DOCX: the words of `word/document.xml` with headings, lists, tables and notes.
 
-mod archive;
 mod body;
 mod styles;
 
 use stepwell_core::Document;
 
-use self::archive::Archive;
+use quick_xml::Reader;
+use quick_xml::events::Event;
+
+use super::archive::Archive;
 use super::flow::{Flow, Gap};
-use super::guard::{Guard, Refusal};
+use super::guard::Guard;
+use super::refusal::Refusal;
+use super::xml;
 
 pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Refusal> {
-    let mut archive = Archive::open(bytes, guard)?;
-    let Some(main) = archive.main_part()? else {
+    let mut archive = Archive::open(bytes, "DOCX", guard)?;
+    let Some(main) = main_part(&mut archive)? else {
         return Err(Refusal::new("broken DOCX: it holds no word/document.xml"));
     };
     let folder = main.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
@@ -39,6 +43,37 @@ pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Re
         .or_else(|| headings.first().map(|heading| heading.title.clone()));
     document.headings = headings;
     Ok(document)
+}
+
+/// The name of the main part: where Word puts it, else where the package says it is.
+fn main_part(archive: &mut Archive<'_>) -> Result<Option<String>, Refusal> {
+    const USUAL: &str = "word/document.xml";
+    if archive.has(USUAL) {
+        return Ok(Some(USUAL.to_owned()));
+    }
+    let Some(xml) = archive.text("_rels/.rels")? else {
+        return Ok(None);
+    };
+    let mut reader = Reader::from_str(&xml);
+    loop {
+        let event = reader.read_event().map_err(|_| xml::broken("DOCX"))?;
+        let (Event::Start(tag) | Event::Empty(tag)) = event else {
+            if matches!(event, Event::Eof) {
+                return Ok(None);
+            }
+            continue;
+        };
+        let of = |name| xml::attribute(&tag, name);
+        if tag.local_name().into_inner() == "Relationship"
+            && of("Type").is_some_and(|kind| kind.ends_with("/officeDocument"))
+        {
+            let target = of("Target")
+                .unwrap_or_default()
+                .trim_start_matches('/')
+                .to_owned();
+            return Ok(Some(target).filter(|target| archive.has(target)));
+        }
+    }
 }
 
 /// Notes follow the text, under the numbers they are called by.

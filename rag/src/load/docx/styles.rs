@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::Event;
 
-use super::super::guard::{Guard, Refusal};
-use super::archive::broken_xml;
+use super::super::guard::Guard;
+use super::super::refusal::Refusal;
+use super::super::xml::{self, attribute, resolve};
 
 /// Longest chain of styles that build on one another.
 const CHAIN: usize = 16;
@@ -39,7 +40,7 @@ impl Styles {
             if count.is_multiple_of(1024) {
                 guard.check()?;
             }
-            match reader.read_event().map_err(|_| broken_xml())? {
+            match reader.read_event().map_err(|_| xml::broken("DOCX"))? {
                 Event::Start(tag) | Event::Empty(tag) => match tag.local_name().into_inner() {
                     "style" => open = attribute(&tag, "styleId").map(|id| (id, Style::default())),
                     "name" => {
@@ -109,19 +110,6 @@ pub(super) fn rank_of_outline(level: &str) -> Option<Rank> {
     })
 }
 
-/// An attribute by its name without prefix.
-pub(super) fn attribute(tag: &BytesStart<'_>, name: &str) -> Option<String> {
-    tag.attributes()
-        .with_checks(false)
-        .take(64)
-        .filter_map(Result::ok)
-        .find(|attribute| attribute.key.local_name().into_inner() == name)
-        .map(|attribute| match quick_xml::escape::unescape(&attribute.value) {
-            Ok(value) => value.into_owned(),
-            Err(_) => attribute.value.into_owned(),
-        })
-}
-
 /// The title in the document's properties.
 pub(super) fn declared_title(xml: &str, guard: &Guard) -> Result<Option<String>, Refusal> {
     guard.check()?;
@@ -132,7 +120,7 @@ pub(super) fn declared_title(xml: &str, guard: &Guard) -> Result<Option<String>,
             Ok(Event::Start(tag)) => inside = tag.name().into_inner() == "dc:title",
             Ok(Event::End(_)) => inside = false,
             Ok(Event::Text(words)) if inside => title.push_str(&words.into_inner()),
-            Ok(Event::GeneralRef(name)) if inside => title.extend(super::body::resolve(&name)),
+            Ok(Event::GeneralRef(name)) if inside => title.extend(resolve(&name)),
             // A damaged property sheet costs its title, not the document.
             Ok(Event::Eof) | Err(_) => break,
             Ok(_) => {}

@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 
+use super::super::guard::Guard;
+use super::super::refusal::Refusal;
 use super::content::{Operand, Word, words};
 
 /// Most entries kept; a map of every BMP character has 65,536.
 const MOST: usize = 200_000;
+/// How many words pass between two looks at the clock.
+const PACE: usize = 1024;
 
 /// A code: its value and how many bytes it has.
 type Code = (u32, usize);
@@ -19,10 +23,13 @@ pub(super) struct CodeMap {
 }
 
 impl CodeMap {
-    pub(super) fn parse(bytes: &[u8]) -> Self {
+    pub(super) fn parse(bytes: &[u8], guard: &Guard) -> Result<Self, Refusal> {
         let mut map = Self::default();
         let mut operands: Vec<Operand> = Vec::new();
-        for word in words(bytes) {
+        for (number, word) in words(bytes).enumerate() {
+            if number.is_multiple_of(PACE) {
+                guard.check()?;
+            }
             match word {
                 Word::Operand(operand) => {
                     if operands.len() < 4 * MOST {
@@ -42,7 +49,7 @@ impl CodeMap {
         }
         map.ranges
             .sort_by_key(|(range, length, _)| (*length, *range.start()));
-        map
+        Ok(map)
     }
 
     fn len(&self) -> usize {
@@ -168,7 +175,9 @@ mod tests {
         let map = CodeMap::parse(
             b"2 begincodespacerange <00> <7F> <8000> <FFFF> endcodespacerange 1 beginbfrange <20> <7E> <0020> endbfrange \
               1 beginbfrange <8001> <8003> <D83DDE00> endbfrange 1 beginbfchar <8140> <4E00> endbfchar",
-        );
+            &Guard::unbounded(),
+        )
+        .expect("a map");
         assert_eq!(map.length_of(b"A", 2), 1);
         assert_eq!(map.length_of(b"\x81\x40", 1), 2);
         assert_eq!(map.get(0x41, 1).as_deref(), Some("A"));

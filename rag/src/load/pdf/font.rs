@@ -7,7 +7,8 @@ use std::rc::Rc;
 use encoding_rs::{BIG5, EUC_JP, EUC_KR, Encoding, GB18030, SHIFT_JIS, UTF_16BE};
 use lopdf::{Dictionary, Document as Pdf, Object, dictionary};
 
-use super::super::guard::{Guard, Refusal};
+use super::super::guard::Guard;
+use super::super::refusal::Refusal;
 use super::cmap::CodeMap;
 use super::interpret::decoded;
 use super::pages;
@@ -163,7 +164,7 @@ impl<'a> Fonts<'a> {
             .ok()
             .and_then(|map| self.pdf.dereference(map).ok())
         {
-            Some((_, Object::Stream(stream))) => Some(CodeMap::parse(&decoded(stream, guard)?)),
+            Some((_, Object::Stream(stream))) => Some(CodeMap::parse(&decoded(stream, guard)?, guard)?),
             _ => None,
         };
         let is_composite = name_in(self.pdf, font, b"Subtype").is_some_and(|kind| kind == b"Type0");
@@ -180,7 +181,9 @@ impl<'a> Fonts<'a> {
             .ok()
             .and_then(|encoding| self.pdf.dereference(encoding).ok());
         let codes = match encoding {
-            Some((_, Object::Stream(stream))) => Codes::Mapped(CodeMap::parse(&decoded(stream, guard)?)),
+            Some((_, Object::Stream(stream))) => {
+                Codes::Mapped(CodeMap::parse(&decoded(stream, guard)?, guard)?)
+            }
             Some((_, Object::Name(name))) => named_codes(name),
             _ => Codes::Glyphs,
         };

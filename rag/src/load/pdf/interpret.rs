@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use lopdf::{DecompressError, Dictionary, Document as Pdf, Error as PdfError, Object, Stream};
 
-use super::super::guard::{Guard, Refusal};
+use super::super::guard::Guard;
+use super::super::refusal::Refusal;
 use super::content::{Operand, Operators};
 use super::font::{Font, Fonts};
 use super::layout::{Layout, Run};
@@ -38,13 +39,13 @@ fn times(a: &Matrix, b: &Matrix) -> Matrix {
 /// The bytes of a stream, counted. One that cannot be inflated is as good as empty.
 pub(super) fn decoded(stream: &Stream, guard: &Guard) -> Result<Vec<u8>, Refusal> {
     guard.check()?;
-    let left = usize::try_from(guard.left()).unwrap_or(usize::MAX);
-    match stream.decompressed_content_with_limit(left) {
+    let (room, over) = guard.room(stream.content.len() as u64);
+    match stream.decompressed_content_with_limit(usize::try_from(room).unwrap_or(usize::MAX)) {
         Ok(bytes) => {
             guard.inflate(bytes.len() as u64)?;
             Ok(bytes)
         }
-        Err(PdfError::Decompress(DecompressError::MemoryLimitExceeded { .. })) => Err(guard.bomb()),
+        Err(PdfError::Decompress(DecompressError::MemoryLimitExceeded { .. })) => Err(over),
         Err(_) => Ok(Vec::new()),
     }
 }
@@ -137,9 +138,7 @@ impl<'a, 'f> Interpreter<'a, 'f> {
             count += 1;
             if count.is_multiple_of(PACE) {
                 self.guard.check()?;
-                if self.layout.len() as u64 > self.guard.limits.inflated_bytes {
-                    return Err(self.guard.bomb());
-                }
+                self.guard.text(self.layout.len())?;
             }
             self.act(&name, &operands, resources, floor)?;
         }

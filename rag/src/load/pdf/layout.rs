@@ -1,5 +1,7 @@
 //! From places on a page to lines and paragraphs. The order of drawing is kept: programs draw in reading order, and
-//! sorting by height would shuffle columns.
+//! sorting by height would shuffle columns. Only columns drawn row by row are put one after the other.
+
+use super::columns::{self, Segment};
 
 /// Above this part of the size a step along the line is a space. A guessed width needs more room for error.
 const SPACE: f64 = 0.15;
@@ -8,6 +10,10 @@ const SPACE_BY_GUESS: f64 = 0.3;
 const LINE: f64 = 0.5;
 /// Above this many sizes, and not the usual step here, a new line is a new paragraph.
 const PARAGRAPH: f64 = 1.8;
+/// Above this part of the size a step along the line may lead into another column.
+const GUTTER: f64 = 1.0;
+/// Most parts of lines of a page that are looked at for columns.
+const MOST_SEGMENTS: usize = 100_000;
 
 pub(super) type Point = (f64, f64);
 
@@ -29,6 +35,15 @@ pub(super) struct Layout {
     last: Option<Last>,
     /// The last step from line to line, in sizes.
     leading: Option<f64>,
+    segments: Vec<Segment>,
+}
+
+/// How a string follows the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Same,
+    Gutter,
+    Line,
 }
 
 #[derive(Debug)]
@@ -49,6 +64,7 @@ impl Layout {
         if run.text.is_empty() || !is_finite(run.start) || !is_finite(run.end) {
             return;
         }
+        let mut step = Step::Line;
         if let Some(last) = self.last.take() {
             let near = 0.15 * run.size;
             if last.text == run.text && distance(last.start, run.start) < near {
@@ -56,8 +72,9 @@ impl Layout {
                 self.last = Some(last);
                 return;
             }
-            self.step(&last, run);
+            step = self.step(&last, run);
         }
+        self.segment(step, run);
         for sign in run.text.chars() {
             self.push(sign);
         }
@@ -70,7 +87,28 @@ impl Layout {
         });
     }
 
-    fn step(&mut self, last: &Last, run: &Run<'_>) {
+    /// Notes where a part of a line begins, or how far it goes.
+    fn segment(&mut self, step: Step, run: &Run<'_>) {
+        let along = |point: Point| point.0 * run.along.0 + point.1 * run.along.1;
+        let (from, to) = (along(run.start), along(run.end));
+        if step == Step::Same
+            && let Some(last) = self.segments.last_mut()
+        {
+            last.to = last.to.max(to);
+        } else if self.segments.len() < MOST_SEGMENTS {
+            self.segments.push(Segment {
+                at: self.text.len(),
+                starts_line: step == Step::Line,
+                from,
+                to,
+                down: run.start.0 * run.along.1 - run.start.1 * run.along.0,
+                size: run.size,
+                along: run.along,
+            });
+        }
+    }
+
+    fn step(&mut self, last: &Last, run: &Run<'_>) -> Step {
         let (dx, dy) = (run.start.0 - last.end.0, run.start.1 - last.end.1);
         let along = dx * run.along.0 + dy * run.along.1;
         // Downwards is positive.
@@ -84,13 +122,22 @@ impl Layout {
             let is_paragraph = leading < -LINE || (leading > PARAGRAPH && !is_usual);
             self.leading = Some(leading).filter(|leading| *leading > 0.0);
             self.break_line(is_paragraph);
+            Step::Line
         } else {
             let space = if last.has_widths { SPACE } else { SPACE_BY_GUESS };
             if along > space * run.size.min(last.size) {
                 self.push(' ');
+                if along > GUTTER * size {
+                    Step::Gutter
+                } else {
+                    Step::Same
+                }
             } else if along < -run.size.min(last.size) {
                 // Back to the left on the same line: another part of the page, or one drawn over the other.
                 self.break_line(false);
+                Step::Line
+            } else {
+                Step::Same
             }
         }
     }
@@ -134,7 +181,7 @@ impl Layout {
     }
 
     pub(super) fn finish(self) -> String {
-        self.text
+        columns::read_down(self.text, &self.segments)
     }
 }
 
@@ -197,5 +244,91 @@ mod tests {
             ]),
             "bold office"
         );
+    }
+
+    const LEFT: [&str; 5] = [
+        "The first column tells of",
+        "a house by the sea that",
+        "nobody had lived in for",
+        "many years before they",
+        "came to see it at last.",
+    ];
+    const RIGHT: [&str; 5] = [
+        "In the second column the",
+        "garden is shown, with its",
+        "old trees and a well that",
+        "gives water all through",
+        "the summer months too.",
+    ];
+
+    /// Two columns of lines, drawn row by row or column by column, turned by so many degrees.
+    fn two_columns(left: &[&str], right: &[&str], by_row: bool, degrees: f64) -> String {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        let mut layout = Layout::default();
+        let mut show = |text: &str, x: f64, y: f64| {
+            let turned = |x: f64, y: f64| (x * cos - y * sin, x * sin + y * cos);
+            layout.show(&Run {
+                text,
+                start: turned(x, y),
+                end: turned(x + text.len() as f64 * 5.0, y),
+                along: (cos, sin),
+                size: 10.0,
+                has_widths: true,
+            });
+        };
+        let down = |row: usize| 700.0 - row as f64 * 12.0;
+        show("A title over both of the columns of this page here", 50.0, 730.0);
+        if by_row {
+            for (row, (left, right)) in left.iter().zip(right).enumerate() {
+                show(left, 50.0, down(row));
+                show(right, 250.0, down(row));
+            }
+        } else {
+            for (lines, x) in [(left, 50.0), (right, 250.0)] {
+                for (row, line) in lines.iter().enumerate() {
+                    show(line, x, down(row));
+                }
+            }
+        }
+        show("A line below both, from one side to the other one", 50.0, 600.0);
+        layout.finish()
+    }
+
+    #[test]
+    fn columns_are_read_down_however_they_were_drawn_and_turned() {
+        let wanted = format!(
+            "A title over both of the columns of this page here\n\n{}\n\n{}\n\nA line below both, from one side to the other one",
+            LEFT.join("\n"),
+            RIGHT.join("\n")
+        );
+        for degrees in [0.0, 90.0, 180.0, 270.0] {
+            for by_row in [true, false] {
+                assert_eq!(
+                    two_columns(&LEFT, &RIGHT, by_row, degrees),
+                    wanted,
+                    "{by_row} {degrees}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_is_read_across() {
+        let left = ["Apples", "Pears", "Plums", "Cherries", "Grapes"];
+        let right = [
+            "1.20 a kilo",
+            "2.40 a kilo",
+            "1.80 a kilo",
+            "5.10 a kilo",
+            "2.00 a kilo",
+        ];
+        assert!(two_columns(&left, &right, true, 0.0).contains("Apples 1.20 a kilo\nPears 2.40 a kilo\n"));
+        // Whole sentences in both.
+        let left = LEFT.map(|line| format!("{line}."));
+        let left = left.each_ref().map(String::as_str);
+        let right = RIGHT.map(|line| format!("{line}."));
+        let right = right.each_ref().map(String::as_str);
+        let text = two_columns(&left, &right, true, 0.0);
+        assert!(text.contains(&format!("{} {}\n", left[0], right[0])), "{text}");
     }
 }

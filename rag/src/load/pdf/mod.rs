@@ -1,38 +1,52 @@
 //! PDF: lopdf reads the objects; the text is put together here, page by page.
 
 mod cmap;
+mod columns;
 mod content;
 mod font;
 mod interpret;
 mod layout;
+mod open;
 mod pages;
 
-use lopdf::{DecompressError, Document as Pdf, Error as PdfError, LoadOptions, Object};
+use lopdf::{Document as Pdf, Object};
 use stepwell_core::{Document, PageSpan};
 
 use self::font::Fonts;
 use self::interpret::Interpreter;
+use self::open::{open, unlisted};
 use self::pages::Page;
-use super::guard::{Guard, Refusal};
+use super::guard::Guard;
+use super::refusal::Refusal;
 
 pub(super) fn read(id: &str, bytes: &[u8], guard: &Guard) -> Result<Document, Refusal> {
-    match open(bytes, guard, false) {
+    // Of several readings one is in memory at a time.
+    let has_pages = match open(bytes, guard, false) {
         Ok(pdf) => {
             let pages = pages::of(&pdf, guard)?;
-            if !pages.is_empty() {
+            if !pages.is_empty() && pages::has_tree(&pdf) {
                 return document(id, &pdf, &pages, guard);
             }
+            !pages.is_empty()
         }
-        Err(refusal) if refusal == unlisted() => {}
+        Err(refusal) if refusal == unlisted() => false,
         Err(refusal) => return Err(refusal),
-    }
+    };
     // Its table of objects leads nowhere; the objects themselves may be there.
-    let pdf = open(bytes, guard, true)?;
-    let pages = pages::of(&pdf, guard)?;
-    if pages.is_empty() {
-        return Err(Refusal::new("broken PDF: no pages"));
+    let rebuilt = open(bytes, guard, true);
+    if let Ok(pdf) = &rebuilt {
+        let pages = pages::of(pdf, guard)?;
+        if !pages.is_empty() && (pages::has_tree(pdf) || !has_pages) {
+            return document(id, pdf, &pages, guard);
+        }
     }
-    document(id, &pdf, &pages, guard)
+    if has_pages {
+        drop(rebuilt);
+        let pdf = open(bytes, guard, false)?;
+        let pages = pages::of(&pdf, guard)?;
+        return document(id, &pdf, &pages, guard);
+    }
+    rebuilt.and_then(|_| Err(Refusal::new("broken PDF: no pages")))
 }
 
 fn document(id: &str, pdf: &Pdf, pages: &[Page<'_>], guard: &Guard) -> Result<Document, Refusal> {
@@ -49,53 +63,10 @@ fn document(id: &str, pdf: &Pdf, pages: &[Page<'_>], guard: &Guard) -> Result<Do
         document
             .pages
             .push(PageSpan::new(number, from..document.text.len()));
-        if document.text.len() as u64 > guard.limits.inflated_bytes {
-            return Err(guard.bomb());
-        }
+        guard.text(document.text.len())?;
     }
     document.title = title(pdf);
     Ok(document)
-}
-
-fn open(bytes: &[u8], guard: &Guard, force_reconstruct: bool) -> Result<Pdf, Refusal> {
-    guard.check()?;
-    let max_decompressed_size = usize::try_from(guard.limits.inflated_bytes).ok();
-    let options = LoadOptions {
-        max_decompressed_size,
-        force_reconstruct,
-        ..LoadOptions::default()
-    };
-    let pdf = Pdf::load_mem_with_options(bytes, options).map_err(|error| refusal(&error, guard))?;
-    if pdf.trailer.has(b"Encrypt") && !pdf.was_encrypted() {
-        return Err(encrypted());
-    }
-    if pdf.objects.len() > guard.limits.objects {
-        return Err(Refusal::new(format!(
-            "broken PDF: more than {} objects",
-            guard.limits.objects
-        )));
-    }
-    Ok(pdf)
-}
-
-fn unlisted() -> Refusal {
-    Refusal::new("broken PDF: no table of its objects")
-}
-
-fn encrypted() -> Refusal {
-    Refusal::new("encrypted PDF")
-}
-
-fn refusal(error: &PdfError, guard: &Guard) -> Refusal {
-    match error {
-        PdfError::Decryption(_) | PdfError::InvalidPassword | PdfError::UnsupportedSecurityHandler(_) => {
-            encrypted()
-        }
-        PdfError::Decompress(DecompressError::MemoryLimitExceeded { .. }) => guard.bomb(),
-        PdfError::Xref(_) | PdfError::MissingXrefEntry => unlisted(),
-        PdfError::Parse(error) => Refusal::new(format!("broken PDF: {error}")),
-        _ => Refusal::new("broken PDF"),
-    }
 }
 
 /// The title it declares, unless a program put a file name there.

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use lopdf::{Dictionary, Document as Pdf, Object, ObjectId};
 
-use super::super::guard::{Guard, Refusal};
+use super::super::guard::Guard;
+use super::super::refusal::Refusal;
 
 /// Deepest tree; real ones have a handful of levels.
 const DEEPEST: usize = 64;
@@ -14,6 +15,18 @@ const DEEPEST: usize = 64;
 pub(super) struct Page<'a> {
     pub(super) dictionary: &'a Dictionary,
     pub(super) resources: Option<&'a Dictionary>,
+}
+
+/// Whether the catalog leads to a tree of pages.
+pub(super) fn has_tree(pdf: &Pdf) -> bool {
+    let root = pdf
+        .trailer
+        .get(b"Root")
+        .ok()
+        .and_then(|root| dictionary(pdf, root));
+    let tree = root.and_then(|root| entry(pdf, root, b"Pages"));
+    let kids = tree.and_then(|tree| pdf.dereference(tree.get(b"Kids").ok()?).ok());
+    matches!(kids, Some((_, Object::Array(_))))
 }
 
 /// The pages in reading order. Where the catalog leads nowhere, every object that says it is a page counts.
@@ -95,7 +108,7 @@ fn walk<'a>(
 
 fn push<'a>(found: &mut Vec<Page<'a>>, page: Page<'a>, guard: &Guard) -> Result<(), Refusal> {
     if found.len() >= guard.limits.pages {
-        return Err(Refusal::new(format!("more than {} pages", guard.limits.pages)));
+        return Err(guard.limits.too_many_pages());
     }
     found.push(page);
     Ok(())
