@@ -11,7 +11,7 @@ use super::{
 use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{collections::HashSet, future::IntoFuture, ops::Range, sync::Arc};
+use std::{collections::HashSet, fmt::Write as _, future::IntoFuture, ops::Range, sync::Arc};
 use stepwell_core::{
     Budget, ChatModel, ChatRequest, Cost, EmbedKind, Embedder, Message, Origin, Part, ResponseFormat, Result,
     Role, Usage, Warning, find_quote,
@@ -264,10 +264,12 @@ impl Check<'_> {
             places.push(at);
             let number = places.len();
             let sentence = &self.answer.text[claim.span.clone()];
-            asked.push_str(&format!(
+            // Writing to a string does not fail.
+            let _ = write!(
+                asked,
                 "<<sentence {number} {key}>>\n{sentence}\n<<source {number} {key}>>\n{}\n<<end {number} {key}>>\n\n",
                 source.join("\n")
-            ));
+            );
         }
         if places.is_empty() {
             return;

@@ -24,15 +24,14 @@ pub(super) fn reciprocal_rank(
                 hit.chunk.id.clone(),
                 blake3::hash(hit.chunk.text.as_bytes()),
             );
-            match places.get(&key) {
-                Some(place) => fused[*place].score += score,
-                None => {
-                    places.insert(key, fused.len());
-                    hit.score = score;
-                    hit.explanation.stage = stage(source);
-                    fused.push(hit);
-                }
+            if let Some(place) = places.get(&key) {
+                fused[*place].score += score;
+                continue;
             }
+            places.insert(key, fused.len());
+            hit.score = score;
+            hit.explanation.stage = stage(source);
+            fused.push(hit);
         }
     }
     fused.sort_by(|a, b| b.score.total_cmp(&a.score));

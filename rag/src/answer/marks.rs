@@ -60,8 +60,8 @@ impl Marks {
             return;
         }
         match sign {
-            ']' | '】' => match numbers(&self.held) {
-                Some(numbers) => {
+            ']' | '】' => {
+                if let Some(numbers) = numbers(&self.held) {
                     self.held.clear();
                     if !self.is_after_mark {
                         self.before = std::mem::take(&mut self.space);
@@ -69,12 +69,11 @@ impl Marks {
                     self.space.clear();
                     self.is_after_mark = true;
                     self.out.push(Piece::Mark(numbers));
-                }
-                None => {
+                } else {
                     self.let_go();
                     self.word(sign);
                 }
-            },
+            }
             '[' | '【' => {
                 self.let_go();
                 self.held.push(sign);

@@ -217,9 +217,9 @@ fn ordered(mut passages: Vec<Passage>, order: PassageOrder) -> Vec<Passage> {
             let (mut front, mut back) = (Vec::new(), Vec::new());
             for (place, passage) in passages.into_iter().enumerate() {
                 if place % 2 == 0 {
-                    front.push(passage)
+                    front.push(passage);
                 } else {
-                    back.push(passage)
+                    back.push(passage);
                 }
             }
             back.reverse();
@@ -326,7 +326,7 @@ mod tests {
     /// Documents of odd characters, and chunks of them that overlap, touch or lie apart, in any order.
     fn hits() -> impl Strategy<Value = (Vec<Document>, Vec<Hit>)> {
         let text = "([a-zé東😀]{1,9}[ .!?\n]{1,2}){1,60}";
-        let places = proptest::collection::vec((0..3usize, 0.0..1.0f64, 0.0..1.0f64), 1..14);
+        let places = proptest::collection::vec((0..3usize, 0..1_000usize, 0..1_000usize), 1..14);
         (proptest::collection::vec(text, 3), places).prop_map(|(texts, places)| {
             let documents: Vec<Document> = texts
                 .into_iter()
@@ -338,8 +338,8 @@ mod tests {
                 .enumerate()
                 .map(|(number, (at, from, length))| {
                     let text = &documents[at].text;
-                    let start = text.floor_char_boundary((from * text.len() as f64) as usize);
-                    let end = start + (length * (text.len() - start) as f64) as usize;
+                    let start = text.floor_char_boundary(from * text.len() / 1_000);
+                    let end = start + length * (text.len() - start) / 1_000;
                     hit(
                         &documents[at],
                         number as u32,

@@ -171,7 +171,7 @@ impl Passage {
     pub(super) fn cut(&self, length: usize) -> Option<Self> {
         let text = self.chunk.text.get(..length)?;
         let mut cut = self.clone();
-        cut.chunk.text = text.to_owned();
+        text.clone_into(&mut cut.chunk.text);
         let end = cut.chunk.span.start + length;
         cut.chunk.span.end = end;
         cut.chunk.page_breaks.retain(|(at, _)| *at < end);

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use futures::future::try_join_all;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, fmt::Write as _, sync::Arc};
 use stepwell_core::{
     Budget, ChatModel, ChatRequest, Cost, EmbedKind, Embedder, Embeddings, Error, Hit, Message, Origin, Part,
     Query, ResponseFormat, Result, Retriever, Role, Usage, Warning, store::check_name,
@@ -165,7 +165,8 @@ impl Routed {
             self.top_n
         );
         for source in self.sources.iter() {
-            told.push_str(&format!("\n- `{}`: {}", source.name, source.about));
+            // Writing to a string does not fail.
+            let _ = write!(told, "\n- `{}`: {}", source.name, source.about);
         }
         let asked = format!("<<question {key}>>\n{question}\n<<end {key}>>");
         let user = Message::new(Role::User, vec![Part::text(asked, Origin::User)]);
