@@ -118,3 +118,8 @@ pub fn reranker(name: &str) -> Result<std::sync::Arc<dyn Reranker>> {
 #[cfg(doctest)]
 #[doc = include_str!("README.md")]
 struct Readme;
+
+/// So do the examples of the page on answers.
+#[cfg(all(doctest, feature = "minilm"))]
+#[doc = include_str!("docs/answers.md")]
+struct Answers;

@@ -1,8 +1,9 @@
 //! [`AskReport`]: what was asked, answered and found; as text for people, as JSON for programs.
 
+use crate::rag::answer::Answer;
 use serde::Serialize;
 use std::fmt::Write as _;
-use stepwell_core::{Citation, Hit, Message, Part};
+use stepwell_core::{Citation, Hit};
 
 /// Columns of printed text.
 const WIDTH: usize = 100;
@@ -97,35 +98,16 @@ pub struct AskReport {
 }
 
 impl AskReport {
-    pub(super) fn new(
-        question: &str,
-        model: &str,
-        answer: &Message,
-        hits: &[Hit],
-        skipped: Vec<Skipped>,
-        indexed: Indexed,
-    ) -> Self {
-        let mut citations: Vec<Citation> = Vec::new();
-        let mut claims: Vec<Claim> = Vec::new();
-        for part in &answer.parts {
-            let Part::Text(text) = part else { continue };
-            if text.text.trim().is_empty() {
-                continue;
-            }
-            let mut numbers = Vec::new();
-            for citation in &text.citations {
-                let number = citations
-                    .iter()
-                    .position(|known| known == citation)
-                    .unwrap_or_else(|| {
-                        citations.push(citation.clone());
-                        citations.len() - 1
-                    });
-                numbers.push(number + 1);
-            }
+    pub(super) fn new(answer: &Answer, hits: &[Hit], skipped: Vec<Skipped>, indexed: Indexed) -> Self {
+        let claims = answer.claims.iter().map(|claim| Claim {
+            text: answer.text[claim.span.clone()].to_owned(),
+            citations: claim.citations.iter().map(|place| place + 1).collect(),
+        });
+        let mut claims: Vec<Claim> = claims.collect();
+        if claims.is_empty() && !answer.text.is_empty() {
             claims.push(Claim {
-                text: text.text.trim().to_owned(),
-                citations: numbers,
+                text: answer.text.clone(),
+                citations: Vec::new(),
             });
         }
         let found = hits.iter().enumerate().map(|(place, hit)| Found {
@@ -137,20 +119,15 @@ impl AskReport {
             chunk_id: hit.chunk.id.clone(),
             text: hit.chunk.text.clone(),
         });
-        let says_not_found = answer
-            .text()
-            .trim()
-            .trim_end_matches('.')
-            .eq_ignore_ascii_case(stepwell_providers::NOT_FOUND);
         Self {
-            question: question.to_owned(),
-            is_found: !says_not_found && !claims.is_empty(),
+            question: answer.question.clone(),
+            is_found: answer.is_found(),
             answer: claims,
-            citations,
+            citations: answer.citations.clone(),
             hits: found.collect(),
             skipped,
             indexed,
-            model: model.to_owned(),
+            model: answer.model.clone(),
         }
     }
 
@@ -244,52 +221,55 @@ fn wrap(out: &mut String, text: &str, first: &str, next: &str) {
 #[cfg(test)]
 mod tests {
     use super::{AskReport, Indexed, one_line};
-    use stepwell_core::{Chunk, Document, Explanation, Hit, Message, Origin, Part, Role};
+    use crate::{providers::Scripted, rag::answer::answer};
+    use async_trait::async_trait;
+    use std::sync::Arc;
+    use stepwell_core::{Chunk, Document, Explanation, Hit, Query, Result, Retriever};
 
-    fn report(answer: &Message) -> AskReport {
-        let document = Document::new("a.md", "Cats sleep. \u{1b}[31mDogs walk.");
-        let chunk = Chunk::of(&document, 0, 0..document.text.len()).expect("whole");
-        AskReport::new(
-            "?",
-            "extractive",
-            answer,
-            &[Hit::new(chunk, 0.5, Explanation::default())],
-            Vec::new(),
-            Indexed::default(),
-        )
+    #[derive(Debug)]
+    struct OneHit;
+
+    #[async_trait]
+    impl Retriever for OneHit {
+        async fn retrieve(&self, _: &Query) -> Result<Vec<Hit>> {
+            Ok(vec![hit()])
+        }
     }
 
-    #[test]
-    fn a_claim_names_its_source_and_the_same_source_is_listed_once() {
-        let document = Document::new("a.md", "Cats sleep all day.");
+    fn hit() -> Hit {
+        let document = Document::new("a.md", "Cats sleep all day. \u{1b}[31mDogs walk.");
         let chunk = Chunk::of(&document, 0, 0..document.text.len()).expect("whole");
-        let mut parts = vec![
-            Part::text("Cats sleep.", Origin::Model),
-            Part::text(" All day.", Origin::Model),
-        ];
-        for part in &mut parts {
-            if let Part::Text(text) = part {
-                text.citations.push(chunk.cite(0..19).expect("whole"));
-            }
-        }
-        let report = report(&Message::new(Role::Assistant, parts));
+        Hit::new(chunk, 0.5, Explanation::default())
+    }
+
+    async fn report(said: &str) -> AskReport {
+        let model = Arc::new(Scripted::new().say(said));
+        let answer = answer("?", Arc::new(OneHit), model).await.expect("answers");
+        AskReport::new(&answer, &[hit()], Vec::new(), Indexed::default())
+    }
+
+    #[tokio::test]
+    async fn a_claim_names_its_source_and_the_same_source_is_listed_once() {
+        let report = report("Cats sleep [1]. They sleep all day [1].").await;
         assert_eq!((report.citations.len(), report.is_found), (1, true));
         let text = report.to_text();
         assert!(
-            text.starts_with("Cats sleep. [1] All day. [1]\n\n  [1] a.md: “Cats sleep all day.”\n"),
+            text.starts_with(
+                "Cats sleep. [1] They sleep all day. [1]\n\n  [1] a.md: “Cats sleep all day.”\n"
+            ),
             "{text}"
         );
     }
 
-    #[test]
-    fn not_found_is_told_and_prints_no_hits() {
-        let report = report(&Message::assistant("Not found in these documents."));
+    #[tokio::test]
+    async fn not_found_is_told_and_prints_no_hits() {
+        let report = report("Not found in these documents.").await;
         assert!(!report.is_found && !report.to_text().contains("Hits"));
     }
 
-    #[test]
-    fn a_documents_control_signs_do_not_reach_the_terminal() {
-        assert!(!report(&Message::assistant("Cats.")).to_text().contains('\u{1b}'));
+    #[tokio::test]
+    async fn a_documents_control_signs_do_not_reach_the_terminal() {
+        assert!(!report("Cats.").await.to_text().contains('\u{1b}'));
         assert_eq!(one_line("a  b\nc d", 4), "a b…");
     }
 }

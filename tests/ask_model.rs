@@ -107,7 +107,7 @@ fn ask(address: &str, words: &[&str]) -> std::process::Output {
 }
 
 #[test]
-fn a_models_marks_become_citations_with_the_exact_words() {
+fn a_models_citations_become_places_with_the_exact_words() {
     let folder = tempfile::tempdir().expect("made");
     let docs = folder.path().join("docs");
     fs::create_dir(&docs).expect("made");
@@ -116,28 +116,21 @@ fn a_models_marks_become_citations_with_the_exact_words() {
         "# Kettle\n\nDescale it once a month with citric acid. Keep the lid shut.\n",
     )
     .expect("written");
-    let search = json!({ "type": "tool_use", "id": "toolu_1", "name": "search", "input": {} });
-    let text = json!({ "type": "text", "text": "" });
-    let (address, server) = vendor(vec![
-        (
-            200,
-            "text/event-stream",
-            answer(
-                &search,
-                &[json!({ "type": "input_json_delta", "partial_json": "{\"query\":\"descale kettle\"}" })],
-                "tool_use",
-            ),
+    let text = json!({ "type": "text", "text": "", "citations": [] });
+    let cited = json!({ "type": "char_location", "document_index": 0, "start_char_index": 10, "end_char_index": 52,
+        "cited_text": "Descale it once a month with citric acid. " });
+    let (address, server) = vendor(vec![(
+        200,
+        "text/event-stream",
+        answer(
+            &text,
+            &[
+                json!({ "type": "citations_delta", "citation": cited }),
+                json!({ "type": "text_delta", "text": "Every month, with acid." }),
+            ],
+            "end_turn",
         ),
-        (
-            200,
-            "text/event-stream",
-            answer(
-                &text,
-                &[json!({ "type": "text_delta", "text": "Every month, with acid [kettle.md#0]." })],
-                "end_turn",
-            ),
-        ),
-    ]);
+    )]);
     let index = folder.path().join("index");
     let words = [
         "--index",
@@ -165,16 +158,13 @@ fn a_models_marks_become_citations_with_the_exact_words() {
 
     let seen = server.join().expect("the vendor ends");
     assert!(seen[0].0.contains("canary-key"), "the key goes to the vendor");
-    assert_eq!(seen[0].1["tools"][0]["name"], "search");
-    let result = &seen[1].1["messages"][2]["content"][0];
+    let document = &seen[0].1["messages"][0]["content"][0];
     assert_eq!(
-        (&result["type"], &result["tool_use_id"]),
-        (&json!("tool_result"), &json!("toolu_1"))
+        (&document["type"], &document["citations"]["enabled"]),
+        (&json!("document"), &json!(true)),
+        "the vendor is asked for its own citations"
     );
-    assert!(
-        result.to_string().contains("[kettle.md#0]"),
-        "the model reads the label it is to cite: {result}"
-    );
+    assert!(document["source"]["data"].to_string().contains("citric acid"));
 }
 
 #[test]

@@ -410,6 +410,10 @@ pub struct Abilities {
     pub reasoning: Option<bool>,
     /// Keeps to a JSON Schema by itself.
     pub structured_output: Option<bool>,
+    /// Tells by itself which places of the documents in the request its answer rests on, where
+    /// [`ChatRequest::citations`] asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub citations: Option<bool>,
 }
 
 /// A model, by name and by what is known of it.

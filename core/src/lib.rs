@@ -20,6 +20,7 @@ mod attempt;
 mod budget;
 mod cancel;
 mod chat;
+mod cite;
 mod document;
 mod embed;
 mod error;
@@ -39,6 +40,7 @@ pub mod telemetry;
 mod tokens;
 mod tool;
 mod usage;
+pub mod words;
 
 pub use attempt::Attempt;
 pub use budget::{Budget, BudgetLimits, Reservation, Spend};
@@ -47,6 +49,7 @@ pub use chat::{
     Abilities, CacheMode, ChatModel, ChatRequest, ChatResponse, ModelInfo, RateLimit, ReasoningEffort,
     ReasoningOptions, Refusal, ResponseFormat, ToolChoice, Warning,
 };
+pub use cite::{NOT_FOUND, cite_marks, find_quote, quote_for};
 pub use document::{Chunk, Citation, Document, Heading, PageSpan};
 pub use embed::{EmbedKind, Embedder, EmbedderInfo, Embeddings};
 pub use error::{BoxError, Error, Result, Timer, VendorFailure};

@@ -127,7 +127,7 @@ pub use catalogue::{Catalogue, CatalogueEntry, ModelKind};
     feature = "cohere"
 ))]
 pub use embeddings::{NumberFormat, VendorEmbedder, VendorEmbedderBuilder};
-pub use extractive::{Extractive, NOT_FOUND, cite_marks};
+pub use extractive::Extractive;
 #[cfg(feature = "gemini")]
 pub use gemini::{Gemini, GeminiBuilder};
 #[cfg(feature = "http")]
@@ -145,3 +145,4 @@ pub use registry::{ModelOptions, Registry, embedder, model, reranker};
 #[cfg(any(feature = "openai", feature = "voyage", feature = "cohere"))]
 pub use rerank::{Ranked, Ranking, VendorReranker, VendorRerankerBuilder};
 pub use scripted::{IntoAnswer, Scripted};
+pub use stepwell_core::{NOT_FOUND, cite_marks};

@@ -113,7 +113,7 @@ pub(crate) fn tokenizer_name(language: Language) -> String {
     format!("stepwell_{}_1", language.name())
 }
 
-fn analyzer(language: Language, for_question: bool) -> TextAnalyzer {
+pub(crate) fn analyzer(language: Language, for_question: bool) -> TextAnalyzer {
     let mut builder = TextAnalyzer::builder(Words::default())
         .filter(RemoveLongFilter::limit(LONGEST_WORD))
         .filter(LowerCaser)

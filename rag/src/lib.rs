@@ -1,5 +1,6 @@
 //! Loading, chunking and hybrid retrieval: text, vectors, metadata and deletes in one tantivy index.
 
+pub mod answer;
 mod chunk;
 mod collection;
 mod error;

@@ -94,9 +94,9 @@ impl AnthropicBuilder {
     /// # Errors
     /// [`Error::MissingKey`] without a key, [`Error::InvalidInput`] for an address that is none.
     pub fn build(self) -> Result<Anthropic> {
-        Ok(Anthropic {
-            client: self.setup.build(&VENDOR, "claude-sonnet-5")?,
-        })
+        let mut client = self.setup.build(&VENDOR, "claude-sonnet-5")?;
+        client.info.abilities.citations.get_or_insert(true);
+        Ok(Anthropic { client })
     }
 }
 

@@ -242,6 +242,7 @@ impl Catalogue {
         ours.audio = ours.audio.or(known.audio);
         ours.reasoning = ours.reasoning.or(known.reasoning);
         ours.structured_output = ours.structured_output.or(known.structured_output);
+        ours.citations = ours.citations.or(known.citations);
     }
 
     /// The vendors it knows models of, sorted.

@@ -1,25 +1,18 @@
 //! [`Extractive`]: a model without a key, a network or a hallucination. It asks the search tool, then answers with the
-//! best sentences of what was found, each with its citation, or says that the documents do not tell.
+//! best sentences of what was found, each with its citation, or says that the documents do not tell. Hits that stand
+//! beside the question, in a data part named `hits`, it reads at once.
 //!
 //! It does not reason, compare or compute. Every word of its answer stands in a document.
 
-mod cite;
-mod sentences;
-
-pub use cite::cite_marks;
-
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
-use sentences::{sentences, stems};
 use serde_json::json;
 use std::{collections::HashSet, ops::Range, sync::Arc};
 use stepwell_core::{
     ChatModel, ChatRequest, ChatResponse, ChatStream, EmbedKind, Embedder, Error, FinishReason, Hit, Message,
-    ModelInfo, Origin, Part, Result, Role, ToolChoice, Usage, whole,
+    ModelInfo, NOT_FOUND, Origin, Part, Result, Role, ToolChoice, Usage, whole,
+    words::{sentences, stems},
 };
-
-/// What it says when the documents do not tell.
-pub const NOT_FOUND: &str = "not found in these documents";
 
 /// Hits it reads sentences from.
 const HITS: usize = 8;
@@ -76,15 +69,17 @@ impl Extractive {
                 "there is no question: add a user message",
             ));
         };
-        let question = request.messages[asked].text();
+        let question = question(&request.messages[asked]);
         if question.trim().is_empty() {
             return Err(Error::invalid("question", "it is empty; ask something"));
         }
         let after = &request.messages[asked + 1..];
-        if !after.iter().any(|message| message.role == Role::Tool) {
-            return self.search(request, &question);
-        }
-        let hits = hits(after);
+        let given = hits(&request.messages[asked..=asked]);
+        let hits = match given {
+            Some(hits) => hits,
+            None if after.iter().any(|message| message.role == Role::Tool) => hits(after).unwrap_or_default(),
+            None => return self.search(request, &question),
+        };
         let mut response = ChatResponse::new("extractive", "sentences", Vec::new(), FinishReason::Stop);
         response.message.parts = match self.best(&question, &hits).await? {
             sentences if sentences.is_empty() => vec![Part::text(NOT_FOUND, Origin::Model)].into(),
@@ -238,19 +233,39 @@ fn quoted(hit: &Hit, range: Range<usize>, is_after_another: bool) -> Result<Part
     Ok(part)
 }
 
-/// The hits that search tools brought after the question, best of each call first.
-fn hits(after: &[Message]) -> Vec<Hit> {
+/// What the person asks; passages that stand before the question are not part of it.
+fn question(message: &Message) -> String {
+    let own: String = message
+        .parts
+        .iter()
+        .filter(|part| part.origin() != Origin::Document)
+        .filter_map(Part::as_text)
+        .collect();
+    if own.trim().is_empty() {
+        message.text()
+    } else {
+        own
+    }
+}
+
+/// The hits that stand beside a question or that search tools brought after it, best of each list first; `None` where
+/// there is no list.
+fn hits(messages: &[Message]) -> Option<Vec<Hit>> {
     let mut lists: Vec<Vec<Hit>> = Vec::new();
-    for part in after.iter().flat_map(|message| &message.parts) {
-        let Part::ToolResult(result) = part else { continue };
-        for part in &result.parts {
-            if let Part::Data(data) = part
-                && data.name == "hits"
-                && let Ok(hits) = serde_json::from_value::<Vec<Hit>>(data.value.clone())
-            {
-                lists.push(hits);
-            }
+    let given = messages.iter().flat_map(|message| &message.parts);
+    for part in given.flat_map(|part| match part {
+        Part::ToolResult(result) => result.parts.as_slice(),
+        part => std::slice::from_ref(part),
+    }) {
+        if let Part::Data(data) = part
+            && data.name == "hits"
+            && let Ok(hits) = serde_json::from_value::<Vec<Hit>>(data.value.clone())
+        {
+            lists.push(hits);
         }
+    }
+    if lists.is_empty() {
+        return None;
     }
     let longest = lists.iter().map(Vec::len).max().unwrap_or(0);
     let mut all = Vec::new();
@@ -258,7 +273,7 @@ fn hits(after: &[Message]) -> Vec<Hit> {
         all.extend(lists.iter().filter_map(|list| list.get(place)).cloned());
     }
     all.truncate(HITS);
-    all
+    Some(all)
 }
 
 /// Share of the wanted words that are there.
@@ -313,11 +328,11 @@ impl ChatModel for Extractive {
 
 #[cfg(test)]
 mod tests {
-    use super::{Extractive, NOT_FOUND};
+    use super::Extractive;
     use serde_json::json;
     use stepwell_core::{
-        ChatModel, ChatRequest, Chunk, Document, Explanation, FinishReason, Hit, Message, Origin, Part, Role,
-        Schema, ToolCall, ToolSpec,
+        ChatModel, ChatRequest, Chunk, Document, Explanation, FinishReason, Hit, Message, NOT_FOUND, Origin,
+        Part, Role, Schema, ToolCall, ToolSpec,
     };
 
     fn search_tool() -> ToolSpec {
@@ -391,5 +406,33 @@ mod tests {
             .await
             .expect_err("no tool");
         assert_eq!(error.code(), "unsupported");
+    }
+
+    #[tokio::test]
+    async fn hits_beside_the_question_are_read_without_a_search() {
+        let hits = [hit(
+            "runs.md",
+            "After a crash the run reads its journal and goes on.",
+        )];
+        let message = Message::new(
+            Role::User,
+            vec![
+                Part::text("Passages: cats sleep most of the day.", Origin::Document),
+                Part::data(
+                    "hits",
+                    serde_json::to_value(&hits).expect("serialises"),
+                    Origin::Document,
+                ),
+                Part::text("What happens to a run after a crash?", Origin::User),
+            ],
+        );
+        let answer = Extractive::new()
+            .chat(ChatRequest::new([message]))
+            .await
+            .expect("answers");
+        assert_eq!(
+            answer.text(),
+            "After a crash the run reads its journal and goes on."
+        );
     }
 }

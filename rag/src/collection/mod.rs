@@ -7,6 +7,7 @@ mod facts;
 mod progress;
 mod search;
 mod stats;
+mod terms;
 mod vectors;
 
 use std::collections::BTreeMap;

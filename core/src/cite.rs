@@ -1,8 +1,13 @@
-//! `[chunk id]` marks in a model's answer → citations with the exact words.
+//! Marks in a model's answer, `[chunk id]` or `[2]` → citations with the exact words.
 
-use super::sentences::{sentences, stems};
-use std::collections::HashSet;
-use stepwell_core::{Citation, Hit, Origin, Part};
+use crate::{
+    Citation, Hit, Origin, Part,
+    words::{sentences, stems},
+};
+use std::{collections::HashSet, ops::Range};
+
+/// What a model says when the documents do not tell.
+pub const NOT_FOUND: &str = "not found in these documents";
 
 /// Takes a model's answer apart at its `[chunk id]` marks: each piece of text carries the citations of the marks that
 /// followed it, each with the sentence of that chunk that shares most with the piece. Marks of unknown chunks stay
@@ -10,7 +15,7 @@ use stepwell_core::{Citation, Hit, Origin, Part};
 ///
 /// ```
 /// # use stepwell_core::{Chunk, Document, Explanation, Hit, Part};
-/// # use stepwell_providers::cite_marks;
+/// # use stepwell_core::cite_marks;
 /// let document = Document::new("runs.md", "A journal only grows. It is read again after a crash.");
 /// let chunk = Chunk::of(&document, 0, 0..document.text.len()).unwrap();
 /// let hits = [Hit::new(chunk, 1.0, Explanation::default())];
@@ -82,26 +87,75 @@ fn part(text: &str, citations: Vec<Citation>) -> Part {
 }
 
 fn best_sentence(claim: &str, hit: &Hit) -> Option<Citation> {
+    let best = quote_for(claim, &hit.chunk.text)?;
+    hit.chunk.cite(best).ok()
+}
+
+/// The bytes of a passage that words rest on most likely: the sentence that shares most with the last sentence of the
+/// claim, the first of equal ones. `None` where the passage has no words.
+pub fn quote_for(claim: &str, passage: &str) -> Option<Range<usize>> {
     // The claim is the last sentence of the piece: what stands before the mark.
     let claim = sentences(claim).pop().map_or(claim, |range| &claim[range]);
     let wanted = stems(claim);
-    let text = &hit.chunk.text;
     let shared = |words: &HashSet<String>| words.intersection(&wanted).count();
-    let best = sentences(text)
+    sentences(passage)
         .into_iter()
-        .map(|range| (shared(&stems(&text[range.clone()])), range))
+        .map(|range| (shared(&stems(&passage[range.clone()])), range))
         .reduce(|best, next| if next.0 > best.0 { next } else { best })
         .map(|(_, range)| range)
         .or_else(|| {
-            (!text.trim().is_empty()).then(|| text.len() - text.trim_start().len()..text.trim_end().len())
-        })?;
-    hit.chunk.cite(best).ok()
+            let start = passage.len() - passage.trim_start().len();
+            (!passage.trim().is_empty()).then(|| start..passage.trim_end().len())
+        })
+}
+
+/// Where a passage has these words, runs of white space and the kinds of quotation marks, dashes and apostrophes taken
+/// for equal; letters have to be the same. `None` where it has not, or where the words are empty.
+///
+/// ```
+/// # use stepwell_core::find_quote;
+/// let passage = "A journal\n  only grows; it\u{2019}s never rewritten.";
+/// let found = find_quote(passage, "only grows; it's never").unwrap();
+/// assert_eq!(&passage[found], "only grows; it\u{2019}s never");
+/// ```
+pub fn find_quote(passage: &str, quote: &str) -> Option<Range<usize>> {
+    let (wanted, _) = folded(quote.trim());
+    if wanted.is_empty() {
+        return None;
+    }
+    let (text, places) = folded(passage);
+    let at = text.find(&wanted)?;
+    // Places are those of single signs: the last one of the quote tells where it ends.
+    let signs_before = text[..at].chars().count();
+    let last = signs_before + wanted.chars().count() - 1;
+    Some(places.get(signs_before)?.start..places.get(last)?.end)
+}
+
+/// A text with its spaces and signs made alike, and for each of its signs the bytes it came from.
+fn folded(text: &str) -> (String, Vec<Range<usize>>) {
+    let (mut out, mut places) = (String::with_capacity(text.len()), Vec::new());
+    for (at, sign) in text.char_indices() {
+        let bytes = at..at + sign.len_utf8();
+        let sign = match sign {
+            sign if sign.is_whitespace() => ' ',
+            '\u{2018}' | '\u{2019}' | '\u{201b}' => '\'',
+            '\u{201c}' | '\u{201d}' | '\u{201e}' | '\u{ab}' | '\u{bb}' => '"',
+            '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
+            sign => sign,
+        };
+        if sign == ' ' && (out.is_empty() || out.ends_with(' ')) {
+            continue;
+        }
+        out.push(sign);
+        places.push(bytes);
+    }
+    (out, places)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::cite_marks;
-    use stepwell_core::{Chunk, Document, Explanation, Hit, Part};
+    use super::{cite_marks, find_quote};
+    use crate::{Chunk, Document, Explanation, Hit, Part};
 
     fn hits() -> Vec<Hit> {
         let document = Document::new(
@@ -143,5 +197,20 @@ mod tests {
         let parts = cite_marks("Fish fly [b.md#9], see [1]", &hits());
         assert_eq!(parts.len(), 1);
         assert_eq!(parts[0].as_text(), Some("Fish fly [b.md#9], see [1]"));
+    }
+
+    #[test]
+    fn a_quote_is_found_over_line_ends_and_typographic_signs_and_never_by_other_letters() {
+        let passage = "  \u{201c}Cats\n\tsleep\u{201d} \u{2014} so it\u{2019}s said. 東京";
+        let found = |quote: &str| find_quote(passage, quote).map(|range| &passage[range]);
+        assert_eq!(
+            found("\"Cats sleep\" - so it's"),
+            Some("\u{201c}Cats\n\tsleep\u{201d} \u{2014} so it\u{2019}s")
+        );
+        assert_eq!(found(" said. 東京 "), Some("said. 東京"));
+        assert_eq!(
+            (found("Cats sleeps"), found("cats sleep"), found("  ")),
+            (None, None, None)
+        );
     }
 }

@@ -1,4 +1,6 @@
-//! Sentences of a passage as byte ranges, Markdown furniture left out.
+//! Sentences of a text as byte ranges, Markdown furniture left out, and the words in them that carry meaning.
+//!
+//! One notion of both for whoever quotes, cites or checks.
 
 use std::{collections::HashSet, ops::Range};
 use unicode_segmentation::UnicodeSegmentation;
@@ -8,7 +10,28 @@ const SHORTEST: usize = 20;
 
 /// Byte ranges of the sentences of a passage, in order. Headings, code blocks and table rules are left out; a list
 /// item is a sentence of its own, without its marker; lines wrapped within a paragraph belong together.
-pub(super) fn sentences(text: &str) -> Vec<Range<usize>> {
+///
+/// Those of fewer than 20 letters are left out too: they are not worth quoting.
+///
+/// ```
+/// # use stepwell_core::words::sentences;
+/// let text = "# Runs\n\nA run is a log that only grows. Yes.";
+/// assert_eq!(&text[sentences(text)[0].clone()], "A run is a log that only grows.");
+/// ```
+pub fn sentences(text: &str) -> Vec<Range<usize>> {
+    let mut found = all_sentences(text);
+    found.retain(|range| {
+        text[range.clone()]
+            .chars()
+            .filter(|sign| sign.is_alphabetic())
+            .count()
+            >= SHORTEST
+    });
+    found
+}
+
+/// [`sentences`], the short ones as well: all that has a letter or a digit.
+pub fn all_sentences(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut paragraph: Option<Range<usize>> = None;
     let mut is_code = false;
@@ -37,13 +60,7 @@ pub(super) fn sentences(text: &str) -> Vec<Range<usize>> {
         }
     }
     flush(text, paragraph, &mut found);
-    found.retain(|range| {
-        text[range.clone()]
-            .chars()
-            .filter(|sign| sign.is_alphabetic())
-            .count()
-            >= SHORTEST
-    });
+    found.retain(|range| text[range.clone()].contains(char::is_alphanumeric));
     found
 }
 
@@ -115,7 +132,7 @@ fn list_marker(line: &str) -> Option<usize> {
 }
 
 /// The words of a text that carry meaning, lower-cased and cut to a crude stem, so that `resumes` meets `resume`.
-pub(super) fn stems(text: &str) -> HashSet<String> {
+pub fn stems(text: &str) -> HashSet<String> {
     text.unicode_words()
         .map(str::to_lowercase)
         .filter(|word| !is_stop_word(word))
@@ -123,7 +140,8 @@ pub(super) fn stems(text: &str) -> HashSet<String> {
         .collect()
 }
 
-fn stem(word: &str) -> String {
+/// The crude stem of a lower-case English word.
+pub fn stem(word: &str) -> String {
     let mut stem = word;
     for ending in [
         "ingly", "edly", "ings", "ing", "ies", "ied", "ed", "es", "s", "ly", "e",
@@ -138,7 +156,8 @@ fn stem(word: &str) -> String {
     stem.trim_end_matches(['i', 'y']).to_owned()
 }
 
-fn is_stop_word(word: &str) -> bool {
+/// Whether a lower-case English word carries no meaning of its own.
+pub fn is_stop_word(word: &str) -> bool {
     const STOP: [&str; 94] = [
         "a", "about", "after", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "been",
         "before", "but", "by", "can", "could", "did", "do", "does", "for", "from", "get", "had", "has",
