@@ -25,6 +25,7 @@ mod tags;
 use bytes::Bytes;
 use stepwell_core::{Cancel, Document, Error, Result};
 
+pub(crate) use self::folder::Content;
 pub use self::folder::{SkippedFile, SourceFile, SourceFiles, find_files};
 pub use self::format::Format;
 pub use self::guard::LoadLimits;
