@@ -19,23 +19,24 @@ mod fuse;
 pub mod fuzz;
 mod lexical;
 mod load;
+mod record;
 mod schema;
 mod snapshot;
 mod sync;
 mod vector;
 mod writer;
 
-pub use chunk::{ChunkOptions, Chunker};
+pub use chunk::{ChunkOptions, ChunkStyle, Chunker};
 pub use collection::{
-    AddEvent, AddOptions, AddProgress, AddReport, Chunking, Collection, CollectionBuilder, CollectionStats,
-    DocumentEntry, Explained, GraphState, Nearest, Neighbour, ProgressFn, SegmentStats, SkipReason, Storage,
-    VectorReader, WholeDocuments,
+    AddEvent, AddOptions, AddProgress, AddReport, Chunking, ClockFn, Collection, CollectionBuilder,
+    CollectionStats, Coverage, DocumentEntry, Explained, FailedDocument, GraphState, Nearest, Neighbour,
+    ProgressFn, SegmentStats, SkipReason, Storage, VectorReader, WholeDocuments,
 };
 pub use fuse::Fusion;
 pub use lexical::Language;
 pub use load::{
     Format, LoadLimits, ReaderProgram, SkippedFile, SourceFile, SourceFiles, find_files, load, serve_reader,
 };
-pub use sync::{SyncEvent, SyncFn, SyncOptions, SyncProgress, SyncReport};
+pub use sync::{RenamedFile, SyncEvent, SyncFn, SyncOptions, SyncPlan, SyncProgress, SyncReport};
 pub use vector::format::Metric;
 pub use vector::plan::{GraphOptions, SegmentSearch, Strategy};

@@ -12,13 +12,14 @@ use tantivy::schema::{
 use crate::error::Place;
 use crate::fact::fact_terms;
 use crate::lexical::{Language, tokenizer_name};
+pub(crate) use crate::record::{Record, StoredChunk};
 use crate::vector::format::{Encoding, MAX_DIM, Metric, VectorSpec};
 use crate::vector::plugin::field_bytes;
 
 /// The type name of the vector field: what tells our indexes from others.
 const VECTOR_TYPE: &str = "stepwell.vector";
-/// The version of the fields below. A reader refuses a newer one.
-const SCHEMA_VERSION: u32 = 1;
+/// The version of the fields below and of what is stored. A reader refuses a newer one; an index keeps its own.
+const SCHEMA_VERSION: u32 = 2;
 /// Longer ids are refused.
 const MAX_ID_BYTES: usize = 1_024;
 
@@ -39,11 +40,15 @@ pub(crate) struct Fields {
     pub(crate) chunk: Field,
     /// Its vector, for the plugin.
     pub(crate) vector: Field,
+    /// The index's version.
+    pub(crate) version: u32,
 }
 
 /// What an index is made with; lives in the vector field's params, where every open reads it first.
 #[derive(Clone, Debug)]
 pub(crate) struct Pinned {
+    /// The version of the index; [`SCHEMA_VERSION`] for a new one.
+    version: u32,
     pub(crate) spec: VectorSpec,
     /// The embedder's fingerprint; empty for an index of words alone.
     pub(crate) embedder: String,
@@ -72,6 +77,7 @@ impl Pinned {
             fingerprint: short_hash(&embedder),
         };
         Ok(Self {
+            version: SCHEMA_VERSION,
             spec,
             embedder,
             language,
@@ -80,7 +86,7 @@ impl Pinned {
 
     fn to_params(&self) -> serde_json::Value {
         json!({
-            "version": SCHEMA_VERSION,
+            "version": self.version,
             "dim": self.spec.dim,
             "metric": self.spec.metric.name(),
             "encoding": self.spec.encoding.name(),
@@ -115,6 +121,7 @@ impl Pinned {
             .and_then(Language::from_name)
             .ok_or_else(damaged)?;
         Ok(Self {
+            version,
             spec,
             embedder,
             language,
@@ -146,6 +153,7 @@ pub(crate) fn create(pinned: &Pinned) -> (Schema, Fields) {
         body: builder.add_text_field("body", text),
         chunk: builder.add_bytes_field("chunk", BytesOptions::default().set_stored()),
         vector: builder.add_custom_field("vector", VECTOR_TYPE, pinned.to_params()),
+        version: pinned.version,
     };
     (builder.build(), fields)
 }
@@ -266,10 +274,11 @@ pub(crate) fn encode(
     fields: &Fields,
     scope: &Scope,
     key: &[u8],
-    chunk: &Chunk,
+    record: &Record<'_>,
     facts: &[Vec<u8>],
     vector: Option<&[f32]>,
 ) -> Result<TantivyDocument> {
+    let chunk = record.chunk;
     let mut document = TantivyDocument::new();
     document.add_bytes(fields.document, key);
     document.add_bytes(fields.tenant, scope.tenant().as_bytes());
@@ -287,9 +296,7 @@ pub(crate) fn encode(
         document.add_text(fields.heading, heading);
     }
     document.add_text(fields.body, &chunk.text);
-    let stored = serde_json::to_vec(&chunk)
-        .map_err(|error| Error::internal(format!("a chunk cannot be stored: {error}")))?;
-    document.add_bytes(fields.chunk, &stored);
+    document.add_bytes(fields.chunk, &record.to_bytes(fields.version)?);
     if let Some(vector) = vector {
         document.add_custom(fields.vector, &field_bytes(vector));
     }
@@ -298,12 +305,20 @@ pub(crate) fn encode(
 
 /// The chunk of a stored document.
 pub(crate) fn decode(fields: &Fields, document: &TantivyDocument, place: &Place) -> Result<Chunk> {
-    let damaged = || place.damaged("a stored chunk cannot be read");
-    let bytes = document
+    decode_stored(fields, document, place).map(|stored| stored.chunk)
+}
+
+/// [`decode`], and what else is kept of it.
+pub(crate) fn decode_stored(
+    fields: &Fields,
+    document: &TantivyDocument,
+    place: &Place,
+) -> Result<StoredChunk> {
+    document
         .get_first(fields.chunk)
         .and_then(|value| value.as_bytes())
-        .ok_or_else(damaged)?;
-    serde_json::from_slice(bytes).map_err(|_| damaged())
+        .and_then(StoredChunk::from_bytes)
+        .ok_or_else(|| place.damaged("a stored chunk cannot be read"))
 }
 
 /// The metadata of a document as the terms of its chunks.
@@ -342,7 +357,11 @@ mod tests {
             .with_uri("docs/guide.md")
             .with_metadata("tags", json!(["x", "y"]));
         let chunk = Chunk::of(&document, 2, 0..document.text.len()).expect("a slice");
-        let stored = encode(&fields, &Scope::local(), b"key", &chunk, &[], None).expect("stores");
+        let record = Record {
+            chunk: &chunk,
+            text_bytes: Some(17),
+        };
+        let stored = encode(&fields, &Scope::local(), b"key", &record, &[], None).expect("stores");
         assert_eq!(decode(&fields, &stored, &Place::memory()).expect("reads"), chunk);
     }
 

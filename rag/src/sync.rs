@@ -1,17 +1,24 @@
 //! [`Collection::sync`]: makes a collection hold what lies in folders, at the cost of what changed.
+//!
+//! First every file is hashed and compared with the index (`survey`): that tells what is new, changed, moved and gone. Then
+//! the new and changed ones are read, and a plan is either told or carried out: both are made by the same code.
+
+mod gone;
+mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, Stream, StreamExt};
 use serde_json::json;
 use stepwell_core::{Cancel, Document, Error, Result};
 
-use crate::collection::{AddEvent, AddOptions, AddProgress, Collection};
-use crate::load::{LoadLimits, SkippedFile, SourceFile, SourceFiles, find_files};
-use crate::schema::check_id;
+use self::survey::{Survey, Work, root_fact, steady_content};
+use crate::collection::{AddEvent, AddOptions, AddProgress, ClockFn, Collection, Incoming};
+use crate::load::{LoadLimits, SkippedFile, SourceFiles, find_files};
 
 /// The fact that tells which bytes a document was read from.
 const HASH: &str = "file.hash";
@@ -23,7 +30,7 @@ const READER: u32 = 2;
 const AHEAD: usize = 2;
 
 /// How far a sync has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SyncProgress {
     /// Files found; those that were skipped at once are not among them.
@@ -34,22 +41,34 @@ pub struct SyncProgress {
     pub files_added: u64,
     /// Of these, changed ones, committed.
     pub files_updated: u64,
+    /// Of these, files that were only moved: their documents have a new id, and nothing was embedded for them.
+    pub files_renamed: u64,
     /// Of these, files that stand in the index already.
     pub files_unchanged: u64,
     /// Files and folders that cannot be read.
     pub files_skipped: u64,
     /// Documents deleted because their file is gone or cannot be read as it is now.
     pub documents_removed: u64,
-    /// Chunks embedded so far.
+    /// Chunks that have their vector so far.
     pub chunks: u64,
+    /// Of these, chunks whose vector came from the embedding cache.
+    pub chunks_cached: u64,
+    /// Of these, chunks whose vector stood in the index.
+    pub chunks_reused: u64,
     /// Tokens that the embedder reports.
     pub tokens: u64,
     /// Commits so far: what they hold is kept whatever comes.
     pub commits: u64,
+    /// Time since reading began.
+    pub elapsed: Duration,
+    /// Chunks per second of late; `None` until it can be told.
+    pub chunks_per_second: Option<f64>,
+    /// Time that the rest will take at the pace of late; `None` until it can be told.
+    pub remaining: Option<Duration>,
 }
 
 /// A step of a sync.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SyncEvent {
     /// Files were found, read, embedded, committed or deleted.
@@ -58,16 +77,50 @@ pub enum SyncEvent {
     Skipped(SkippedFile),
 }
 
-/// What a sync did.
+/// A file that was moved: its bytes are the same, its path is not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct RenamedFile {
+    /// The id its document had.
+    pub from: String,
+    /// The id it has now.
+    pub to: String,
+}
+
+/// What a sync would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SyncPlan {
+    /// Ids of new documents, in the order of their files.
+    pub added: Vec<String>,
+    /// Ids of documents whose file changed.
+    pub updated: Vec<String>,
+    /// Files that were only moved.
+    pub renamed: Vec<RenamedFile>,
+    /// Ids of documents that go, sorted.
+    pub removed: Vec<String>,
+    /// How many files stand in the index as they are.
+    pub unchanged: u64,
+    /// What cannot be read, and why.
+    pub skipped: Vec<SkippedFile>,
+}
+
+/// What a sync did.
+#[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SyncReport {
     /// The counts at the end.
     pub progress: SyncProgress,
     /// What could not be read, and why.
     pub skipped: Vec<SkippedFile>,
-    /// Ids of the documents that were deleted.
+    /// Ids of the documents that were deleted, sorted.
     pub removed: Vec<String>,
+    /// Ids of new documents, in the order of their files.
+    pub added: Vec<String>,
+    /// Ids of documents whose file changed.
+    pub updated: Vec<String>,
+    /// Files that were only moved: their documents have a new id, and nothing was embedded for them.
+    pub renamed: Vec<RenamedFile>,
 }
 
 /// What is called at each step of a sync.
@@ -83,20 +136,31 @@ pub struct SyncOptions {
     pub cancel: Cancel,
     /// What one file may cost.
     pub limits: LoadLimits,
-    /// Chunks per commit; 256.
+    /// Most chunks per commit; as in [`AddOptions`].
     pub chunks_per_commit: usize,
+    /// Commits what is embedded after this time; as in [`AddOptions`].
+    pub commit_after: Option<Duration>,
     /// Whether documents whose files are gone are deleted; they are.
     pub removes: bool,
+    /// Whether a folder may have lost all its files; not when not set: it is more likely not mounted than emptied, and the
+    /// sync ends before it deletes what came from there.
+    pub allows_empty: bool,
+    /// What rate, remaining time and `commit_after` are measured with; the monotonic clock.
+    pub clock: ClockFn,
 }
 
 impl Default for SyncOptions {
     fn default() -> Self {
+        let add = AddOptions::default();
         Self {
             progress: None,
             cancel: Cancel::new(),
             limits: LoadLimits::default(),
-            chunks_per_commit: AddOptions::default().chunks_per_commit,
+            chunks_per_commit: add.chunks_per_commit,
+            commit_after: add.commit_after,
             removes: true,
+            allows_empty: false,
+            clock: add.clock,
         }
     }
 }
@@ -125,15 +189,34 @@ impl SyncOptions {
         self
     }
 
-    /// Commits after so many chunks.
+    /// Commits after so many chunks, however long they take.
     pub fn chunks_per_commit(mut self, chunks: usize) -> Self {
         self.chunks_per_commit = chunks.max(1);
+        self.commit_after = None;
+        self
+    }
+
+    /// Commits after this time too.
+    pub fn commit_after(mut self, time: Duration) -> Self {
+        self.commit_after = Some(time);
         self
     }
 
     /// Keeps or deletes documents whose files are gone.
     pub fn removes(mut self, removes: bool) -> Self {
         self.removes = removes;
+        self
+    }
+
+    /// Deletes what came from a folder that holds no file any more, or ends with an error.
+    pub fn allows_empty(mut self, allows: bool) -> Self {
+        self.allows_empty = allows;
+        self
+    }
+
+    /// Measures time with this clock.
+    pub fn clock(mut self, clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
         self
     }
 }
@@ -149,109 +232,141 @@ impl fmt::Debug for SyncOptions {
 }
 
 impl Collection {
-    /// Makes the collection hold the files under these paths: new and changed files are read and embedded, unchanged
-    /// ones are only hashed, and documents whose files are gone are deleted, as far as they came from the same paths.
+    /// Makes the collection hold the files under these paths: new and changed files are read and embedded, moved ones are
+    /// found by their bytes and only change their id, unchanged ones are only hashed, and documents whose files are gone
+    /// are deleted, as far as they came from the same paths.
     ///
-    /// A file that cannot be read is reported and the others go on. Files are read one batch at a time. A document's id
-    /// is its file's path below the given folder; see [`find_files`].
+    /// A file that cannot be read is reported and the others go on; while it or its folder cannot be reached, its document
+    /// stays. Files are read one batch at a time. A document's id is its file's path below the given folder; see
+    /// [`find_files`].
     ///
     /// # Errors
-    /// `not_found` when a given path is not there; `cancelled`; whatever [`Collection::add_with`] says. What was
-    /// committed is kept, and the next sync goes on from there.
+    /// `not_found` when a given path is not there; `invalid_input` when a folder lost all its files, unless
+    /// [`SyncOptions::allows_empty`]; `cancelled`; whatever [`Collection::add_with`] says. What was committed is kept, and
+    /// the next sync goes on from there.
     pub async fn sync<I>(&self, paths: I, options: SyncOptions) -> Result<SyncReport>
+    where
+        I: IntoIterator,
+        I::Item: Into<PathBuf>,
+    {
+        let (state, survey) = self.survey(paths, &options).await?;
+        let Survey { work, gone } = survey;
+        let total = work.len() as u64;
+        let mut add = AddOptions::new().cancel(options.cancel.clone());
+        add.chunks_per_commit = options.chunks_per_commit;
+        add.commit_after = options.commit_after;
+        add.clock = Arc::clone(&options.clock);
+        let seen = Arc::clone(&state);
+        let add = add.progress(move |event| match event {
+            AddEvent::Progress(progress) => seen.added(progress),
+            AddEvent::Failed(failed) => seen.fail(&failed.document_id, &failed.error),
+            AddEvent::Skipped { .. } => {}
+        });
+        let documents = read_all(work, &state);
+        let added = self.take_in(documents, Some(total), add).await?;
+        if let Some(error) = state.lock().failed.take() {
+            return Err(error);
+        }
+        options.cancel.check()?;
+        state.added(&added.progress);
+        let removed: Vec<String> = state.lock().removed(&gone).into_iter().collect();
+        if !removed.is_empty() {
+            let count = self.delete(removed.iter().cloned()).await?;
+            state.lock().removed_count = count;
+        }
+        state.tell_progress();
+        let mut inner = state.lock();
+        let progress = inner.progress();
+        let (added, updated, renamed) = inner.outcomes();
+        Ok(SyncReport {
+            progress,
+            skipped: std::mem::take(&mut inner.skipped),
+            removed,
+            added,
+            updated,
+            renamed,
+        })
+    }
+
+    /// What [`Collection::sync`] would do with these paths now: files are read and cut, but nothing is embedded or written.
+    ///
+    /// # Errors
+    /// As [`Collection::sync`].
+    pub async fn plan_sync<I>(&self, paths: I, options: SyncOptions) -> Result<SyncPlan>
+    where
+        I: IntoIterator,
+        I::Item: Into<PathBuf>,
+    {
+        let (state, survey) = self.survey(paths, &options).await?;
+        let Survey { work, gone } = survey;
+        let mut documents = std::pin::pin!(read_all(work, &state));
+        while let Some(incoming) = documents.next().await {
+            let id = incoming.document.id.clone();
+            if let Err(error) = self.check_document(incoming.document).await {
+                state.fail(&id, &error);
+            }
+        }
+        if let Some(error) = state.lock().failed.take() {
+            return Err(error);
+        }
+        options.cancel.check()?;
+        let mut inner = state.lock();
+        let (added, updated, renamed) = inner.outcomes();
+        Ok(SyncPlan {
+            added,
+            updated,
+            renamed,
+            removed: inner.removed(&gone).into_iter().collect(),
+            unchanged: inner.unchanged,
+            skipped: std::mem::take(&mut inner.skipped),
+        })
+    }
+
+    /// Looks at every file.
+    async fn survey<I>(&self, paths: I, options: &SyncOptions) -> Result<(Arc<State>, Survey)>
     where
         I: IntoIterator,
         I::Item: Into<PathBuf>,
     {
         let paths: Vec<PathBuf> = paths.into_iter().map(Into::into).collect();
         options.cancel.check()?;
-        let SourceFiles {
-            files,
-            skipped,
-            roots,
-            ..
-        } = beside(move || find_files(paths)).await?;
-        let state = Arc::new(State::new(&options, files.len() as u64));
-        for file in skipped {
-            state.skip(file, false);
+        let found: SourceFiles = beside(move || find_files(paths)).await?;
+        let known = self.file_facts(HASH, ROOT).await?;
+        let state = Arc::new(State::new(options, &found));
+        for file in &found.skipped {
+            state.skip(file.clone(), false);
         }
-        let known = Arc::new(Known {
-            hashes: self.text_facts(HASH).await?,
-            roots: self.text_facts(ROOT).await?,
-        });
         state.tell_progress();
-        let ids: BTreeSet<String> = files.iter().map(|file| file.id.clone()).collect();
-        let total = files.len() as u64;
-        let documents = stream::iter(files)
-            .map(|file| {
-                let (state, known) = (Arc::clone(&state), Arc::clone(&known));
-                async move { take(file, &known, &state).await }
-            })
-            .buffered(AHEAD)
-            .filter_map(std::future::ready);
-        let seen = Arc::clone(&state);
-        let add = AddOptions::new()
-            .cancel(options.cancel.clone())
-            .chunks_per_commit(options.chunks_per_commit)
-            .progress(move |event| {
-                if let AddEvent::Progress(progress) = event {
-                    seen.added(progress);
-                }
-            });
-        let added = self.add_stream(documents, Some(total), add).await?;
-        if let Some(error) = state.lock().failed.take() {
-            return Err(error);
-        }
-        options.cancel.check()?;
-        state.added(&added.progress);
-        self.remove_gone(&known, &ids, &roots, &options, &state).await?;
-        state.tell_progress();
-        let mut inner = state.lock();
-        let (progress, skipped, removed) = (
-            inner.progress(),
-            std::mem::take(&mut inner.skipped),
-            std::mem::take(&mut inner.removed),
-        );
-        Ok(SyncReport {
-            progress,
-            skipped,
-            removed,
-        })
-    }
-
-    /// Deletes what came from these paths and is gone, and what can no longer be read.
-    async fn remove_gone(
-        &self,
-        known: &Known,
-        ids: &BTreeSet<String>,
-        roots: &[PathBuf],
-        options: &SyncOptions,
-        state: &State,
-    ) -> Result<()> {
-        let roots: BTreeSet<String> = roots.iter().map(|root| root_fact(root)).collect();
-        let mut gone: BTreeSet<String> = state.lock().stale.clone();
-        gone.retain(|id| known.hashes.contains_key(id));
-        if options.removes {
-            let missing = known
-                .roots
-                .iter()
-                .filter(|(id, root)| roots.contains(*root) && !ids.contains(*id));
-            gone.extend(missing.map(|(id, _)| id.clone()));
-        }
-        if !gone.is_empty() {
-            let count = self.delete(gone.iter().cloned()).await?;
-            let mut inner = state.lock();
-            inner.removed_count = count;
-            inner.removed = gone.into_iter().collect();
-        }
-        Ok(())
+        let survey = survey::survey(found, known, &state).await?;
+        Ok((state, survey))
     }
 }
 
-/// What the index tells of the files it was made from.
-struct Known {
-    hashes: BTreeMap<String, String>,
-    roots: BTreeMap<String, String>,
+/// The documents of the files, read ahead of whoever takes them, in the order of the files.
+fn read_all(work: Vec<Work>, state: &Arc<State>) -> impl Stream<Item = Incoming> + Send + use<> {
+    let (reading, settling) = (Arc::clone(state), Arc::clone(state));
+    stream::iter(work)
+        .map(move |work| {
+            let state = Arc::clone(&reading);
+            async move {
+                let work = Arc::new(work);
+                let taken = take(Arc::clone(&work), &state).await;
+                (work, taken)
+            }
+        })
+        .buffered(AHEAD)
+        .filter_map(move |(work, taken)| {
+            let incoming = taken.and_then(|taken| settle(&work, taken, &settling));
+            std::future::ready(incoming)
+        })
+}
+
+/// What was done with a file, or would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    Added,
+    Updated,
+    Renamed(String),
 }
 
 struct State {
@@ -269,8 +384,13 @@ struct Counts {
     added: AddProgress,
     removed_count: u64,
     skipped: Vec<SkippedFile>,
-    removed: Vec<String>,
-    /// Documents whose file is there, but no longer readable.
+    /// By id.
+    outcomes: BTreeMap<String, Outcome>,
+    /// The ids in the order of their files.
+    order: Vec<String>,
+    /// The path to show of each id.
+    uris: BTreeMap<String, String>,
+    /// Documents whose file is there, but is none.
     stale: BTreeSet<String>,
     failed: Option<Error>,
 }
@@ -278,25 +398,69 @@ struct Counts {
 impl Counts {
     fn progress(&self) -> SyncProgress {
         let added = &self.added;
+        let renamed = self
+            .outcomes
+            .values()
+            .filter(|outcome| matches!(outcome, Outcome::Renamed(_)))
+            .count() as u64;
+        // Some are read ahead of their commit.
+        let renamed = renamed.min(added.documents_updated);
         SyncProgress {
             files_total: self.total,
             files_done: self.unchanged + self.refused + added.documents_done,
             files_added: added.documents_added,
-            files_updated: added.documents_updated,
+            files_updated: added.documents_updated - renamed,
+            files_renamed: renamed,
             files_unchanged: self.unchanged + added.documents_unchanged,
             files_skipped: self.skipped.len() as u64,
             documents_removed: self.removed_count,
             chunks: added.chunks,
+            chunks_cached: added.chunks_cached,
+            chunks_reused: added.chunks_reused,
             tokens: added.tokens,
             commits: added.commits,
+            elapsed: added.elapsed,
+            chunks_per_second: added.chunks_per_second,
+            remaining: added.remaining,
         }
+    }
+
+    fn outcomes(&self) -> (Vec<String>, Vec<String>, Vec<RenamedFile>) {
+        let (mut added, mut updated, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
+        for id in &self.order {
+            match self.outcomes.get(id) {
+                Some(Outcome::Added) => added.push(id.clone()),
+                Some(Outcome::Updated) => updated.push(id.clone()),
+                Some(Outcome::Renamed(from)) => renamed.push(RenamedFile {
+                    from: from.clone(),
+                    to: id.clone(),
+                }),
+                None => {}
+            }
+        }
+        (added, updated, renamed)
+    }
+
+    /// What goes: files that are gone and did not move, and files that are no documents any more.
+    fn removed(&self, gone: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut removed = gone.clone();
+        for outcome in self.outcomes.values() {
+            if let Outcome::Renamed(from) = outcome {
+                removed.remove(from);
+            }
+        }
+        removed.extend(self.stale.iter().cloned());
+        removed
     }
 }
 
 impl State {
-    fn new(options: &SyncOptions, total: u64) -> Self {
+    fn new(options: &SyncOptions, found: &SourceFiles) -> Self {
+        let total = found.files.len() as u64;
+        let uris = found.files.iter().map(|file| (file.id.clone(), file.uri.clone()));
         let inner = Mutex::new(Counts {
             total,
+            uris: uris.collect(),
             ..Counts::default()
         });
         Self {
@@ -331,6 +495,16 @@ impl State {
         self.tell(&SyncEvent::Skipped(file));
     }
 
+    /// A file that was read, but cannot be added; its document stays as it was.
+    fn fail(&self, id: &str, error: &Error) {
+        let uri = {
+            let mut inner = self.lock();
+            inner.outcomes.remove(id);
+            inner.uris.get(id).cloned().unwrap_or_else(|| id.to_owned())
+        };
+        self.skip(SkippedFile::new(uri, error.to_string()), false);
+    }
+
     fn added(&self, progress: &AddProgress) {
         self.lock().added = progress.clone();
         self.tell_progress();
@@ -349,61 +523,76 @@ impl State {
     }
 }
 
-/// What came of a file.
+/// What came of a file that is new or changed.
 enum Taken {
-    Document(Box<Document>),
-    Unchanged,
+    /// The document, and whether the file is still as it was surveyed.
+    Document(Box<Document>, bool),
     /// The file cannot be reached: what is known of it may still be true.
     Unreachable(SkippedFile),
     /// Its bytes are there, and are no document: what is known of it is no longer true.
     Unreadable(SkippedFile),
 }
 
-/// Reads a file beside the runtime, unless the index holds what its bytes gave.
-async fn take(file: SourceFile, known: &Arc<Known>, state: &State) -> Option<Document> {
+/// Reads a file beside the runtime; `None` when the sync is at its end.
+async fn take(work: Arc<Work>, state: &State) -> Option<Taken> {
     if state.options.cancel.is_cancelled() {
         return None;
     }
-    let (limits, cancel, id) = (
-        state.options.limits.clone(),
-        state.options.cancel.clone(),
-        file.id.clone(),
-    );
-    let known = Arc::clone(known);
-    match beside(move || read(&file, &known, &limits, &cancel)).await {
-        Ok(Taken::Document(document)) => return Some(*document),
-        Ok(Taken::Unchanged) => state.unchanged(),
-        Ok(Taken::Unreachable(file)) => state.skip(file, true),
-        Ok(Taken::Unreadable(file)) => {
-            state.lock().stale.insert(id);
+    let (limits, cancel) = (state.options.limits.clone(), state.options.cancel.clone());
+    match beside(move || read(&work, &limits, &cancel)).await {
+        Ok(taken) => Some(taken),
+        Err(error) => {
+            // Cancelled, or no thread to be had: the sync ends with it.
+            state.lock().failed = Some(error);
+            None
+        }
+    }
+}
+
+/// Notes what came of a file.
+fn settle(work: &Work, taken: Taken, state: &State) -> Option<Incoming> {
+    let id = work.file.id.clone();
+    match taken {
+        Taken::Document(document, is_as_surveyed) => {
+            let from = work.from.clone().filter(|_| is_as_surveyed);
+            let outcome = match &from {
+                Some(from) => Outcome::Renamed(from.clone()),
+                None if work.is_known => Outcome::Updated,
+                None => Outcome::Added,
+            };
+            let mut inner = state.lock();
+            inner.order.push(id.clone());
+            inner.outcomes.insert(id, outcome);
+            return Some(Incoming {
+                document: *document,
+                from,
+                like: work.like.clone(),
+            });
+        }
+        Taken::Unreachable(file) => state.skip(file, true),
+        Taken::Unreadable(file) => {
+            if work.was_file {
+                state.lock().stale.insert(id);
+            }
             state.skip(file, true);
         }
-        // Cancelled, or no thread to be had: the sync ends with it.
-        Err(error) => state.lock().failed = Some(error),
     }
     None
 }
 
-fn read(file: &SourceFile, known: &Known, limits: &LoadLimits, cancel: &Cancel) -> Result<Taken> {
-    if check_id(&file.id).is_err() {
-        return Ok(Taken::Unreachable(SkippedFile::new(
-            &file.uri,
-            "its path is too long",
-        )));
-    }
-    let content = match file.content(limits) {
+fn read(work: &Work, limits: &LoadLimits, cancel: &Cancel) -> Result<Taken> {
+    let file = &work.file;
+    let content = match steady_content(file, limits) {
         Ok(content) => content,
         Err(error) => return refused(error, &file.uri).map(Taken::Unreachable),
     };
     let hash = format!("{READER}:{}", content.hash);
     let root = root_fact(&file.root);
-    if known.hashes.get(&file.id) == Some(&hash) && known.roots.get(&file.id) == Some(&root) {
-        return Ok(Taken::Unchanged);
-    }
     match file.document(content, limits, cancel) {
         Ok(document) => {
+            let is_as_surveyed = hash == work.hash;
             let document = document.with_metadata("file", json!({ "hash": hash, "root": root }));
-            Ok(Taken::Document(Box::new(document)))
+            Ok(Taken::Document(Box::new(document), is_as_surveyed))
         }
         Err(error) => refused(error, &file.uri).map(Taken::Unreadable),
     }
@@ -421,11 +610,6 @@ fn refused(error: Error, uri: &str) -> Result<SkippedFile> {
         }
         other => Err(other),
     }
-}
-
-/// A given path as a fact: its hash, so that an index does not tell where its files lay.
-fn root_fact(root: &Path) -> String {
-    blake3::hash(root.as_os_str().as_encoded_bytes()).to_hex()[..32].to_owned()
 }
 
 /// Runs blocking work beside the runtime.

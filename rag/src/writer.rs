@@ -3,9 +3,10 @@
 //! After a failed commit tantivy's writer goes on saying yes and stores nothing, until it is rolled back; a commit
 //! without a payload erases the payload. Both are kept here, in one place.
 
-use stepwell_core::Result;
+use serde::{Deserialize, Serialize};
+use stepwell_core::{Error, Result, Scope};
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, UserOperation};
-use tantivy::{Directory, Index, IndexWriter, TantivyDocument, Term};
+use tantivy::{Directory, Index, IndexWriter, TantivyDocument, TantivyError, Term};
 
 use crate::error::Place;
 
@@ -18,11 +19,75 @@ const SMALLEST_LEVEL: u32 = 4_096;
 /// Share of deleted rows from which a segment is rewritten.
 const DELETED_SHARE: f32 = 0.2;
 
+/// More sources than this are not remembered at once.
+const MOST_CURSORS: usize = 1_000;
+
 /// Holds the folder's writer lock as long as it lives.
 pub(crate) struct Writer {
     inner: IndexWriter,
     place: Place,
+    payload: Payload,
+}
+
+/// What each commit says of itself, and hands on from the one before.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Payload {
+    #[serde(default)]
+    stepwell: String,
+    #[serde(default)]
     commits: u64,
+    /// How far the sources of unfinished `add`s were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cursors: Vec<Cursor>,
+}
+
+/// How far a source was read.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Cursor {
+    pub(crate) tenant: String,
+    pub(crate) source: String,
+    /// Documents that are done; 0 when it was read to its end.
+    pub(crate) done: u64,
+}
+
+impl Payload {
+    fn read(index: &Index, place: &Place) -> Result<Self> {
+        let payload = place.check("opening", index.load_metas())?.payload;
+        // Another version's payload tells nothing that could not be found out again.
+        Ok(payload
+            .and_then(|payload| serde_json::from_str(&payload).ok())
+            .unwrap_or_default())
+    }
+
+    /// How many documents of a source are done.
+    pub(crate) fn done(&self, scope: &Scope, source: &str) -> u64 {
+        self.cursors
+            .iter()
+            .find(|cursor| cursor.tenant == scope.tenant() && cursor.source == source)
+            .map_or(0, |cursor| cursor.done)
+    }
+
+    fn next(&self, moved: Option<Cursor>) -> Result<Self> {
+        let mut next = Self {
+            stepwell: env!("CARGO_PKG_VERSION").to_owned(),
+            commits: self.commits + 1,
+            cursors: self.cursors.clone(),
+        };
+        if let Some(moved) = moved {
+            next.cursors
+                .retain(|cursor| (&cursor.tenant, &cursor.source) != (&moved.tenant, &moved.source));
+            if moved.done > 0 {
+                next.cursors.push(moved);
+            }
+        }
+        if next.cursors.len() > MOST_CURSORS {
+            return Err(Error::LimitExceeded {
+                what: "the number of unfinished sources of this index".to_owned(),
+                limit: MOST_CURSORS.to_string(),
+            });
+        }
+        Ok(next)
+    }
 }
 
 /// What one commit does to one document.
@@ -47,31 +112,43 @@ impl Writer {
         merges.set_min_layer_size(SMALLEST_LEVEL);
         merges.set_del_docs_ratio_before_merge(DELETED_SHARE);
         inner.set_merge_policy(Box::new(merges));
-        let payload = place.check("opening", index.load_metas())?.payload;
-        let commits = payload
-            .and_then(|payload| serde_json::from_str::<serde_json::Value>(&payload).ok())
-            .and_then(|payload| payload.get("commits")?.as_u64())
-            .unwrap_or(0);
         Ok(Self {
             inner,
             place: place.clone(),
-            commits,
+            payload: Payload::read(index, place)?,
         })
     }
 
-    /// All of the changes or none: an error leaves the last commit as it was, and the writer usable.
-    pub(crate) fn commit(&mut self, changes: Vec<Change>) -> Result<()> {
-        let result = self.try_commit(changes);
+    /// How far the sources of unfinished `add`s were read; needs no lock.
+    pub(crate) fn cursors(index: &Index, place: &Place) -> Result<Payload> {
+        Payload::read(index, place)
+    }
+
+    /// All of the changes or none: an error, also one of the changes themselves, leaves the last commit as it was, and the
+    /// writer usable.
+    pub(crate) fn commit<I>(&mut self, changes: I, cursor: Option<Cursor>) -> Result<()>
+    where
+        I: IntoIterator<Item = Result<Change>>,
+    {
+        let payload = self.payload.next(cursor)?;
+        let result = match self.write(changes) {
+            Ok(()) => {
+                let committed = self.try_commit(&payload);
+                self.place.check("writing", committed)
+            }
+            Err(error) => Err(error),
+        };
         if let Err(error) = result {
-            let explained = self.place.explain("writing", &error);
             self.place.check("rolling back", self.inner.rollback())?;
-            return Err(explained);
+            return Err(error);
         }
+        self.payload = payload;
         Ok(())
     }
 
-    fn try_commit(&mut self, changes: Vec<Change>) -> tantivy::Result<()> {
+    fn write(&self, changes: impl IntoIterator<Item = Result<Change>>) -> Result<()> {
         for change in changes {
+            let change = change?;
             let operations: Vec<UserOperation> = change
                 .remove
                 .into_iter()
@@ -79,14 +156,17 @@ impl Writer {
                 .chain(change.add.into_iter().map(UserOperation::Add))
                 .collect();
             // One block: no commit can stand between a document's old and new chunks.
-            self.inner.run(operations)?;
+            self.place.check("writing", self.inner.run(operations))?;
         }
+        Ok(())
+    }
+
+    fn try_commit(&mut self, payload: &Payload) -> tantivy::Result<()> {
+        let payload = serde_json::to_string(payload)
+            .map_err(|error| TantivyError::InternalError(format!("the payload: {error}")))?;
         let mut prepared = self.inner.prepare_commit()?;
-        let payload =
-            serde_json::json!({ "stepwell": env!("CARGO_PKG_VERSION"), "commits": self.commits + 1 });
-        prepared.set_payload(&payload.to_string());
+        prepared.set_payload(&payload);
         prepared.commit()?;
-        self.commits += 1;
         // The rename of meta.json is durable only when the folder is written too.
         self.inner.index().directory().sync_directory()?;
         Ok(())

@@ -251,11 +251,20 @@ async fn a_failing_embedder_leaves_the_old_version_and_the_next_add_works() {
     for flag in [&embedder.fails, &embedder.gives_zeros] {
         flag.store(true, Ordering::SeqCst);
         let changed = Document::new("doc-3", "new words that never arrive");
-        let error = collection
-            .add([changed, document(99)])
-            .await
-            .expect_err("the embedder failed");
-        assert!(["host", "invalid_response"].contains(&error.code()), "{error}");
+        match collection.add([changed, document(99)]).await {
+            Err(error) => assert_eq!(error.code(), "host"),
+            // Vectors that cannot be indexed cost their documents alone.
+            Ok(report) => {
+                assert!(embedder.gives_zeros.load(Ordering::SeqCst));
+                assert_eq!((report.failed.len(), report.progress.documents_failed), (2, 2));
+                assert!(
+                    report
+                        .failed
+                        .iter()
+                        .all(|failed| failed.error.code() == "invalid_response")
+                );
+            }
+        }
         flag.store(false, Ordering::SeqCst);
         assert_eq!(collection.count(None).await.expect("count"), 10);
         let entries = collection.documents().await.expect("entries");
@@ -610,14 +619,8 @@ async fn documents_without_text_or_with_the_same_id_are_told_and_left_out() {
     );
     assert_eq!(entries[0].content_hash, Document::new("b", "two").content_hash());
     for bad in [String::new(), "x".repeat(2_000)] {
-        assert_eq!(
-            collection
-                .add([Document::new(bad, "text")])
-                .await
-                .expect_err("refused")
-                .code(),
-            "invalid_input"
-        );
+        let report = collection.add([Document::new(bad, "text")]).await.expect("told");
+        assert_eq!(report.failed[0].error.code(), "invalid_input");
     }
 }
 

@@ -1,14 +1,16 @@
 //! [`Chunker`]: documents in pieces that an embedder reads whole, cut where a reader would pause.
 
+mod meaning;
 mod options;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use stepwell_core::{Chunk, Document, Embedder, Error, Result, TokenCounter};
 use unicode_segmentation::UnicodeSegmentation;
 
-pub use self::options::ChunkOptions;
+pub use self::options::{ChunkOptions, ChunkStyle};
 use crate::collection::Chunking;
 
 /// Raised when the same text would be cut otherwise.
@@ -17,8 +19,8 @@ const VERSION: u32 = 1;
 /// Cuts documents. Every byte of a text lies in some chunk, in order; a chunk is `text[span]`, exactly, never cut
 /// inside a character, and inside a token only where [`ChunkOptions::max_bytes`] asks for it.
 ///
-/// It breaks at a heading, else at a blank line, a sentence's end, a space, a token, in this order. A heading stays
-/// with its section.
+/// It breaks at a heading, else at a blank line, a sentence's end, a space, a token, in this order, unless another
+/// [`ChunkStyle`] is chosen. A heading stays with its section.
 #[derive(Clone, Debug)]
 pub struct Chunker {
     options: ChunkOptions,
@@ -63,7 +65,12 @@ impl Chunker {
     /// # Errors
     /// `limit_exceeded` for more chunks than numbers.
     pub fn chunk(&self, document: &Document) -> Result<Vec<Chunk>> {
-        let spans = self.spans(document);
+        self.chunk_at(document, Vec::new())
+    }
+
+    /// The chunks of a document that begins a new one at each of these places, where there is enough before it.
+    fn chunk_at(&self, document: &Document, turns: Vec<usize>) -> Result<Vec<Chunk>> {
+        let spans = self.spans(document, turns);
         let mut chunks = Vec::with_capacity(spans.len());
         for (number, span) in spans.into_iter().enumerate() {
             let number = u32::try_from(number).map_err(|_| Error::LimitExceeded {
@@ -75,9 +82,9 @@ impl Chunker {
         Ok(chunks)
     }
 
-    fn spans(&self, document: &Document) -> Vec<Range<usize>> {
+    fn spans(&self, document: &Document, turns: Vec<usize>) -> Vec<Range<usize>> {
         let text = document.text.as_str();
-        let mut cut = Cut::new(self, document);
+        let mut cut = Cut::new(self, document, turns);
         let mut spans = Vec::new();
         let (mut start, mut covered) = (0, 0);
         while covered < text.len() {
@@ -94,20 +101,82 @@ impl Chunker {
     }
 }
 
+impl Chunker {
+    /// Title and headings of a chunk in one line, as far as they fit; empty without room for them.
+    fn header(&self, chunk: &Chunk) -> String {
+        let room = self.options.header_tokens;
+        if room == 0 {
+            return String::new();
+        }
+        let title = chunk
+            .title
+            .as_ref()
+            .filter(|title| chunk.headings.first() != Some(title));
+        let mut parts: Vec<&str> = title
+            .into_iter()
+            .chain(&chunk.headings)
+            .map(String::as_str)
+            .collect();
+        // The lowest heading says most of the chunk.
+        while parts.len() > 1 && self.counter.count(&parts.join(" › ")) > room {
+            parts.remove(0);
+        }
+        let mut header = parts.join(" › ");
+        let spans = self.counter.spans(&header);
+        if let Some(over) = spans.get(room)
+            && header.is_char_boundary(over.start)
+        {
+            header.truncate(over.start);
+        }
+        // A tokeniser may count the pieces of a cut word higher.
+        while self.counter.count(&header) > room {
+            header.pop();
+        }
+        header
+    }
+}
+
 impl Chunking for Chunker {
     fn chunk(&self, document: &Document) -> Result<Vec<Chunk>> {
         Chunker::chunk(self, document)
     }
 
+    fn probes(&self, document: &Document) -> Vec<Range<usize>> {
+        match self.options.style {
+            ChunkStyle::Meaning { .. } => meaning::probes(&document.text),
+            _ => Vec::new(),
+        }
+    }
+
+    fn chunk_by(&self, document: &Document, vectors: &[Vec<f32>]) -> Result<Vec<Chunk>> {
+        let turns = match self.options.style {
+            ChunkStyle::Meaning { percentile } => meaning::turns(&document.text, vectors, percentile),
+            _ => Vec::new(),
+        };
+        self.chunk_at(document, turns)
+    }
+
+    fn embedded<'a>(&self, chunk: &'a Chunk) -> Cow<'a, str> {
+        let header = self.header(chunk);
+        if header.is_empty() {
+            return Cow::Borrowed(&chunk.text);
+        }
+        Cow::Owned(format!("{header}\n{}", chunk.text))
+    }
+
     fn fingerprint(&self) -> String {
         let ChunkOptions {
+            style,
             max_tokens,
             special_tokens,
             header_tokens,
             overlap_tokens,
             max_bytes,
         } = &self.options;
-        format!("chunks/{VERSION}:{max_tokens}:{special_tokens}:{header_tokens}:{overlap_tokens}:{max_bytes}")
+        let style = style.word();
+        format!(
+            "chunks/{VERSION}:{max_tokens}:{special_tokens}:{header_tokens}:{overlap_tokens}:{max_bytes}{style}"
+        )
     }
 }
 
@@ -116,6 +185,9 @@ struct Cut<'a> {
     text: &'a str,
     tokens: Vec<Range<usize>>,
     headings: Vec<Range<usize>>,
+    /// Places where the meaning turns, in order.
+    turns: Vec<usize>,
+    style: ChunkStyle,
     counter: &'a dyn TokenCounter,
     budget: usize,
     overlap: usize,
@@ -123,7 +195,7 @@ struct Cut<'a> {
 }
 
 impl<'a> Cut<'a> {
-    fn new(chunker: &'a Chunker, document: &'a Document) -> Self {
+    fn new(chunker: &'a Chunker, document: &'a Document, turns: Vec<usize>) -> Self {
         let text = document.text.as_str();
         let mut from = 0;
         let mut tokens = chunker.counter.spans(text);
@@ -137,7 +209,10 @@ impl<'a> Cut<'a> {
         });
         let mut from = 0;
         let headings = document.headings.iter().map(|heading| heading.span.clone());
+        let style = chunker.options.style;
+        let looks_at_headings = matches!(style, ChunkStyle::Structure | ChunkStyle::Meaning { .. });
         let headings = headings
+            .filter(|_| looks_at_headings)
             .filter(|span| {
                 let fits = span.start >= from && span.start < span.end && text.get(span.clone()).is_some();
                 if fits {
@@ -150,6 +225,8 @@ impl<'a> Cut<'a> {
             text,
             tokens,
             headings,
+            turns,
+            style,
             counter: chunker.counter.as_ref(),
             budget: chunker.options.budget(),
             overlap: chunker.options.overlap_tokens,
@@ -195,20 +272,34 @@ impl<'a> Cut<'a> {
         let limit = by_tokens.min(by_bytes);
         // What is repeated from the chunk before does not count as enough.
         let after = |share: usize| self.start_of(first + room / share).max(covered + 1);
-        if let Some(end) = self.heading_break(start, after(4), limit) {
+        let breaks = [
+            self.heading_break(start, after(4), limit),
+            self.turn(start, after(4), limit),
+        ];
+        if let Some(end) = breaks.into_iter().flatten().min() {
             return end;
         }
         if limit >= self.text.len() {
             return self.text.len();
         }
         let window = covered.max(start)..limit;
-        let candidates = [
-            self.last_blank_line(&window, after(2)),
-            self.last_sentence(&window, after(3)),
-            self.last_blank_line(&window, after(4)),
-            self.last_word(covered.max(after(8)), limit),
-            self.last_token(covered, limit),
-        ];
+        let candidates = match self.style {
+            ChunkStyle::Structure | ChunkStyle::Meaning { .. } => [
+                self.last_blank_line(&window, after(2)),
+                self.last_sentence(&window, after(3)),
+                self.last_blank_line(&window, after(4)),
+                self.last_word(covered.max(after(8)), limit),
+                self.last_token(covered, limit),
+            ],
+            ChunkStyle::Sentences => [
+                self.last_sentence(&window, after(8)),
+                self.last_word(covered.max(after(8)), limit),
+                self.last_token(covered, limit),
+                None,
+                None,
+            ],
+            ChunkStyle::Tokens => [self.last_token(covered, limit), None, None, None, None],
+        };
         for end in candidates.into_iter().flatten() {
             if let Some(end) = self.before_headings(start, end).filter(|end| *end > covered) {
                 return end;
@@ -229,6 +320,17 @@ impl<'a> Cut<'a> {
             .iter()
             .take_while(|heading| heading.start <= limit)
             .filter_map(|heading| self.before_headings(start, heading.start))
+            .find(|end| *end >= least && *end > start)
+    }
+
+    /// The first turn of the meaning that has enough before it; a heading above it goes along.
+    fn turn(&self, start: usize, least: usize, limit: usize) -> Option<usize> {
+        let from = self.turns.partition_point(|at| *at < least);
+        self.turns[from..]
+            .iter()
+            .take_while(|at| **at <= limit && **at < self.text.len())
+            .filter(|at| self.text.is_char_boundary(**at))
+            .filter_map(|at| self.before_headings(start, *at))
             .find(|end| *end >= least && *end > start)
     }
 
@@ -316,8 +418,14 @@ impl<'a> Cut<'a> {
             .headings
             .binary_search_by_key(&end, |span| span.start)
             .is_ok();
-        if self.overlap == 0 || is_heading {
+        if self.overlap == 0 || is_heading || self.turns.binary_search(&end).is_ok() {
             return end;
+        }
+        if self.style == ChunkStyle::Tokens {
+            // No sentence to begin at: so many tokens, as long as there is room for new ones.
+            let from = self.start_of(self.token_at(end).saturating_sub(self.overlap));
+            let fits = from > start && end.saturating_sub(from) <= self.max_bytes / 2;
+            return if fits { from.min(end) } else { end };
         }
         let last = self.token_at(end);
         let from = self.start_of(last.saturating_sub(self.overlap)).max(start + 1);
@@ -460,6 +568,117 @@ mod tests {
         assert_eq!(chunks.len(), (30 << 20) / (8 << 10));
     }
 
+    fn styled(style: ChunkStyle, max_tokens: usize, overlap: usize) -> Chunker {
+        let options = ChunkOptions::new()
+            .with_style(style)
+            .with_max_tokens(max_tokens)
+            .with_overlap_tokens(overlap);
+        Chunker::new(options, Arc::new(HeuristicTokens)).expect("room")
+    }
+
+    #[test]
+    fn each_style_cuts_at_its_own_places() {
+        let text =
+            "# One\n\nAlpha beta gamma. Delta eta\n\n# Two\n\ntheta. Iota kappa lambda mu nu xi omicron. Pi.";
+        let mut document = Document::new("a", text);
+        for line in ["# One", "# Two"] {
+            let at = text.find(line).expect("there");
+            document
+                .headings
+                .push(Heading::new(1, &line[2..], at..at + line.len()));
+        }
+        let cut = |style| {
+            let chunks = styled(style, 14, 0).chunk(&document).expect("cut");
+            chunks.into_iter().map(|chunk| chunk.text).collect::<Vec<_>>()
+        };
+        let structure = cut(ChunkStyle::Structure);
+        assert!(structure[1].starts_with("# Two"), "{structure:?}");
+        let sentences = cut(ChunkStyle::Sentences);
+        assert!(
+            sentences[0].ends_with("gamma. ") && sentences[1].contains("\n\n# Two"),
+            "{sentences:?}"
+        );
+        let tokens = cut(ChunkStyle::Tokens);
+        for chunk in &tokens[..tokens.len() - 1] {
+            assert_eq!(HeuristicTokens.count(chunk), 12, "{tokens:?}");
+        }
+        // Without vectors a chunker by meaning cuts by structure.
+        assert_eq!(cut(ChunkStyle::Meaning { percentile: 90 }), structure);
+        let repeated = styled(ChunkStyle::Tokens, 14, 3).chunk(&document).expect("cut");
+        for pair in repeated.windows(2) {
+            let common = &text[pair[1].span.start..pair[0].span.end];
+            assert_eq!(HeuristicTokens.count(common), 3, "{:?}", texts(&repeated));
+        }
+    }
+
+    #[test]
+    fn a_chunk_by_meaning_ends_where_the_subject_does() {
+        let birds = "Herons fish at dawn in the shallow water. They stand still and wait for frogs. ";
+        let banks = "Banks lend money to those who build. Interest is paid at the end of each year. ";
+        let document = Document::new("a", format!("{birds}{banks}"));
+        let chunker = styled(ChunkStyle::Meaning { percentile: 90 }, 100, 10);
+        let probes = chunker.probes(&document);
+        let vectors: Vec<Vec<f32>> = probes
+            .iter()
+            .map(|probe| {
+                let share =
+                    (birds.len().clamp(probe.start, probe.end) - probe.start) as f32 / probe.len() as f32;
+                vec![share, 1.0 - share]
+            })
+            .collect();
+        let chunks = chunker.chunk_by(&document, &vectors).expect("cut");
+        assert_eq!(texts(&chunks), [birds, banks]);
+        assert_eq!(
+            chunker.chunk(&document).expect("cut").len(),
+            1,
+            "it would fit one chunk"
+        );
+    }
+
+    #[test]
+    fn a_header_is_embedded_above_the_words_and_never_longer_than_its_room() {
+        let mut document =
+            Document::new("a", "# Runs\n\nAll about runs.").with_title("The guide to everything here");
+        document.headings.push(Heading::new(1, "Runs", 0..6));
+        let mut seen = Vec::new();
+        for room in [0, 1, 4, 40] {
+            let options = ChunkOptions::new().with_header_tokens(room);
+            let chunker = Chunker::new(options, Arc::new(HeuristicTokens)).expect("room");
+            let chunks = chunker.chunk(&document).expect("cut");
+            assert_eq!(chunks[0].text, document.text, "it is not shown");
+            let embedded = chunker.embedded(&chunks[0]).into_owned();
+            let header = embedded.strip_suffix(&document.text).expect("the words end it");
+            assert!(HeuristicTokens.count(header) <= room, "{room}: {header}");
+            seen.push(header.to_owned());
+        }
+        assert_eq!(
+            seen,
+            ["", "Runs\n", "Runs\n", "The guide to everything here › Runs\n"]
+        );
+    }
+
+    #[test]
+    fn every_setting_is_in_the_fingerprint_and_the_default_keeps_its_own() {
+        let fingerprint = |options| {
+            let chunker = Chunker::new(options, Arc::new(HeuristicTokens)).expect("room");
+            chunker.fingerprint()
+        };
+        assert_eq!(fingerprint(ChunkOptions::new()), "chunks/1:256:2:0:32:8192");
+        let mut all: Vec<String> = [
+            ChunkOptions::new(),
+            ChunkOptions::new().with_style(ChunkStyle::Sentences),
+            ChunkOptions::new().with_style(ChunkStyle::Tokens),
+            ChunkOptions::new().with_style(ChunkStyle::Meaning { percentile: 90 }),
+            ChunkOptions::new().with_style(ChunkStyle::Meaning { percentile: 95 }),
+            ChunkOptions::new().with_header_tokens(16),
+        ]
+        .map(fingerprint)
+        .into();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 6);
+    }
+
     /// Pieces that make trouble: no spaces, only spaces, many bytes a character, marks that join.
     fn adversarial() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
@@ -489,9 +708,14 @@ mod tests {
             overlap in 0_usize..20,
             max_bytes in prop_oneof![Just(64_usize), Just(8192)],
             lines in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+            style in prop_oneof![
+                Just(ChunkStyle::Structure), Just(ChunkStyle::Sentences), Just(ChunkStyle::Tokens),
+                (0..=100_u8).prop_map(|percentile| ChunkStyle::Meaning { percentile }),
+            ],
+            seed: u64,
         ) {
             let budget = max_tokens - 2;
-            let options = ChunkOptions::new().with_max_tokens(max_tokens).with_overlap_tokens(overlap.min(budget / 2)).with_max_bytes(max_bytes);
+            let options = ChunkOptions::new().with_style(style).with_max_tokens(max_tokens).with_overlap_tokens(overlap.min(budget / 2)).with_max_bytes(max_bytes);
             let chunker = Chunker::new(options, Arc::new(HeuristicTokens)).expect("room");
             let mut document = Document::new("a", text.clone());
             let starts: Vec<usize> = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
@@ -502,7 +726,15 @@ mod tests {
                 let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
                 document.headings.push(Heading::new(1, "h", start..end));
             }
-            let chunks = chunker.chunk(&document).expect("cut");
+            // Any vectors will do: the meaning may turn anywhere.
+            let probes = chunker.probes(&document);
+            prop_assert!(probes.iter().all(|probe| text.get(probe.clone()).is_some()));
+            let mut state = seed | 1;
+            let vectors: Vec<Vec<f32>> = probes.iter().map(|_| (0..4).map(|_| {
+                state ^= state << 13; state ^= state >> 7; state ^= state << 17;
+                (state % 2_001) as f32 / 1_000.0 - 1.0
+            }).collect()).collect();
+            let chunks = chunker.chunk_by(&document, &vectors).expect("cut");
             let mut covered = 0;
             let mut before: Option<Range<usize>> = None;
             for (number, chunk) in chunks.iter().enumerate() {
@@ -518,7 +750,7 @@ mod tests {
                 before = Some(chunk.span.clone());
             }
             prop_assert_eq!(covered, text.len());
-            let again = chunker.chunk(&document).expect("cut");
+            let again = chunker.chunk_by(&document, &vectors).expect("cut");
             prop_assert_eq!(chunks, again);
         }
     }

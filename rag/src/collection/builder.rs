@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use stepwell_core::store::Cache;
 use stepwell_core::{Embedder, EmbedderInfo, Error, HeuristicTokens, Result, Scope};
 use tantivy::directory::{Directory, MmapDirectory, RamDirectory};
 use tantivy::{Index, TantivyError};
 use tokio::sync::Semaphore;
 
+use super::embeddings::{Precision, Shelf};
 use super::{Chunking, Collection, Inner};
 use crate::chunk::{ChunkOptions, Chunker};
 use crate::error::{Place, blocking};
@@ -77,6 +79,7 @@ pub struct CollectionBuilder {
     fusion: Fusion,
     chunks: Option<ChunkOptions>,
     chunker: Option<Arc<dyn Chunking>>,
+    cache: Option<Arc<dyn Cache>>,
 }
 
 impl CollectionBuilder {
@@ -93,6 +96,7 @@ impl CollectionBuilder {
             fusion: Fusion::default(),
             chunks: None,
             chunker: None,
+            cache: None,
         }
     }
 
@@ -165,6 +169,13 @@ impl CollectionBuilder {
         self
     }
 
+    /// Keeps the vectors of texts in this cache, under the scope of the handle that adds them: what is cut anew, added to
+    /// another index or added again after a crash is then not embedded again. None when not set.
+    pub fn embedding_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
     /// Opens the index, or makes it.
     ///
     /// # Errors
@@ -229,13 +240,20 @@ impl CollectionBuilder {
         let snapshots = Snapshots::open(&index, pinned.spec.clone(), place.clone())?;
         let chunker = self.make_chunker()?;
         let questions = Questions::new(pinned.language);
+        // A cache need not be more exact than the index.
+        let precision = match pinned.spec.encoding {
+            Encoding::CodesF32 => Precision::F32,
+            Encoding::CodesF16 | Encoding::Codes => Precision::F16,
+        };
         let inner = Inner {
             index,
             fields,
             pinned,
             place,
             embedder: self.embedder,
+            settings: chunker.fingerprint(),
             chunker,
+            shelf: self.cache.map(|cache| Shelf { cache, precision }),
             fusion: self.fusion,
             graphs,
             effort: self.effort,

@@ -11,29 +11,49 @@ use crate::fact::{after_prefix, text_fact_prefix};
 use crate::schema::DocumentKey;
 use crate::snapshot::Snapshot;
 
+/// What the index knows of the file that a document was made from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FileFacts {
+    /// Of the file's bytes; `None` for a document that came from no file.
+    pub(crate) hash: Option<Arc<str>>,
+    /// Of the given path it was found under.
+    pub(crate) root: Option<Arc<str>>,
+    /// Whether it was cut with the settings of today; otherwise it has to be read again.
+    pub(crate) is_current: bool,
+}
+
+impl FileFacts {
+    pub(crate) fn is_of(&self, hash: &str, root: &str) -> bool {
+        self.hash.as_deref() == Some(hash) && self.root.as_deref() == Some(root)
+    }
+}
+
 impl Collection {
-    /// The text fact `key` of each document that has it, by id. Documents that were cut with other settings than the
-    /// collection's now are left out: they have to be read again.
-    pub(crate) async fn text_facts(&self, key: &'static str) -> Result<BTreeMap<String, String>> {
+    /// All documents with the facts of their files, by id; the keys name the facts.
+    pub(crate) async fn file_facts(
+        &self,
+        hash: &'static str,
+        root: &'static str,
+    ) -> Result<BTreeMap<String, FileFacts>> {
         self.read(move |inner, scope, snapshot| {
-            let values = inner.values_by_row(snapshot, key)?;
-            let settings =
-                DocumentKey::new(&Document::new("any", ""), &inner.chunker.fingerprint())?.settings;
+            let hashes = inner.values_by_row(snapshot, hash)?;
+            let roots = inner.values_by_row(snapshot, root)?;
+            let settings = DocumentKey::new(&Document::new("any", ""), &inner.settings)?.settings;
             let mut facts = BTreeMap::new();
-            inner.each_document(
-                snapshot,
-                &DocumentKey::tenant_prefix(scope),
-                |segment, term, rows| {
-                    let document = DocumentKey::from_term(term)
-                        .ok_or_else(|| inner.place.damaged("a document's key is not one"))?;
-                    if document.settings == settings
-                        && let Some(value) = rows.first().and_then(|row| values[segment].get(row))
-                    {
-                        facts.insert(document.id, value.as_ref().to_owned());
-                    }
-                    Ok(())
-                },
-            )?;
+            let prefix = DocumentKey::tenant_prefix(scope);
+            inner.each_document(snapshot, &prefix, |segment, term, rows| {
+                let document = DocumentKey::from_term(term)
+                    .ok_or_else(|| inner.place.damaged("a document's key is not one"))?;
+                let first = rows.first().copied().unwrap_or_default();
+                let value = |values: &[HashMap<u32, Arc<str>>]| values[segment].get(&first).cloned();
+                let file = FileFacts {
+                    hash: value(&hashes),
+                    root: value(&roots),
+                    is_current: document.settings == settings,
+                };
+                facts.insert(document.id, file);
+                Ok(())
+            })?;
             Ok(facts)
         })
         .await

@@ -2,8 +2,12 @@
 
 mod add;
 mod builder;
+mod coverage;
 mod cut;
+mod embeddings;
 mod facts;
+mod pace;
+mod planned;
 mod progress;
 mod search;
 mod stats;
@@ -23,8 +27,14 @@ use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 pub use self::builder::{CollectionBuilder, Storage};
+pub use self::coverage::Coverage;
 pub use self::cut::{Chunking, WholeDocuments};
-pub use self::progress::{AddEvent, AddOptions, AddProgress, AddReport, ProgressFn, SkipReason};
+use self::embeddings::Shelf;
+pub(crate) use self::facts::FileFacts;
+pub(crate) use self::planned::Incoming;
+pub use self::progress::{
+    AddEvent, AddOptions, AddProgress, AddReport, ClockFn, FailedDocument, ProgressFn, SkipReason,
+};
 pub use self::search::Explained;
 pub use self::stats::{CollectionStats, GraphState, SegmentStats};
 pub use self::vectors::{Nearest, Neighbour, VectorReader};
@@ -57,6 +67,10 @@ struct Inner {
     place: Place,
     embedder: Option<Arc<dyn Embedder>>,
     chunker: Arc<dyn Chunking>,
+    /// The chunker's fingerprint: documents cut otherwise are cut again.
+    settings: String,
+    /// Where vectors are kept between calls, if anywhere.
+    shelf: Option<Shelf>,
     fusion: Fusion,
     graphs: Arc<Graphs>,
     effort: Effort,
@@ -242,10 +256,8 @@ impl Collection {
                 .iter()
                 .map(|term| Term::from_field_bytes(inner.fields.document, term))
                 .collect();
-            writer.commit(vec![Change {
-                remove,
-                add: Vec::new(),
-            }])?;
+            let add = Vec::new();
+            writer.commit([Ok(Change { remove, add })], None)?;
             inner.snapshots.reload()?;
             writer.close()?;
             inner.snapshots.reload()?;

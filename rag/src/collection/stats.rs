@@ -178,16 +178,29 @@ impl Collection {
         .await
     }
 
-    /// Reads every file against its checksums; [`stepwell_core::Error::Damaged`] names the first that fails. A damaged
-    /// graph is told last: it costs time, but no answer.
+    /// Reads every file against its checksums, and proves for each document of the scope whose chunker covered its text
+    /// that every byte is still in a stored chunk; [`stepwell_core::Error::Damaged`] names the first that fails. A damaged
+    /// graph is told last: it costs time, but no answer. [`Collection::coverage`] tells of one document.
     pub async fn verify(&self) -> Result<()> {
+        self.verify_files().await?;
+        self.verify_coverage().await?;
+        self.verify_graphs().await
+    }
+
+    async fn verify_files(&self) -> Result<()> {
         self.read(|inner, _, snapshot| {
             if let Some(damage) = damaged_file(&inner.index, &inner.pinned.spec, &inner.place, u64::MAX)? {
                 return Err(damage);
             }
             let rows =
                 |file: &Arc<VectorFile>| file.verify_rows().map_err(|error| inner.place.damaged(error));
-            snapshot.vectors.iter().try_for_each(rows)?;
+            snapshot.vectors.iter().try_for_each(rows)
+        })
+        .await
+    }
+
+    async fn verify_graphs(&self) -> Result<()> {
+        self.read(|inner, _, snapshot| {
             for (reader, file) in snapshot.searcher.segment_readers().iter().zip(&snapshot.vectors) {
                 if graph_state(file) == GraphState::Damaged {
                     return Err(Error::Damaged {

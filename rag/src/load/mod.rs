@@ -59,6 +59,7 @@ mod xml;
 use bytes::Bytes;
 use stepwell_core::{Cancel, Document, Error, Result};
 
+pub(crate) use self::folder::Content;
 pub use self::folder::{SkippedFile, SourceFile, SourceFiles, find_files};
 pub use self::format::Format;
 use self::guard::{Guard, isolated};

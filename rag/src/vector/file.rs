@@ -31,6 +31,8 @@ pub(crate) struct VectorFile {
     sections: [Option<Span>; SLOTS],
     /// The graph's head once the graph was looked at and found whole, on first use; `None` where it is not.
     graph: OnceLock<Option<Head>>,
+    /// Whether the rows match their checksums, once that was looked at.
+    whole: OnceLock<bool>,
 }
 
 impl std::fmt::Debug for VectorFile {
@@ -137,6 +139,7 @@ impl VectorFile {
             encoding: spec.encoding,
             sections,
             graph: OnceLock::new(),
+            whole: OnceLock::new(),
         };
         let counted: u32 = file
             .section(Section::Presence)
@@ -153,6 +156,11 @@ impl VectorFile {
     pub(crate) fn verify_rows(&self) -> Result<(), FormatError> {
         ROWS.into_iter()
             .try_for_each(|section| self.verify_section(section))
+    }
+
+    /// [`VectorFile::verify_rows`], read once: for who copies single rows.
+    pub(crate) fn has_whole_rows(&self) -> bool {
+        *self.whole.get_or_init(|| self.verify_rows().is_ok())
     }
 
     fn verify_section(&self, section: Section) -> Result<(), FormatError> {
@@ -276,7 +284,6 @@ impl VectorFile {
     }
 
     /// The best vector that the file holds for a row.
-    #[cfg(test)]
     pub(crate) fn vector(&self, row: u32) -> Option<Vec<f32>> {
         if !self.has_vector(row) {
             return None;
