@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use stepwell_core::{Error, Result};
 use tantivy::TantivyError;
-use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
+use tantivy::directory::error::{
+    Incompatibility, LockError, OpenDirectoryError, OpenReadError, OpenWriteError,
+};
+
+use crate::vector::format::{FormatError, VERSION};
 
 /// Where an index lives, for error messages.
 #[derive(Clone, Debug)]
@@ -47,11 +51,25 @@ impl Place {
         }
     }
 
+    fn panicked(&self) -> Error {
+        self.damaged("reading or writing it failed in an unforeseen way")
+    }
+
     /// The folder holds something else.
     pub(crate) fn foreign(&self) -> Error {
         Error::Foreign {
             path: self.path_or_name(),
             what: "index".to_owned(),
+        }
+    }
+
+    /// A segment's vector file cannot be read.
+    pub(crate) fn bad_format(&self, error: &FormatError) -> Error {
+        match *error {
+            FormatError::Version(found) if found > VERSION => {
+                self.unknown_version(u32::from(found), u32::from(VERSION))
+            }
+            _ => self.damaged(error),
         }
     }
 
@@ -90,8 +108,19 @@ impl Place {
             TantivyError::OpenReadError(OpenReadError::FileDoesNotExist(path)) => {
                 self.damaged(format!("the file {} is missing", path.display()))
             }
-            TantivyError::OpenReadError(OpenReadError::IncompatibleIndex(_))
-            | TantivyError::IncompatibleIndex(_) => self.unknown_version(0, tantivy::INDEX_FORMAT_VERSION),
+            TantivyError::OpenReadError(OpenReadError::IncompatibleIndex(found))
+            | TantivyError::IncompatibleIndex(found) => match found {
+                Incompatibility::IndexMismatch { index_version, .. } => self.unknown_version(
+                    // The number has no accessor; the version's text ends with it.
+                    index_version
+                        .to_string()
+                        .rsplit_once('v')
+                        .and_then(|(_, number)| number.parse().ok())
+                        .unwrap_or(0),
+                    tantivy::INDEX_FORMAT_VERSION,
+                ),
+                Incompatibility::CompressionMismatch { .. } => self.damaged(error),
+            },
             TantivyError::DataCorruption(_)
             | TantivyError::DeserializeError(_)
             | TantivyError::SchemaError(_)
@@ -110,6 +139,12 @@ impl Place {
     }
 }
 
+/// Runs work on the calling thread. A panic inside it is an error here, as in [`blocking`].
+pub(crate) fn guarded<T>(place: &Place, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // What the work may leave half done is its own answer: snapshots are never written to.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| Err(place.panicked()))
+}
+
 /// Runs blocking work beside the runtime. A panic inside it (tantivy panics on some damaged files) is an error here.
 pub(crate) async fn blocking<T, F>(place: &Place, work: F) -> Result<T>
 where
@@ -118,7 +153,7 @@ where
 {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) if error.is_panic() => Err(place.damaged("reading it failed in an unforeseen way")),
+        Err(error) if error.is_panic() => Err(place.panicked()),
         Err(_) => Err(Error::Cancelled),
     }
 }

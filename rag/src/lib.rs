@@ -1,5 +1,6 @@
 //! Loading, chunking and hybrid retrieval: text, vectors, metadata and deletes in one tantivy index.
 
+mod checksum;
 mod chunk;
 mod collection;
 mod error;
@@ -17,8 +18,8 @@ mod writer;
 pub use chunk::{ChunkOptions, Chunker};
 pub use collection::{
     AddEvent, AddOptions, AddProgress, AddReport, Chunking, Collection, CollectionBuilder, CollectionStats,
-    DocumentEntry, Explained, GraphState, Nearest, Neighbour, ProgressFn, SegmentStats, SkipReason, Storage,
-    VectorReader, WholeDocuments,
+    DocumentEntry, Explained, GraphState, IndexStats, Nearest, Neighbour, ProgressFn, SegmentStats,
+    SkipReason, Storage, VectorReader, WholeDocuments,
 };
 pub use fuse::Fusion;
 pub use lexical::Language;

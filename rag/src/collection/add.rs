@@ -205,7 +205,7 @@ impl Batch<'_> {
             writer
         } else {
             let this = Arc::clone(inner);
-            blocking(&inner.place, move || Writer::open(&this.index, &this.place)).await?
+            blocking(&inner.place, move || this.writer()).await?
         };
         let planned = std::mem::take(&mut self.planned);
         let vectors = self.embed(&planned).await?;
