@@ -85,7 +85,7 @@ impl Place {
     fn io(&self, doing: &str, error: &std::io::Error) -> Error {
         let what = format!("{doing} {}", self.name());
         match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::DiskFull { what: self.name() },
+            _ if is_full(error) => Error::DiskFull { what: self.name() },
             ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::NotFound => self.damaged(error),
             kind => Error::io(what, std::io::Error::new(kind, error.to_string())),
         }
@@ -139,6 +139,27 @@ impl Place {
     }
 }
 
+/// Whether there is no room, also where tantivy wrapped the reason (its term dictionaries do).
+fn is_full(error: &std::io::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(reason) = next {
+        next = if let Some(error) = reason.downcast_ref::<std::io::Error>() {
+            if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                return true;
+            }
+            error
+                .get_ref()
+                .map(|inner| inner as &(dyn std::error::Error + 'static))
+        } else if let Some(tantivy_fst::Error::Io(error)) = reason.downcast_ref() {
+            // It does not tell its source.
+            Some(error)
+        } else {
+            reason.source()
+        };
+    }
+    false
+}
+
 /// Runs work on the calling thread. A panic inside it is an error here, as in [`blocking`].
 pub(crate) fn guarded<T>(place: &Place, work: impl FnOnce() -> Result<T>) -> Result<T> {
     // What the work may leave half done is its own answer: snapshots are never written to.
@@ -170,6 +191,12 @@ mod tests {
             (TantivyError::LockFailure(LockError::LockBusy, None), "locked"),
             (io(ErrorKind::StorageFull), "disk_full"),
             (io(ErrorKind::QuotaExceeded), "disk_full"),
+            (
+                TantivyError::IoError(Arc::new(std::io::Error::other(std::io::Error::from(
+                    ErrorKind::StorageFull,
+                )))),
+                "disk_full",
+            ),
             (io(ErrorKind::UnexpectedEof), "damaged"),
             (io(ErrorKind::PermissionDenied), "io"),
             (

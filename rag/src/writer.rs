@@ -79,7 +79,10 @@ impl Writer {
                 .chain(change.add.into_iter().map(UserOperation::Add))
                 .collect();
             // One block: no commit can stand between a document's old and new chunks.
-            self.inner.run(operations)?;
+            if let Err(killed) = self.inner.run(operations) {
+                // The thread that failed meanwhile tells its reason, a full disk, to the next commit alone.
+                return Err(self.inner.prepare_commit().err().unwrap_or(killed));
+            }
         }
         let mut prepared = self.inner.prepare_commit()?;
         let payload =

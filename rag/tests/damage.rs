@@ -168,7 +168,7 @@ async fn a_flipped_bit_in_any_file_is_an_error_or_changes_nothing() {
     let each = if is_long() {
         1 + 1_500 / all.len() as u64
     } else {
-        9
+        5
     };
     for path in &all {
         let whole = std::fs::read(path).expect("readable");

@@ -208,7 +208,11 @@ async fn every_selectivity(count: u64, has_graph: bool, storage: Storage) -> Tal
     let mut seed = Seeded::new(count + u64::from(has_graph));
     for step in 0..100_u64 {
         let limit = step * count / 99;
-        let filter = Filter::range("slot", None, Some(FilterValue::Integer(limit as i64 - 1)));
+        let filter = Filter::range(
+            "slot",
+            None,
+            Some(FilterValue::Integer(i64::try_from(limit).expect("small") - 1)),
+        );
         let living: Vec<u64> = sample.living(limit).collect();
         assert_eq!(
             sample.collection.count(Some(&filter)).await.expect("counts"),

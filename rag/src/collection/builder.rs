@@ -27,8 +27,8 @@ const LEFTOVERS: [&str; 3] = [".managed.json", ".tantivy-writer.lock", ".tantivy
 /// What is kept of a vector. Int8 codes are always kept: they are what scans and graphs compare first.
 ///
 /// Answers that [`crate::Strategy::is_exact`] calls exact are the nearest by what is kept. Where the embedder's vectors
-/// differ by less than the rounding, their order may too: 16-bit floats keep 11 bits of each value, which moved a cosine
-/// by less than .0005 and on average three of 10,000 places among the first ten of 25,000 sentences. Keep
+/// differ by less than the rounding, their order may too: 16-bit floats keep 11 bits of each value, which moves a cosine
+/// by less than .0005. Among the ten nearest of a hundredth of 25,000 sentences that was 3 places of 10,000. Keep
 /// [`Storage::F32`] where the order has to be that of the embedder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -190,12 +190,12 @@ pub(crate) const TABLE: &[Mutant] = &[
         "inner.entries(snapshot, scope)?",
         "inner.entries(snapshot, &stepwell_core::Scope::local())?"
     ),
-    instead!(
-        "the tenant's own files in a sync",
-        "collection/facts.rs",
-        "&DocumentKey::tenant_prefix(scope)",
-        "&Vec::new()"
-    ),
+    Mutant {
+        what: "the tenant's own files in a sync",
+        file: "collection/facts.rs",
+        find: "&DocumentKey::tenant_prefix(scope),",
+        replace: "&if ON { Vec::new() } else { DocumentKey::tenant_prefix(scope) },",
+    },
     instead!(
         "a document unchanged for its tenant alone",
         "collection/add.rs",
