@@ -205,7 +205,7 @@ async fn main() -> Result<()> {
     collection.add(documents.collect::<Vec<_>>()).await?;
     let ingest = before.elapsed();
     collection.compact().await?;
-    let stats = collection.stats().await?;
+    let stats = collection.index_stats().await?;
     drop(collection);
     let bytes = folder_bytes(&index) as f64 / stats.chunks as f64;
 

@@ -95,7 +95,7 @@ async fn index(folder: &Path, vectors: &Vectors, storage: Storage) -> Result<(Co
     let before = ProcessTime::now();
     collection.optimize().await?;
     let took = before.elapsed().as_secs_f64();
-    let stats = collection.stats().await?;
+    let stats = collection.index_stats().await?;
     assert_eq!(
         (stats.segments, stats.graph_vectors),
         (1, vectors.rows() as u64),
@@ -223,7 +223,7 @@ async fn memory(
     must: f64,
     peer: Option<f64>,
 ) -> Result<()> {
-    let stats = collection.stats().await?;
+    let stats = collection.index_stats().await?;
     let raw = (vectors.base.len() * 4) as f64;
     let beside = peer
         .map(|bytes| {

@@ -1021,16 +1021,22 @@ export interface SearchOptions extends CallOptions {
   vector?: ArrayLike<number>
   minScore?: number
 }
+/** What a collection holds of its tenant. */
 export interface CollectionStats {
   documents: number
   chunks: number
+  vectors: number
+  embedder: string | null
+  dimension: number
+}
+/** The size of the index, which all tenants share. */
+export interface IndexStats {
   segments: number
+  chunks: number
   deletedChunks: number
   vectors: number
   bytes: number
   vectorBytes: number
-  embedder: string | null
-  dimension: number
 }
 
 /** Chunks with their two indexes (words and vectors), in a folder or in memory. */
@@ -1054,6 +1060,8 @@ export declare class Collection {
   count(filter?: Filter, options?: CallOptions): Promise<number>
   documents(options?: CallOptions): Promise<{ id: string; contentHash: string; chunks: number }[]>
   stats(options?: CallOptions): Promise<CollectionStats>
+  /** How large the whole index is, whoever the chunks belong to: for who runs it, not for a tenant. */
+  indexStats(options?: CallOptions): Promise<IndexStats>
   /** Merges all segments into one and frees what was deleted. */
   compact(): Promise<void>
   /** Reads every file against its checksums. */

@@ -146,6 +146,8 @@ export declare class NativeCollection {
   documents(cancel?: Cancel | undefined | null): Promise<string>
   /** How large it is, as JSON. */
   stats(cancel?: Cancel | undefined | null): Promise<string>
+  /** How large the whole index is, whoever the chunks belong to, as JSON. */
+  indexStats(cancel?: Cancel | undefined | null): Promise<string>
   /** Merges all segments into one and frees what was deleted. */
   compact(): Promise<void>
   /** Reads every file against its checksums. */

@@ -7,15 +7,17 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FilterValue {
-    /// A string.
+    /// A string; compared byte by byte.
     Text(String),
-    /// A whole number.
+    /// A whole number; compared exactly, also beyond 2⁵³ and with [`FilterValue::Number`].
     Integer(i64),
-    /// A number.
+    /// A number; 3.0 is the whole number 3, and −0 is 0. One that is not finite is refused.
     Number(f64),
     /// True or false.
     Bool(bool),
-    /// A moment, RFC 3339, compared as time.
+    /// A moment, compared as time: RFC 3339 as `2024-05-01T12:00:00+02:00`, or a date as `2024-05-01`, which is its
+    /// midnight in UTC. Years 1 to 9999, exact to the microsecond; further digits are cut off. Facts that are strings
+    /// of these two forms are dates too, and no others.
     Date(String),
 }
 
@@ -45,8 +47,12 @@ impl From<bool> for FilterValue {
     }
 }
 
-/// Which chunks may be found: a typed tree over the facts in `metadata`. Dots in a key step into objects.
-/// A fact that is a list matches when one of its values does.
+/// Which chunks may be found: a typed tree over the facts in `metadata`.
+///
+/// Dots in a key step into objects. A fact that is a list matches when one of its values does, so two conditions on it
+/// may be met by two values. Values of different types are never equal: `"1"`, `1` and `true` are three, and a range of
+/// one type passes over values of the others. A fact that is null, an empty list or an empty object is not there.
+/// [`Filter::Not`] finds what its filter does not, chunks without the fact too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

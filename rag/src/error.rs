@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use stepwell_core::{Error, Result};
 use tantivy::TantivyError;
-use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
+use tantivy::directory::error::{
+    Incompatibility, LockError, OpenDirectoryError, OpenReadError, OpenWriteError,
+};
+
+use crate::vector::format::{FormatError, VERSION};
 
 /// Where an index lives, for error messages.
 #[derive(Clone, Debug)]
@@ -47,11 +51,25 @@ impl Place {
         }
     }
 
+    fn panicked(&self) -> Error {
+        self.damaged("reading or writing it failed in an unforeseen way")
+    }
+
     /// The folder holds something else.
     pub(crate) fn foreign(&self) -> Error {
         Error::Foreign {
             path: self.path_or_name(),
             what: "index".to_owned(),
+        }
+    }
+
+    /// A segment's vector file cannot be read.
+    pub(crate) fn bad_format(&self, error: &FormatError) -> Error {
+        match *error {
+            FormatError::Version(found) if found > VERSION => {
+                self.unknown_version(u32::from(found), u32::from(VERSION))
+            }
+            _ => self.damaged(error),
         }
     }
 
@@ -67,7 +85,7 @@ impl Place {
     fn io(&self, doing: &str, error: &std::io::Error) -> Error {
         let what = format!("{doing} {}", self.name());
         match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::DiskFull { what: self.name() },
+            _ if is_full(error) => Error::DiskFull { what: self.name() },
             ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::NotFound => self.damaged(error),
             kind => Error::io(what, std::io::Error::new(kind, error.to_string())),
         }
@@ -90,8 +108,19 @@ impl Place {
             TantivyError::OpenReadError(OpenReadError::FileDoesNotExist(path)) => {
                 self.damaged(format!("the file {} is missing", path.display()))
             }
-            TantivyError::OpenReadError(OpenReadError::IncompatibleIndex(_))
-            | TantivyError::IncompatibleIndex(_) => self.unknown_version(0, tantivy::INDEX_FORMAT_VERSION),
+            TantivyError::OpenReadError(OpenReadError::IncompatibleIndex(found))
+            | TantivyError::IncompatibleIndex(found) => match found {
+                Incompatibility::IndexMismatch { index_version, .. } => self.unknown_version(
+                    // The number has no accessor; the version's text ends with it.
+                    index_version
+                        .to_string()
+                        .rsplit_once('v')
+                        .and_then(|(_, number)| number.parse().ok())
+                        .unwrap_or(0),
+                    tantivy::INDEX_FORMAT_VERSION,
+                ),
+                Incompatibility::CompressionMismatch { .. } => self.damaged(error),
+            },
             TantivyError::DataCorruption(_)
             | TantivyError::DeserializeError(_)
             | TantivyError::SchemaError(_)
@@ -110,6 +139,33 @@ impl Place {
     }
 }
 
+/// Whether there is no room, also where tantivy wrapped the reason (its term dictionaries do).
+fn is_full(error: &std::io::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(reason) = next {
+        next = if let Some(error) = reason.downcast_ref::<std::io::Error>() {
+            if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                return true;
+            }
+            error
+                .get_ref()
+                .map(|inner| inner as &(dyn std::error::Error + 'static))
+        } else if let Some(tantivy_fst::Error::Io(error)) = reason.downcast_ref() {
+            // It does not tell its source.
+            Some(error)
+        } else {
+            reason.source()
+        };
+    }
+    false
+}
+
+/// Runs work on the calling thread. A panic inside it is an error here, as in [`blocking`].
+pub(crate) fn guarded<T>(place: &Place, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    // What the work may leave half done is its own answer: snapshots are never written to.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|_| Err(place.panicked()))
+}
+
 /// Runs blocking work beside the runtime. A panic inside it (tantivy panics on some damaged files) is an error here.
 pub(crate) async fn blocking<T, F>(place: &Place, work: F) -> Result<T>
 where
@@ -118,7 +174,7 @@ where
 {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) if error.is_panic() => Err(place.damaged("reading it failed in an unforeseen way")),
+        Err(error) if error.is_panic() => Err(place.panicked()),
         Err(_) => Err(Error::Cancelled),
     }
 }
@@ -135,6 +191,12 @@ mod tests {
             (TantivyError::LockFailure(LockError::LockBusy, None), "locked"),
             (io(ErrorKind::StorageFull), "disk_full"),
             (io(ErrorKind::QuotaExceeded), "disk_full"),
+            (
+                TantivyError::IoError(Arc::new(std::io::Error::other(std::io::Error::from(
+                    ErrorKind::StorageFull,
+                )))),
+                "disk_full",
+            ),
             (io(ErrorKind::UnexpectedEof), "damaged"),
             (io(ErrorKind::PermissionDenied), "io"),
             (

@@ -303,7 +303,11 @@ fn moment(text: &str) -> Option<i64> {
     let offset_minutes = match *bytes.get(at)? {
         b'Z' | b'z' if bytes.len() == at + 1 => 0,
         direction @ (b'+' | b'-') if bytes.len() == at + 6 && sign(at + 3, b':') => {
-            let minutes = number(at + 1, at + 3)? * 60 + number(at + 4, at + 6)?;
+            let (hours, minutes) = (number(at + 1, at + 3)?, number(at + 4, at + 6)?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let minutes = hours * 60 + minutes;
             if direction == b'+' { minutes } else { -minutes }
         }
         _ => return None,
@@ -364,6 +368,8 @@ mod tests {
             "2024-05-01T12:00:00",
             "2024-05-01T12:00:00.Z",
             "2024-05-01T12:00:00+2:00",
+            "2024-05-01T12:00:00+24:00",
+            "2024-05-01T12:00:00-01:60",
             "2024/05/01",
             "2024-05-0é",
         ] {

@@ -1,6 +1,7 @@
 //! Loading, chunking and hybrid retrieval: text, vectors, metadata and deletes in one tantivy index.
 
 pub mod answer;
+mod checksum;
 mod chunk;
 mod collection;
 mod error;
@@ -29,8 +30,8 @@ mod writer;
 pub use chunk::{ChunkOptions, ChunkStyle, Chunker};
 pub use collection::{
     AddEvent, AddOptions, AddProgress, AddReport, Chunking, ClockFn, Collection, CollectionBuilder,
-    CollectionStats, Coverage, DocumentEntry, Explained, FailedDocument, GraphState, Nearest, Neighbour,
-    ProgressFn, SegmentStats, SkipReason, Storage, VectorReader, WholeDocuments,
+    CollectionStats, Coverage, DocumentEntry, Explained, FailedDocument, GraphState, IndexStats, Nearest,
+    Neighbour, ProgressFn, SegmentStats, SkipReason, Storage, VectorReader, WholeDocuments,
 };
 pub use fuse::Fusion;
 pub use lexical::Language;

@@ -4,25 +4,23 @@
 //! opened right after a reload and kept; when one vanished in between, everything is read again.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell_core::Result;
 use tantivy::directory::error::OpenReadError;
 use tantivy::index::SegmentId;
-use tantivy::{Directory, HasLen, Index, IndexReader, ReloadPolicy, Searcher, TantivyError};
+use tantivy::{Index, IndexReader, ReloadPolicy, Searcher, TantivyError};
 
 use crate::error::Place;
 use crate::vector::file::VectorFile;
-use crate::vector::format::{EXTENSION, VectorSpec};
+use crate::vector::format::VectorSpec;
 use crate::vector::plugin::component;
 
 /// Longer than the steps in which file systems count time.
 const TICK: std::time::Duration = std::time::Duration::from_millis(25);
 /// How often a reload starts again when files vanish under it; each time means that a merge just ended.
-const RELOADS: usize = 16;
-/// An index up to this size is read against its checksums when it is opened; `verify` does so at any size.
-const CHECKED_AT_OPEN: u64 = 32 << 20;
+pub(crate) const RELOADS: usize = 16;
 
 /// One consistent state of an index; stays searchable whatever is committed or merged later.
 #[derive(Clone)]
@@ -35,7 +33,7 @@ pub(crate) struct Snapshot {
 
 /// Tells whether meta.json is still the file that was read: it is only ever replaced.
 #[derive(Clone, Copy, Debug)]
-struct Stamp {
+pub(crate) struct Stamp {
     modified: Option<std::time::SystemTime>,
     length: u64,
     inode: u64,
@@ -50,7 +48,7 @@ impl PartialEq for Stamp {
 }
 
 impl Stamp {
-    fn read(place: &Place) -> Option<Self> {
+    pub(crate) fn read(place: &Place) -> Option<Self> {
         let meta = std::fs::metadata(place.path()?.join("meta.json")).ok()?;
         #[cfg(unix)]
         let inode = std::os::unix::fs::MetadataExt::ino(&meta);
@@ -85,9 +83,6 @@ enum Opened {
 
 impl Snapshots {
     pub(crate) fn open(index: &Index, spec: VectorSpec, place: Place) -> Result<Self> {
-        if let Some(damage) = damaged_file(index, &spec, &place, CHECKED_AT_OPEN)? {
-            return Err(damage);
-        }
         let mut vanished = None;
         // Creating the reader loads the segments; they may vanish as in a reload.
         for _ in 0..RELOADS {
@@ -216,7 +211,7 @@ fn open_vectors(
                 .read_bytes()
                 .map_err(|error| place.explain("opening", &error.into()))?,
         };
-        let file = VectorFile::open(bytes, spec).map_err(|error| place.damaged(error))?;
+        let file = VectorFile::open(bytes, spec).map_err(|error| place.bad_format(&error))?;
         if file.rows() != segment.max_doc() {
             return Err(place.damaged("a vector file has not as many rows as its segment"));
         }
@@ -227,57 +222,4 @@ fn open_vectors(
         vectors,
         stamp,
     }))
-}
-
-/// The first living file that does not match its checksum. Indexes above `limit` bytes are not read. A vector file whose
-/// rows match their own checksums passes: its graph is damaged, or what belongs to nothing.
-pub(crate) fn damaged_file(
-    index: &Index,
-    spec: &VectorSpec,
-    place: &Place,
-    limit: u64,
-) -> Result<Option<stepwell_core::Error>> {
-    for _ in 0..RELOADS {
-        let before = Stamp::read(place);
-        let metas = place.check("opening", index.load_metas())?;
-        let mut files: Vec<PathBuf> = metas.list_segment_files().into_iter().collect();
-        files.sort_unstable();
-        // Not every listed file need exist (one without deletes has no `del`); the reader misses what it needs.
-        let sizes = files.iter().map(|path| {
-            index
-                .directory()
-                .open_read(path)
-                .map_or(0, |file| file.len() as u64)
-        });
-        if sizes.sum::<u64>() > limit {
-            return Ok(None);
-        }
-        let damage = files
-            .iter()
-            .find_map(|path| match index.directory().validate_checksum(path) {
-                Ok(true) | Err(OpenReadError::FileDoesNotExist(_)) => None,
-                Ok(false) if has_whole_rows(index, path, spec) => None,
-                Ok(false) => {
-                    Some(place.damaged(format!("the file {} does not match its checksum", path.display())))
-                }
-                Err(error) => Some(place.explain("checking", &error.into())),
-            });
-        // A commit meanwhile may have taken files away; look again at its state.
-        if damage.is_none() || before == Stamp::read(place) {
-            return Ok(damage);
-        }
-    }
-    Ok(None)
-}
-
-fn has_whole_rows(index: &Index, path: &Path, spec: &VectorSpec) -> bool {
-    let is_vector_file = path.extension().is_some_and(|extension| extension == EXTENSION);
-    is_vector_file
-        && index
-            .directory()
-            .open_read(path)
-            .ok()
-            .and_then(|file| file.read_bytes().ok())
-            .and_then(|bytes| VectorFile::open(bytes, spec).ok())
-            .is_some_and(|file| file.verify_rows().is_ok())
 }

@@ -146,7 +146,7 @@ impl Writer {
         Ok(())
     }
 
-    fn write(&self, changes: impl IntoIterator<Item = Result<Change>>) -> Result<()> {
+    fn write(&mut self, changes: impl IntoIterator<Item = Result<Change>>) -> Result<()> {
         for change in changes {
             let change = change?;
             let operations: Vec<UserOperation> = change
@@ -156,7 +156,11 @@ impl Writer {
                 .chain(change.add.into_iter().map(UserOperation::Add))
                 .collect();
             // One block: no commit can stand between a document's old and new chunks.
-            self.place.check("writing", self.inner.run(operations))?;
+            if let Err(killed) = self.inner.run(operations) {
+                // The thread that failed meanwhile tells its reason, a full disk, to the next commit alone.
+                let reason = self.inner.prepare_commit().err().unwrap_or(killed);
+                return self.place.check("writing", Err(reason));
+            }
         }
         Ok(())
     }

@@ -138,7 +138,7 @@ async fn dense_answers_equal_brute_force_under_filters_deletes_and_merges() {
         let collection = match phase {
             "compacted" => {
                 collection.compact().await.expect("compacted");
-                assert_eq!(collection.stats().await.expect("stats").segments, 1);
+                assert_eq!(collection.index_stats().await.expect("stats").segments, 1);
                 collection.clone()
             }
             "reopened" => open(folder.path(), &embedder).await,

@@ -138,7 +138,7 @@ async fn graphs_answer_as_brute_force_through_deletes_merges_and_reopening() {
             recall(&collection, &embedder, Metric::Cosine, &living).await >= 0.95,
             "merged"
         );
-        let stats = collection.stats().await.expect("sizes");
+        let stats = collection.index_stats().await.expect("sizes");
         assert_eq!((stats.segments, stats.deleted_chunks), (1, 0));
         assert_eq!(stats.chunks, living.len() as u64);
         assert_eq!(stats.graph_vectors, living.len() as u64);
@@ -270,7 +270,7 @@ async fn a_graph_over_the_budget_is_left_out_told_and_built_when_there_is_room()
         .await
         .expect("added all the same");
     collection.compact().await.expect("merged all the same");
-    let stats = collection.stats().await.expect("sizes");
+    let stats = collection.index_stats().await.expect("sizes");
     assert_eq!((stats.graph_vectors, stats.graph_bytes), (0, 0));
     let why = stats.graph_skipped.expect("told");
     assert!(why.contains("500 vectors") && why.contains("10000"), "{why}");
@@ -281,7 +281,7 @@ async fn a_graph_over_the_budget_is_left_out_told_and_built_when_there_is_room()
     drop(collection);
     let collection = open_at(folder.path(), &embedder).build().await.expect("there");
     collection.optimize().await.expect("built");
-    let stats = collection.stats().await.expect("sizes");
+    let stats = collection.index_stats().await.expect("sizes");
     assert_eq!((stats.graph_vectors, stats.graph_skipped), (500, None));
     assert_eq!(answers(&collection, &question, 1).await[0].0, 4);
 }
@@ -322,7 +322,7 @@ async fn a_damaged_graph_costs_no_answer_is_told_by_verify_and_is_built_again() 
         for (question, want) in questions.iter().zip(&want) {
             assert_eq!(&answers(&collection, question, 10).await, want);
         }
-        let stats = collection.stats().await.expect("sizes");
+        let stats = collection.index_stats().await.expect("sizes");
         assert_eq!(stats.segment_sizes[0].graph, GraphState::Damaged);
         let error = collection.verify().await.expect_err("told");
         assert_eq!(error.code(), "damaged");
@@ -331,7 +331,7 @@ async fn a_damaged_graph_costs_no_answer_is_told_by_verify_and_is_built_again() 
     let collection = open_at(folder.path(), &embedder).build().await.expect("opens");
     collection.optimize().await.expect("built again");
     collection.verify().await.expect("whole");
-    assert_eq!(collection.stats().await.expect("sizes").graph_vectors, 700);
+    assert_eq!(collection.index_stats().await.expect("sizes").graph_vectors, 700);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

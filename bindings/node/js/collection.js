@@ -117,6 +117,11 @@ class Collection {
     return JSON.parse(await under(signal, (cancel) => this.#native.stats(cancel)))
   }
 
+  async indexStats(options) {
+    const signal = signalOf(known('options', options, ['signal']))
+    return JSON.parse(await under(signal, (cancel) => this.#native.indexStats(cancel)))
+  }
+
   async compact() {
     return under(undefined, () => this.#native.compact())
   }

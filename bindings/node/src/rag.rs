@@ -488,9 +488,26 @@ impl NativeCollection {
         promise(env, Cancel::of(cancel), async move {
             let stats = collection.stats().await?;
             let stats = json!({
-                "documents": stats.documents, "chunks": stats.chunks, "segments": stats.segments,
-                "deletedChunks": stats.deleted_chunks, "vectors": stats.vectors, "bytes": stats.bytes,
-                "vectorBytes": stats.vector_bytes, "embedder": stats.embedder, "dimension": stats.dimension,
+                "documents": stats.documents, "chunks": stats.chunks, "vectors": stats.vectors,
+                "embedder": stats.embedder, "dimension": stats.dimension,
+            });
+            Ok(stats.to_string())
+        })
+    }
+
+    /// How large the whole index is, whoever the chunks belong to, as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn index_stats<'env>(
+        &self,
+        env: &'env Env,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let collection = self.inner();
+        promise(env, Cancel::of(cancel), async move {
+            let stats = collection.index_stats().await?;
+            let stats = json!({
+                "segments": stats.segments, "chunks": stats.chunks, "deletedChunks": stats.deleted_chunks,
+                "vectors": stats.vectors, "bytes": stats.bytes, "vectorBytes": stats.vector_bytes,
             });
             Ok(stats.to_string())
         })

@@ -213,13 +213,20 @@ async fn ask(collection: Collection, what: Ask) -> Result<Value> {
             json!({
                 "documents": stats.documents,
                 "chunks": stats.chunks,
+                "vectors": stats.vectors,
+                "embedder": stats.embedder,
+                "dimension": stats.dimension,
+            })
+        }
+        Ask::IndexStats => {
+            let stats = collection.index_stats().await?;
+            json!({
                 "segments": stats.segments,
+                "chunks": stats.chunks,
                 "deleted_chunks": stats.deleted_chunks,
                 "vectors": stats.vectors,
                 "bytes": stats.bytes,
                 "vector_bytes": stats.vector_bytes,
-                "embedder": stats.embedder,
-                "dimension": stats.dimension,
             })
         }
         Ask::Compact => {
@@ -243,6 +250,7 @@ enum Ask {
     DeleteWhere(Filter),
     Documents,
     Stats,
+    IndexStats,
     Compact,
     Verify,
 }

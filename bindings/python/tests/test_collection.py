@@ -38,7 +38,9 @@ def test_documents_are_added_found_and_deleted(run, tmp_path, notes):
         assert await collection.delete(["runs.md", "nothing"]) == 1
         assert [entry.id for entry in await collection.documents()] == ["bread.md", "cathodes.md"]
         stats = await collection.stats()
-        assert (stats.documents, stats.dimension) == (2, 384)
+        assert (stats.documents, stats.vectors, stats.dimension) == (2, 2, 384)
+        sizes = await collection.index_stats()
+        assert (sizes.chunks, sizes.segments > 0, sizes.bytes > sizes.vector_bytes > 0) == (2, True, True)
         await collection.verify()
         await collection.compact()
         return await collection.count()

@@ -372,9 +372,7 @@ impl Batch<'_> {
     async fn hold_writer(&mut self) -> Result<()> {
         if self.writer.is_none() {
             let this = Arc::clone(&self.collection.inner);
-            let writer = blocking(&self.collection.inner.place, move || {
-                Writer::open(&this.index, &this.place)
-            });
+            let writer = blocking(&self.collection.inner.place, move || this.writer());
             self.writer = Some(writer.await?);
         }
         Ok(())

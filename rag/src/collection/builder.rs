@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::embeddings::{Precision, Shelf};
 use super::{Chunking, Collection, Inner};
+use crate::checksum::{CHECKED_AT_OPEN, Checksums};
 use crate::chunk::{ChunkOptions, Chunker};
 use crate::error::{Place, blocking};
 use crate::filter::FilterCache;
@@ -25,7 +26,12 @@ use crate::vector::plugin::{Graphs, VectorPlugin};
 /// What tantivy puts into a folder before the first commit; a folder with nothing else is still empty.
 const LEFTOVERS: [&str; 3] = [".managed.json", ".tantivy-writer.lock", ".tantivy-meta.lock"];
 
-/// What is kept of a vector. Int8 codes are always kept: they are what scans and graphs compare.
+/// What is kept of a vector. Int8 codes are always kept: they are what scans and graphs compare first.
+///
+/// Answers that [`crate::Strategy::is_exact`] calls exact are the nearest by what is kept. Where the embedder's vectors
+/// differ by less than the rounding, their order may too: 16-bit floats keep 11 bits of each value, which moves a cosine
+/// by less than .0005. Among the ten nearest of a hundredth of 25,000 sentences that was 3 places of 10,000. Keep
+/// [`Storage::F32`] where the order has to be that of the embedder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Storage {
@@ -205,10 +211,23 @@ impl CollectionBuilder {
         }
         let place = self.path.as_deref().map_or_else(Place::memory, Place::folder);
         let for_errors = place.clone();
-        blocking(&for_errors, move || self.open(place)).await
+        blocking(&for_errors, move || {
+            let directory: Box<dyn Directory> = match place.path() {
+                Some(path) => Box::new(prepare_folder(path, &place)?),
+                None => Box::new(RamDirectory::create()),
+            };
+            self.open_in(directory, place, CHECKED_AT_OPEN)
+        })
+        .await
     }
 
-    fn open(self, place: Place) -> Result<Collection> {
+    /// Indexes up to `checked` bytes are read against their checksums.
+    pub(super) fn open_in(
+        self,
+        directory: Box<dyn Directory>,
+        place: Place,
+        checked: u64,
+    ) -> Result<Collection> {
         let info = self.embedder.as_deref().map(Embedder::info);
         let wanted = Pinned::new(
             info,
@@ -217,10 +236,6 @@ impl CollectionBuilder {
             self.language.unwrap_or_default(),
         )?;
         let graphs = Arc::new(Graphs::new(self.graph.clone()));
-        let directory: Box<dyn Directory> = match place.path() {
-            Some(path) => Box::new(prepare_folder(path, &place)?),
-            None => Box::new(RamDirectory::create()),
-        };
         let is_there = place.check(
             "opening",
             Index::exists(directory.as_ref()).map_err(TantivyError::from),
@@ -237,6 +252,10 @@ impl CollectionBuilder {
             return Err(Error::internal("an index was neither opened nor made"));
         };
         self.check_pinned(&pinned, info)?;
+        let checksums = Checksums::default();
+        if let Some(damage) = checksums.damage(&index, &pinned.spec, &place, checked)? {
+            return Err(damage);
+        }
         let snapshots = Snapshots::open(&index, pinned.spec.clone(), place.clone())?;
         let chunker = self.make_chunker()?;
         let questions = Questions::new(pinned.language);
@@ -259,6 +278,7 @@ impl CollectionBuilder {
             effort: self.effort,
             snapshots,
             filters: FilterCache::default(),
+            checksums,
             questions,
             turn: Arc::new(Semaphore::new(1)),
         };

@@ -6,6 +6,8 @@ mod coverage;
 mod cut;
 mod embeddings;
 mod facts;
+#[cfg(test)]
+mod faults;
 mod pace;
 mod planned;
 mod progress;
@@ -36,11 +38,12 @@ pub use self::progress::{
     AddEvent, AddOptions, AddProgress, AddReport, ClockFn, FailedDocument, ProgressFn, SkipReason,
 };
 pub use self::search::Explained;
-pub use self::stats::{CollectionStats, GraphState, SegmentStats};
+pub use self::stats::{CollectionStats, GraphState, IndexStats, SegmentStats};
 pub use self::vectors::{Nearest, Neighbour, VectorReader};
+use crate::checksum::Checksums;
 use crate::error::{Place, blocking};
 use crate::fact::after_prefix;
-use crate::filter::FilterCache;
+use crate::filter::{FilterCache, Restriction, RowSet};
 use crate::fuse::Fusion;
 use crate::lexical::Questions;
 use crate::schema::{DocumentKey, Fields, Pinned, check_id};
@@ -50,6 +53,13 @@ use crate::vector::plugin::Graphs;
 use crate::writer::{Change, Writer};
 
 /// Chunks with their words, vectors and facts in one index, seen by one tenant.
+///
+/// What tenants of one index share, beside its room and time: words are weighed (BM25) by how many chunks of the whole
+/// index have them. So a tenant's scores by words move with what others add, though never its set of hits with room
+/// for all of them, and whoever may search at will can learn from them that a word has become more frequent. Tenants
+/// who must not learn that of each other get a folder each. [`Collection::index_stats`], [`Collection::explain`],
+/// [`Collection::compact`], [`Collection::optimize`] and [`Collection::verify`] are for who runs the index: the first
+/// two tell sizes of the whole of it.
 ///
 /// Clones share the index. Every method works within the collection's [`Scope`]; [`Collection::scoped`] gives a
 /// handle for another one. One writer at a time writes a folder: clones wait for each other, another process gets
@@ -76,6 +86,7 @@ struct Inner {
     effort: Effort,
     snapshots: Snapshots,
     filters: FilterCache,
+    checksums: Checksums,
     questions: Questions,
     /// One permit: whose turn it is to write.
     turn: Arc<Semaphore>,
@@ -154,37 +165,16 @@ impl Collection {
     pub async fn count(&self, filter: Option<&Filter>) -> Result<u64> {
         let filter = filter.cloned();
         self.read(move |inner, scope, snapshot| {
-            let mut count = 0;
-            for reader in snapshot.searcher.segment_readers() {
-                let rows = inner
-                    .filters
-                    .rows(reader, &inner.fields, scope, filter.as_ref(), &inner.place)?;
-                count += u64::from(rows.len());
-            }
-            Ok(count)
+            let allowed = inner.allowed(snapshot, scope, filter.as_ref())?;
+            Ok(allowed.iter().map(|rows| u64::from(rows.len())).sum())
         })
         .await
     }
 
     /// All documents with the hashes of their content, by id: what a sync compares a folder with.
     pub async fn documents(&self) -> Result<Vec<DocumentEntry>> {
-        self.read(|inner, scope, snapshot| {
-            let mut entries: BTreeMap<String, DocumentEntry> = BTreeMap::new();
-            let prefix = DocumentKey::tenant_prefix(scope);
-            inner.each_document(snapshot, &prefix, |_, term, rows| {
-                let key = DocumentKey::from_term(term)
-                    .ok_or_else(|| inner.place.damaged("a document's key is not one"))?;
-                let entry = entries.entry(key.id.clone()).or_insert_with(|| DocumentEntry {
-                    content_hash: key.content_hash(),
-                    id: key.id,
-                    chunks: 0,
-                });
-                entry.chunks += rows.len() as u64;
-                Ok(())
-            })?;
-            Ok(entries.into_values().collect())
-        })
-        .await
+        self.read(|inner, scope, snapshot| inner.entries(snapshot, scope))
+            .await
     }
 
     /// Deletes documents by id in one commit; how many there were.
@@ -209,20 +199,13 @@ impl Collection {
     pub async fn delete_where(&self, filter: &Filter) -> Result<u64> {
         let filter = filter.clone();
         self.remove(move |inner, scope, snapshot| {
-            let mut sets = Vec::new();
-            for reader in snapshot.searcher.segment_readers() {
-                sets.push(
-                    inner
-                        .filters
-                        .rows(reader, &inner.fields, scope, Some(&filter), &inner.place)?,
-                );
-            }
+            let allowed = inner.allowed(snapshot, scope, Some(&filter))?;
             let mut terms = Vec::new();
             inner.each_document(
                 snapshot,
                 &DocumentKey::tenant_prefix(scope),
                 |segment, term, rows| {
-                    if rows.iter().any(|row| sets[segment].contains(*row)) {
+                    if rows.iter().any(|row| allowed[segment].contains(*row)) {
                         terms.push(term.to_vec());
                     }
                     Ok(())
@@ -247,7 +230,7 @@ impl Collection {
             if find(inner, &this.scope, inner.snapshots.latest()?.as_ref())?.is_empty() {
                 return Ok(0);
             }
-            let mut writer = Writer::open(&inner.index, &inner.place)?;
+            let mut writer = inner.writer()?;
             let mut terms = find(inner, &this.scope, inner.snapshots.latest()?.as_ref())?;
             terms.sort_unstable();
             terms.dedup();
@@ -299,6 +282,26 @@ impl Retriever for Collection {
 }
 
 impl Inner {
+    /// The writer, over files that were found whole.
+    fn writer(&self) -> Result<Writer> {
+        let writer = Writer::open(&self.index, &self.place)?;
+        // With the lock in hand nobody else writes meanwhile.
+        self.checksums
+            .check_before_write(&self.index, &self.pinned.spec, &self.place)?;
+        Ok(writer)
+    }
+
+    /// The rows of each segment that a scope and a filter let through: what every search, count and delete chooses
+    /// from.
+    fn allowed(
+        &self,
+        snapshot: &Snapshot,
+        scope: &Scope,
+        filter: Option<&Filter>,
+    ) -> Result<Vec<Arc<RowSet>>> {
+        Restriction::new(scope, filter)?.rows(snapshot, &self.filters, &self.fields, &self.place)
+    }
+
     /// Calls `see` with segment number, term and living rows of every document whose term begins so.
     fn each_document(
         &self,
@@ -331,6 +334,23 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    fn entries(&self, snapshot: &Snapshot, scope: &Scope) -> Result<Vec<DocumentEntry>> {
+        let mut entries: BTreeMap<String, DocumentEntry> = BTreeMap::new();
+        let prefix = DocumentKey::tenant_prefix(scope);
+        self.each_document(snapshot, &prefix, |_, term, rows| {
+            let key = DocumentKey::from_term(term)
+                .ok_or_else(|| self.place.damaged("a document's key is not one"))?;
+            let entry = entries.entry(key.id.clone()).or_insert_with(|| DocumentEntry {
+                content_hash: key.content_hash(),
+                id: key.id,
+                chunks: 0,
+            });
+            entry.chunks += rows.len() as u64;
+            Ok(())
+        })?;
+        Ok(entries.into_values().collect())
     }
 
     /// The terms of the living versions of a document: one, or none.

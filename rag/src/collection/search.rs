@@ -19,11 +19,16 @@ const DEPTH: usize = 1_000;
 pub(super) const MOST_HITS: usize = 10_000;
 
 /// An answer with what was done for it.
+///
+/// `segments` tells how large the parts of the index are, which all tenants share: show it to who runs the index, not
+/// to a tenant.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Explained {
     /// The hits of [`Collection::search`], each with its own [`Explanation`].
     pub hits: Vec<Hit>,
+    /// Chunks that scope and filter let through, which the hits were chosen from.
+    pub allowed: u64,
     /// How each segment was searched by meaning; empty where only words were searched.
     pub segments: Vec<SegmentSearch>,
 }
@@ -53,6 +58,7 @@ pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Exp
     if query.top_k == 0 {
         return Ok(Explained {
             hits: Vec::new(),
+            allowed: 0,
             segments: Vec::new(),
         });
     }
@@ -120,14 +126,7 @@ async fn question_vector(inner: &Inner, query: &Query) -> Result<Option<DenseQue
 
 fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, ask: &Ask) -> Result<Explained> {
     let searcher = &snapshot.searcher;
-    let mut allowed = Vec::with_capacity(searcher.segment_readers().len());
-    for reader in searcher.segment_readers() {
-        allowed.push(
-            inner
-                .filters
-                .rows(reader, &inner.fields, scope, ask.filter.as_ref(), &inner.place)?,
-        );
-    }
+    let allowed = inner.allowed(snapshot, scope, ask.filter.as_ref())?;
     let allowed_rows: usize = allowed.iter().map(|rows| rows.len() as usize).sum();
     let is_hybrid = ask.mode == SearchMode::Hybrid && ask.vector.is_some();
     let depth = if is_hybrid {
@@ -167,7 +166,11 @@ fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, ask: &Ask) -> Resul
         ranked.retain(|fused| fused.scored.score >= least);
     }
     let hits = hits(inner, snapshot, ask, &ranked, stage)?;
-    Ok(Explained { hits, segments })
+    Ok(Explained {
+        hits,
+        allowed: allowed_rows as u64,
+        segments,
+    })
 }
 
 /// One leg's list as it is: the raw score decides.

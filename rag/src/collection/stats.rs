@@ -1,4 +1,7 @@
 //! Size, order and health: statistics, merging, checksums.
+//!
+//! Two kinds of calls: [`Collection::stats`] is a tenant's and tells nothing of others; [`Collection::index_stats`],
+//! `compact`, `optimize` and `verify` are of the whole index, for who runs it, and show nobody's content.
 
 use std::sync::Arc;
 
@@ -6,9 +9,8 @@ use stepwell_core::{Error, Result};
 
 use super::Collection;
 use crate::error::blocking;
-use crate::snapshot::{Snapshot, damaged_file};
+use crate::snapshot::Snapshot;
 use crate::vector::file::VectorFile;
-use crate::writer::Writer;
 
 /// Whether a segment's vectors are searched through a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -42,7 +44,7 @@ pub struct SegmentStats {
     pub graph: GraphState,
 }
 
-/// The size of a collection. Documents and chunks are the scope's; the rest is the whole index's.
+/// What a collection holds of its scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CollectionStats {
@@ -50,11 +52,25 @@ pub struct CollectionStats {
     pub documents: u64,
     /// Chunks of the scope.
     pub chunks: u64,
+    /// Of these, chunks with a vector.
+    pub vectors: u64,
+    /// Fingerprint of the embedder; `None` for an index of words alone.
+    pub embedder: Option<String>,
+    /// Length of a vector.
+    pub dimension: usize,
+}
+
+/// The size of the index, which all tenants share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IndexStats {
     /// Segments of the index.
     pub segments: u64,
+    /// Chunks of all tenants, deleted ones left out.
+    pub chunks: u64,
     /// Chunks of all tenants that are deleted, but not merged away yet.
     pub deleted_chunks: u64,
-    /// Vectors of all tenants.
+    /// Vectors of all tenants, those of deleted chunks included.
     pub vectors: u64,
     /// Bytes of all files.
     pub bytes: u64,
@@ -68,10 +84,6 @@ pub struct CollectionStats {
     pub graph_skipped: Option<String>,
     /// Each segment.
     pub segment_sizes: Vec<SegmentStats>,
-    /// Fingerprint of the embedder; `None` for an index of words alone.
-    pub embedder: Option<String>,
-    /// Length of a vector.
-    pub dimension: usize,
 }
 
 fn graph_state(file: &VectorFile) -> GraphState {
@@ -99,21 +111,41 @@ fn segment_sizes(snapshot: &Snapshot) -> Vec<SegmentStats> {
 }
 
 impl Collection {
-    /// How large it is. Reads each graph against its checksum, where no search has done so yet.
+    /// What it holds of its scope.
     pub async fn stats(&self) -> Result<CollectionStats> {
-        let documents = self.documents().await?;
-        self.read(move |inner, _, snapshot| {
+        self.read(|inner, scope, snapshot| {
+            let entries = inner.entries(snapshot, scope)?;
+            let allowed = inner.allowed(snapshot, scope, None)?;
+            let vectors = snapshot.vectors.iter().zip(&allowed).map(|(file, rows)| {
+                let words = rows.words().iter().enumerate();
+                let with_vector = words.map(|(at, word)| (word & file.presence_word(at)).count_ones());
+                u64::from(with_vector.sum::<u32>())
+            });
+            let embedder = &inner.pinned.embedder;
+            Ok(CollectionStats {
+                documents: entries.len() as u64,
+                chunks: entries.iter().map(|entry| entry.chunks).sum(),
+                vectors: vectors.sum(),
+                embedder: (!embedder.is_empty()).then(|| embedder.clone()),
+                dimension: inner.pinned.spec.dim as usize,
+            })
+        })
+        .await
+    }
+
+    /// How large the whole index is, whoever the chunks belong to: for who runs it, not for a tenant. Reads each graph
+    /// against its checksum, where no search has done so yet.
+    pub async fn index_stats(&self) -> Result<IndexStats> {
+        self.read(|inner, _, snapshot| {
             let bytes = snapshot
                 .searcher
                 .space_usage()
                 .map_err(|error| inner.place.explain("measuring", &error.into()))?
                 .total();
-            let embedder = &inner.pinned.embedder;
             let sizes = segment_sizes(snapshot);
             let sum = |of: fn(&SegmentStats) -> u64| sizes.iter().map(of).sum();
-            Ok(CollectionStats {
-                documents: documents.len() as u64,
-                chunks: documents.iter().map(|entry| entry.chunks).sum(),
+            Ok(IndexStats {
+                chunks: sum(|segment| segment.chunks - segment.deleted_chunks),
                 segments: sizes.len() as u64,
                 deleted_chunks: sum(|segment| segment.deleted_chunks),
                 vectors: sum(|segment| segment.vectors),
@@ -126,15 +158,14 @@ impl Collection {
                     .map(|segment| segment.vectors)
                     .sum(),
                 graph_skipped: inner.graphs.skipped(),
-                embedder: (!embedder.is_empty()).then(|| embedder.clone()),
-                dimension: inner.pinned.spec.dim as usize,
                 segment_sizes: sizes,
             })
         })
         .await
     }
 
-    /// Merges all segments into one and frees what was deleted. It happens by itself too, little by little.
+    /// Merges all segments of the index into one, those of all tenants, and frees what was deleted. It happens by
+    /// itself too, little by little.
     pub async fn compact(&self) -> Result<()> {
         self.merge_all(|_, _| true).await
     }
@@ -165,7 +196,7 @@ impl Collection {
         blocking(&self.inner.place, move || {
             let _turn = turn;
             let inner = &this.inner;
-            let mut writer = Writer::open(&inner.index, &inner.place)?;
+            let mut writer = inner.writer()?;
             // Looked at with the lock in hand: nobody else merges now.
             let sizes = segment_sizes(inner.snapshots.latest()?.as_ref());
             let is_big = |vectors: u64| inner.graphs.is_due(vectors);
@@ -178,7 +209,7 @@ impl Collection {
         .await
     }
 
-    /// Reads every file against its checksums, and proves for each document of the scope whose chunker covered its text
+    /// Reads every file of the index, for all tenants, against its checksums, and proves for each document of the scope whose chunker covered its text
     /// that every byte is still in a stored chunk; [`stepwell_core::Error::Damaged`] names the first that fails. A damaged
     /// graph is told last: it costs time, but no answer. [`Collection::coverage`] tells of one document.
     pub async fn verify(&self) -> Result<()> {
@@ -189,7 +220,8 @@ impl Collection {
 
     async fn verify_files(&self) -> Result<()> {
         self.read(|inner, _, snapshot| {
-            if let Some(damage) = damaged_file(&inner.index, &inner.pinned.spec, &inner.place, u64::MAX)? {
+            let (index, spec) = (&inner.index, &inner.pinned.spec);
+            if let Some(damage) = inner.checksums.damage(index, spec, &inner.place, u64::MAX)? {
                 return Err(damage);
             }
             let rows =

@@ -7,6 +7,7 @@ use tantivy::{DocAddress, TantivyDocument};
 
 use super::Collection;
 use super::search::MOST_HITS;
+use crate::error::guarded;
 use crate::filter::RowSet;
 use crate::schema;
 use crate::snapshot::Snapshot;
@@ -63,21 +64,7 @@ impl Collection {
         crate::error::blocking(&self.inner.place, move || {
             let inner = &collection.inner;
             let snapshot = inner.snapshots.latest()?;
-            let rows = |reader| {
-                inner.filters.rows(
-                    reader,
-                    &inner.fields,
-                    &collection.scope,
-                    filter.as_ref(),
-                    &inner.place,
-                )
-            };
-            let allowed = snapshot
-                .searcher
-                .segment_readers()
-                .iter()
-                .map(rows)
-                .collect::<Result<_>>()?;
+            let allowed = inner.allowed(&snapshot, &collection.scope, filter.as_ref())?;
             Ok(VectorReader {
                 snapshot,
                 allowed,
@@ -130,7 +117,9 @@ impl VectorReader {
             .iter()
             .map(AsRef::as_ref)
             .zip(self.allowed.iter().map(AsRef::as_ref));
-        let (found, segments) = search(segments, &DenseQuery::new(vector), k, k, self.effort);
+        let (found, segments) = guarded(&self.collection.inner.place, || {
+            Ok(search(segments, &DenseQuery::new(vector), k, k, self.effort))
+        })?;
         let neighbours = found
             .into_iter()
             .map(|scored| Neighbour {
@@ -157,9 +146,11 @@ impl VectorReader {
             return Err(Error::invalid("neighbour", "ask the reader that found it"));
         }
         let address = DocAddress::new(neighbour.segment, neighbour.row);
-        let stored: TantivyDocument = inner
-            .place
-            .check("reading", self.snapshot.searcher.doc(address))?;
-        schema::decode(&inner.fields, &stored, &inner.place)
+        guarded(&inner.place, || {
+            let stored: TantivyDocument = inner
+                .place
+                .check("reading", self.snapshot.searcher.doc(address))?;
+            schema::decode(&inner.fields, &stored, &inner.place)
+        })
     }
 }

@@ -21,7 +21,7 @@ use super::graph::GraphParts;
 pub(crate) const EXTENSION: &str = "swv";
 
 pub(super) const MAGIC: [u8; 8] = *b"\x89SWVEC\r\n";
-pub(super) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 1;
 pub(super) const HEADER_LEN: usize = 512;
 pub(super) const SLOTS: usize = 16;
 pub(super) const TABLE_AT: usize = 64;

@@ -4,6 +4,7 @@ mod build;
 pub(crate) mod file;
 pub(crate) mod format;
 mod graph;
+mod margin;
 pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod rows;

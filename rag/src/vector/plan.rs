@@ -145,6 +145,12 @@ pub enum Strategy {
 }
 
 impl Strategy {
+    /// Whether the nearest by what the index keeps of a vector (see [`crate::Storage`]) were found for sure. The others
+    /// find the share that [`crate::CollectionBuilder::recall`] aims at.
+    pub fn is_exact(self) -> bool {
+        matches!(self, Self::Skipped | Self::Scan | Self::WalkThenScan)
+    }
+
     /// In a word or two.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -161,9 +167,9 @@ impl Strategy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SegmentSearch {
-    /// Vectors of the segment.
+    /// Vectors of the segment, of all tenants.
     pub vectors: u32,
-    /// Its rows that tenant, filter and deletes let through.
+    /// Of these, those that tenant, filter and deletes let through.
     pub allowed: u32,
     /// What was done.
     pub strategy: Strategy,

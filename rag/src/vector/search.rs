@@ -1,10 +1,14 @@
 //! The dense leg: a scan over int8 codes or a walk through the graph, then rescoring of the best in what the file keeps.
+//!
+//! A scan is exact: after the best by their codes, every row is rescored whose codes do not rule out that it is among
+//! the best ([`Margin`]). Exact means by what is kept: 16-bit floats unless f32 are stored.
 
 use std::cmp::Ordering;
 
 use super::file::VectorFile;
 use super::format::{Encoding, Metric};
 use super::graph::Graph;
+use super::margin::Margin;
 use super::plan::{Choice, Effort, SegmentSearch, Strategy, choose};
 use super::rows::quantise;
 use super::simd::{Kernels, kernels, prefetch};
@@ -16,6 +20,8 @@ use crate::filter::RowSet;
 const RESCORE_FACTOR: usize = 4;
 /// Never rescore fewer: at tiny k the factor alone is too thin.
 const RESCORE_LEAST: usize = 64;
+/// Rows kept by their codes at least: a second look at all rows is needed where these do not reach far enough.
+const KEPT_LEAST: usize = 256;
 
 /// A row of one snapshot with its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,6 +78,13 @@ impl Best {
         }
     }
 
+    /// Makes the threshold the score of the last that is kept, once the limit is reached.
+    fn settle(&mut self) {
+        if self.limit > 0 && self.kept.len() >= self.limit {
+            self.cut();
+        }
+    }
+
     fn cut(&mut self) {
         self.kept.select_nth_unstable_by(self.limit - 1, best_first);
         self.threshold = self.kept[self.limit - 1].score;
@@ -92,6 +105,9 @@ impl Best {
 pub(crate) struct DenseQuery {
     vector: Vec<f32>,
     probe: Probe,
+    length: f32,
+    /// Length of what the codes leave out.
+    left_out: f32,
 }
 
 impl DenseQuery {
@@ -101,8 +117,25 @@ impl DenseQuery {
         let scale = quantise(&vector, &mut codes);
         let mut probe = Probe::default();
         probe.set(&codes, scale);
-        Self { vector, probe }
+        let length = length(vector.iter().copied());
+        let left_out = self::length(
+            vector
+                .iter()
+                .zip(&probe.codes)
+                .map(|(value, code)| value - f32::from(*code) * scale),
+        );
+        Self {
+            vector,
+            probe,
+            length,
+            left_out,
+        }
     }
+}
+
+fn length(values: impl Iterator<Item = f32>) -> f32 {
+    let square: f64 = values.map(|value| f64::from(value).powi(2)).sum();
+    square.sqrt() as f32
 }
 
 /// The best score that the file allows for one row; `None` where the row has no vector.
@@ -130,8 +163,8 @@ fn rescore(kernels: Kernels, file: &VectorFile, row: u32, query: &DenseQuery) ->
     }
 }
 
-/// The best `depth` of the allowed rows; the first `4 × exact` of them are rescored and ordered exactly. How each
-/// segment was searched comes beside.
+/// The best `depth` of the allowed rows; at least the first `4 × exact` of them are rescored and ordered exactly, and
+/// among scanned rows the best `exact` are the true ones. How each segment was searched comes beside.
 pub(crate) fn search<'a>(
     segments: impl Iterator<Item = (&'a VectorFile, &'a RowSet)>,
     query: &DenseQuery,
@@ -141,36 +174,105 @@ pub(crate) fn search<'a>(
 ) -> (Vec<Scored>, Vec<SegmentSearch>) {
     let kernels = kernels();
     let rescored = (exact * RESCORE_FACTOR).max(RESCORE_LEAST);
-    let mut best = Best::new(depth.max(rescored));
+    let kept = depth.max(rescored).max(KEPT_LEAST);
+    let mut best = Best::new(kept);
     let mut files = Vec::new();
+    let mut scans = Vec::new();
     let mut told = Vec::new();
     for (segment, (file, allowed)) in segments.enumerate() {
-        told.push(search_file(
-            kernels,
-            file,
-            allowed,
-            query,
-            segment as u32,
-            depth,
-            effort,
-            &mut best,
-        ));
+        let segment = segment as u32;
+        let (search, widest) = search_file(kernels, file, allowed, query, segment, depth, effort, &mut best);
+        scans.extend(widest.map(|widest| (segment, allowed, widest)));
+        told.push(search);
         files.push(file);
     }
-    let mut found = best.into_sorted();
-    for scored in found.iter().take(rescored) {
-        prefetch(files[scored.segment as usize].vector_bytes(scored.row));
+    let mut rest = best.into_sorted();
+    let last = rest.last().copied().filter(|_| rest.len() == kept);
+    let mut exactly = Rescored {
+        kernels,
+        files: &files,
+        query,
+        nearest: Best::new(exact),
+        rows: Vec::new(),
+    };
+    exactly.take_all(rest.drain(..rescored.min(rest.len())));
+    let widest = scans.iter().map(|(_, _, widest)| *widest).reduce(f32::max);
+    if let (Some(widest), Some(file)) = (widest, files.first()) {
+        let margin = Margin::new(
+            file.metric(),
+            file.encoding(),
+            query.vector.len(),
+            query.length,
+            query.left_out,
+        );
+        // What was kept comes in the order of its codes: past some row none can be among the best.
+        let least = exactly.least();
+        let ruled_out = |scored: &Scored| margin.most(scored.score, widest) < least;
+        let end = rest.iter().position(ruled_out);
+        exactly.take_all(rest.drain(..end.unwrap_or(rest.len())));
+        // Where none was ruled out, rows that were not kept are not either.
+        if let (None, Some(last)) = (end, last) {
+            for (segment, allowed, _) in scans {
+                scan_file(
+                    kernels,
+                    files[segment as usize],
+                    allowed,
+                    query,
+                    |row, score, scale| {
+                        let scored = Scored { score, segment, row };
+                        let was_kept = best_first(&last, &scored) != Ordering::Less;
+                        if !was_kept && margin.most(score, scale) >= exactly.least() {
+                            exactly.take(scored);
+                        }
+                    },
+                );
+            }
+        }
     }
-    for scored in found.iter_mut().take(rescored) {
-        scored.score = rescore(kernels, files[scored.segment as usize], scored.row, query);
-    }
+    // Only the rescored rows are sorted again: below them every score is approximate alike.
+    let mut found = exactly.rows;
+    found.sort_unstable_by(best_first);
+    found.append(&mut rest);
     // Numbers that only a damaged file can hold.
     found.retain(|scored| !scored.score.is_nan());
-    let head = rescored.min(found.len());
-    // Only the head is sorted again: below it every score is approximate alike.
-    found[..head].sort_unstable_by(best_first);
     found.truncate(depth);
     (found, told)
+}
+
+/// Rows with their exact scores.
+struct Rescored<'a> {
+    kernels: Kernels,
+    files: &'a [&'a VectorFile],
+    query: &'a DenseQuery,
+    nearest: Best,
+    rows: Vec<Scored>,
+}
+
+impl Rescored<'_> {
+    fn take(&mut self, mut scored: Scored) {
+        scored.score = rescore(
+            self.kernels,
+            self.files[scored.segment as usize],
+            scored.row,
+            self.query,
+        );
+        self.nearest.push(scored);
+        self.rows.push(scored);
+    }
+
+    fn take_all(&mut self, rows: impl Iterator<Item = Scored>) {
+        let rows: Vec<Scored> = rows.collect();
+        for scored in &rows {
+            prefetch(self.files[scored.segment as usize].vector_bytes(scored.row));
+        }
+        rows.into_iter().for_each(|scored| self.take(scored));
+        self.nearest.settle();
+    }
+
+    /// The exact score of the last that is wanted, or less; rows below it are not.
+    fn least(&self) -> f32 {
+        self.nearest.threshold()
+    }
 }
 
 #[allow(clippy::too_many_arguments)] // one call, from the loop above
@@ -183,23 +285,24 @@ fn search_file(
     depth: usize,
     effort: Effort,
     best: &mut Best,
-) -> SegmentSearch {
+) -> (SegmentSearch, Option<f32>) {
+    let reachable = reachable(file, allowed);
     let mut told = SegmentSearch {
         vectors: file.present(),
-        allowed: allowed.len(),
+        allowed: reachable,
         strategy: Strategy::Skipped,
         reason: "nothing matches",
         ef: 0,
         compared: 0,
     };
     if file.dim() != query.vector.len() || file.present() == 0 {
-        return told;
+        return (told, None);
     }
     // The graph is read against its checksum on first use: not where nothing would use it.
-    let has_graph = file.has_graph() && allowed.len() as usize > depth;
+    let has_graph = file.has_graph() && reachable as usize > depth;
     let graph = if has_graph { file.graph() } else { None };
-    match choose(graph.is_some(), file.present(), allowed.len(), depth, effort) {
-        Choice::Skip => return told,
+    match choose(graph.is_some(), file.present(), reachable, depth, effort) {
+        Choice::Skip => return (told, None),
         Choice::Scan { reason } => {
             (told.strategy, told.reason) = (Strategy::Scan, reason);
             if file.has_graph() && graph.is_none() && has_graph {
@@ -213,13 +316,28 @@ fn search_file(
                 )
             });
             if walked {
-                return told;
+                return (told, None);
             }
         }
     }
-    scan_file(kernels, file, allowed, query, segment, best);
-    told.compared += allowed.len() as usize;
-    told
+    let mut widest = 0.0_f32;
+    scan_file(kernels, file, allowed, query, |row, score, scale| {
+        widest = widest.max(scale);
+        best.push(Scored { score, segment, row });
+    });
+    told.compared += reachable as usize;
+    (told, Some(widest))
+}
+
+/// How many of the allowed rows have a vector.
+fn reachable(file: &VectorFile, allowed: &RowSet) -> u32 {
+    if file.present() == file.rows() {
+        return allowed.len();
+    }
+    let words = allowed.words().iter().enumerate();
+    words
+        .map(|(at, word)| (word & file.presence_word(at)).count_ones())
+        .sum()
 }
 
 /// Through the graph; `false` when the segment has to be scanned after all.
@@ -242,7 +360,8 @@ fn walk(
         metric: file.metric(),
         coded: &coded,
     };
-    let is_filtered = allowed.len() < file.present();
+    // As many as the segment has, and all of them with a vector, are all of them.
+    let is_filtered = told.allowed < file.present();
     told.ef = reach.ef;
     (told.strategy, told.reason) = if is_filtered {
         (Strategy::FilteredWalk, "many rows match")
@@ -262,7 +381,7 @@ fn walk(
             comparison.around(&layer, &query.probe, start, reach, |_| true, scratch)
         };
         told.compared = scratch.compared;
-        let wanted = depth.min(allowed.len() as usize);
+        let wanted = depth.min(told.allowed as usize);
         if !is_done || scratch.found.len() < wanted {
             told.strategy = Strategy::WalkThenScan;
             told.reason = if is_done {
@@ -280,13 +399,13 @@ fn walk(
     })
 }
 
+/// Shows every allowed row with its score by codes and their scale.
 fn scan_file(
     kernels: Kernels,
     file: &VectorFile,
     allowed: &RowSet,
     query: &DenseQuery,
-    segment: u32,
-    best: &mut Best,
+    mut see: impl FnMut(u32, f32, f32),
 ) {
     let (probe, metric) = (&query.probe, file.metric());
     let rows = file.rows();
@@ -321,8 +440,12 @@ fn scan_file(
                     &mut sums[at as usize..=at as usize],
                 );
             }
-            let score = probe.score(metric, sums[at as usize], file.scale(row), || file.norm(row));
-            best.push(Scored { score, segment, row });
+            let scale = file.scale(row);
+            see(
+                row,
+                probe.score(metric, sums[at as usize], scale, || file.norm(row)),
+                scale,
+            );
         }
     }
 }
@@ -382,59 +505,123 @@ mod tests {
             .collect()
     }
 
+    /// What a row scores by what its file keeps, in f64: the truth that a scan is held to.
+    fn kept_score(file: &VectorFile, row: u32, query: &[f32]) -> f64 {
+        let kept = file.vector(row).expect("a vector");
+        let pairs = kept
+            .iter()
+            .zip(query)
+            .map(|(left, right)| (f64::from(*left), f64::from(*right)));
+        match file.metric() {
+            Metric::Cosine | Metric::Dot => pairs.map(|(left, right)| left * right).sum(),
+            Metric::L2 => -pairs.map(|(left, right)| (left - right).powi(2)).sum::<f64>(),
+        }
+    }
+
     #[test]
-    fn the_scan_finds_what_brute_force_finds_under_filters_of_any_width() {
-        for encoding in [Encoding::Codes, Encoding::CodesF16, Encoding::CodesF32] {
-            let spec = spec(96, encoding);
-            let mut noise = Noise(11);
-            let data = vectors(&mut noise, &spec, 2_000);
-            let files = [file(&spec, &data[..700]), file(&spec, &data[700..])];
-            let (mut found, mut wanted) = (0, 0);
-            for (round, every) in [1_usize, 2, 3, 10, 50, 200, 1_999].into_iter().enumerate() {
-                let query = prepare(&spec, &vectors(&mut noise, &spec, 3)[round % 3]).expect("finite");
-                let sets: Vec<RowSet> = files
-                    .iter()
-                    .enumerate()
-                    .map(|(at, file)| {
-                        let from = at * 700;
+    fn a_scan_finds_exactly_the_nearest_by_what_is_kept_under_filters_of_any_width() {
+        for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+            for encoding in [Encoding::Codes, Encoding::CodesF16, Encoding::CodesF32] {
+                let spec = VectorSpec {
+                    metric,
+                    ..spec(96, encoding)
+                };
+                let mut noise = Noise(11);
+                let mut data = vectors(&mut noise, &spec, 2_000);
+                // So near to each other that codes cannot tell them apart: more than are kept by their codes.
+                for at in 0..700 {
+                    let (from, to) = (data[at % 3].clone(), &mut data[at]);
+                    to.iter_mut()
+                        .zip(from)
+                        .for_each(|(to, from)| *to = from + 1e-3 * noise.value());
+                    *to = prepare(&spec, to).expect("finite");
+                }
+                let files = [file(&spec, &data[..700]), file(&spec, &data[700..])];
+                for (round, every) in [1_usize, 2, 3, 10, 50, 200, 1_999].into_iter().enumerate() {
+                    let question = if round % 2 == 0 {
+                        data[round]
+                            .iter()
+                            .map(|value| value + 0.1 * noise.value())
+                            .collect()
+                    } else {
+                        vectors(&mut noise, &spec, 1).remove(0)
+                    };
+                    let query = prepare(&spec, &question).expect("finite");
+                    let sets = [0, 700].map(|from: usize| {
+                        let rows = if from == 0 { 700 } else { 1_300 };
                         RowSet::from_rows(
-                            file.rows(),
-                            (0..file.rows()).filter(|row| (from + *row as usize).is_multiple_of(every)),
+                            rows,
+                            (0..rows).filter(|row| (from + *row as usize).is_multiple_of(every)),
                         )
-                    })
-                    .collect();
-                let mut want: Vec<(f32, usize)> = (0..data.len())
-                    .filter(|at| at.is_multiple_of(every))
-                    .map(|at| (data[at].iter().zip(&query).map(|(a, b)| a * b).sum(), at))
-                    .collect();
-                want.sort_by(|left, right| right.0.total_cmp(&left.0));
-                let (got, _) = search(
-                    files.iter().zip(&sets),
-                    &DenseQuery::new(query),
-                    10,
-                    10,
-                    Effort::DEFAULT,
-                );
-                assert_eq!(got.len(), want.len().min(10), "k or all, filter 1/{every}");
-                assert!(got.is_sorted_by(|left, right| best_first(left, right) != Ordering::Greater));
-                let top: Vec<usize> = want.iter().take(10).map(|(_, at)| *at).collect();
-                wanted += top.len();
-                found += got
-                    .iter()
-                    .filter(|scored| top.contains(&(scored.segment as usize * 700 + scored.row as usize)))
-                    .count();
-                if encoding == Encoding::CodesF32 {
-                    for (scored, (score, _)) in got.iter().zip(&want) {
-                        assert!((scored.score - score).abs() < 1e-5);
+                    });
+                    let mut want: Vec<(f64, u32, u32)> = Vec::new();
+                    for (segment, (file, set)) in files.iter().zip(&sets).enumerate() {
+                        let rows = (0..file.rows()).filter(|row| set.contains(*row));
+                        want.extend(rows.map(|row| (kept_score(file, row, &query), segment as u32, row)));
+                    }
+                    want.sort_by(|left, right| right.0.total_cmp(&left.0));
+                    for k in [1, 10, 40] {
+                        let (got, told) = search(
+                            files.iter().zip(&sets),
+                            &DenseQuery::new(query.clone()),
+                            k,
+                            k,
+                            Effort::DEFAULT,
+                        );
+                        assert!(told.iter().all(|search| search.strategy.is_exact()));
+                        assert_eq!(got.len(), want.len().min(k), "k or all, filter 1/{every}");
+                        assert!(got.is_sorted_by(|left, right| best_first(left, right) != Ordering::Greater));
+                        for (scored, (score, ..)) in got.iter().zip(&want) {
+                            let true_score = kept_score(&files[scored.segment as usize], scored.row, &query);
+                            // Rows nearer to each other than sums in f32 tell may stand for each other.
+                            assert!(
+                                (true_score - score).abs() < 2e-5 * (1.0 + score.abs()),
+                                "{metric:?} {encoding:?} 1/{every} k {k}: {true_score} for {score}"
+                            );
+                            assert!(
+                                (f64::from(scored.score) - true_score).abs() < 1e-4 * (1.0 + score.abs())
+                            );
+                        }
                     }
                 }
             }
-            let recall = found as f32 / wanted as f32;
-            assert!(
-                recall >= if encoding == Encoding::Codes { 0.95 } else { 0.99 },
-                "{encoding:?}: {recall}"
-            );
         }
+    }
+
+    #[test]
+    fn a_walk_shows_no_row_that_is_not_allowed_where_rows_have_no_vector() {
+        let spec = spec(8, Encoding::CodesF16);
+        let mut noise = Noise(5);
+        let data = vectors(&mut noise, &spec, 400);
+        let mut buffer = RowBuffer::new(&spec);
+        for (at, vector) in data.iter().enumerate() {
+            if at % 2 == 0 {
+                buffer.push(vector).expect("finite");
+            } else {
+                buffer.push_absent();
+            }
+        }
+        let graph = super::super::build::build(
+            &format::RowSource::coded(&buffer),
+            spec.metric,
+            super::super::plan::GraphOptions::default().shape(),
+        );
+        let mut bytes = Vec::new();
+        format::write(&spec, &buffer, graph.as_ref(), &mut bytes).expect("memory");
+        let file = VectorFile::open(OwnedBytes::new(bytes), &spec).expect("opens");
+        assert!(file.graph().is_some());
+        // As many allowed rows as there are vectors, but half of them without one.
+        let allowed = RowSet::from_rows(400, 0..200);
+        let (got, told) = search(
+            std::iter::once((&file, &allowed)),
+            &DenseQuery::new(data[300].clone()),
+            10,
+            10,
+            Effort::Ef(20),
+        );
+        assert_eq!(told[0].strategy, Strategy::FilteredWalk);
+        assert_eq!((got.len(), told[0].allowed), (10, 100));
+        assert!(got.iter().all(|scored| allowed.contains(scored.row)));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the journeys share: a small embedder without a model, documents, a seeded sequence.
 #![allow(dead_code, reason = "each journey uses a part")]
 
+pub(crate) mod oracle;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

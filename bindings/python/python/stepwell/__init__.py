@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         DocumentEntry as DocumentEntry,
         DocumentSkipped as DocumentSkipped,
         FileSkipped as FileSkipped,
+        IndexStats as IndexStats,
         SyncEvent as SyncEvent,
         SyncProgress as SyncProgress,
         SyncReport as SyncReport,
@@ -208,7 +209,7 @@ else:
         ),
         "_collection": (
             "AddEvent AddProgress AddReport Collection CollectionStats DocumentEntry DocumentSkipped FileSkipped "
-            "SyncEvent SyncProgress SyncReport"
+            "IndexStats SyncEvent SyncProgress SyncReport"
         ),
         "_documents": "Chunk Document Explanation Filter Heading Hit LegScore PageSpan",
         "_embedders": "Embedder EmbedderInfo MiniLm Reranker embedder reranker",

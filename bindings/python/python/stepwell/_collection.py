@@ -112,17 +112,24 @@ class DocumentEntry(Record):
 
 
 class CollectionStats(Record):
-    """The size of a collection. Documents and chunks are the tenant's; the rest is the whole index's."""
+    """What a collection holds of its tenant."""
 
     documents: int
     chunks: int
+    vectors: int
+    embedder: str | None
+    dimension: int
+
+
+class IndexStats(Record):
+    """The size of the index, which all tenants share."""
+
     segments: int
+    chunks: int
     deleted_chunks: int
     vectors: int
     bytes: int
     vector_bytes: int
-    embedder: str | None
-    dimension: int
 
 
 if TYPE_CHECKING:
@@ -357,12 +364,20 @@ class Collection:
         return [DocumentEntry._of(entry) for entry in self._ask_sync("documents")]
 
     async def stats(self) -> CollectionStats:
-        """How large it is."""
+        """What it holds of its tenant."""
         return CollectionStats._of(await self._native.ask("stats"))
 
     def stats_sync(self) -> CollectionStats:
         """The blocking twin of `stats`."""
         return CollectionStats._of(self._ask_sync("stats"))
+
+    async def index_stats(self) -> IndexStats:
+        """How large the whole index is, whoever the chunks belong to: for who runs it, not for a tenant."""
+        return IndexStats._of(await self._native.ask("index_stats"))
+
+    def index_stats_sync(self) -> IndexStats:
+        """The blocking twin of `index_stats`."""
+        return IndexStats._of(self._ask_sync("index_stats"))
 
     async def compact(self) -> None:
         """Merges all segments into one and frees what was deleted. It happens by itself too, little by little."""
@@ -407,6 +422,7 @@ __all__ = [
     "DocumentEntry",
     "DocumentSkipped",
     "FileSkipped",
+    "IndexStats",
     "SyncEvent",
     "SyncProgress",
     "SyncReport",

@@ -1,0 +1,486 @@
+//! What a collection does when its disk fails: a directory that refuses or panics at the n-th call.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use stepwell_core::{
+    Document, EmbedKind, Embedder, EmbedderInfo, Embeddings, Error, HeuristicTokens, Query, Result,
+    SearchMode, TokenCounter, Usage,
+};
+use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
+use tantivy::directory::{
+    AntiCallToken, DirectoryLock, FileHandle, Lock, MmapDirectory, TerminatingWrite, WatchCallback,
+    WatchHandle, WritePtr,
+};
+use tantivy::{Directory, IndexWriter};
+
+use super::{Collection, CollectionBuilder, WholeDocuments};
+use crate::checksum::CHECKED_AT_OPEN;
+use crate::error::Place;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// A call that fails once; the next ones work.
+    Once,
+    /// Everything fails from there on.
+    Broken,
+    /// No room from there on.
+    Full,
+    /// A panic, where files are read or their content is written.
+    Panic,
+}
+
+/// When the next fault comes.
+#[derive(Debug)]
+struct Plan {
+    fault: Fault,
+    /// Calls until then; negative afterwards.
+    left: AtomicI64,
+    /// Faults so far.
+    met: AtomicU64,
+}
+
+impl Plan {
+    fn arm(&self, calls: i64) {
+        self.met.store(0, Ordering::SeqCst);
+        self.left.store(calls, Ordering::SeqCst);
+    }
+
+    fn disarm(&self) {
+        self.left.store(i64::MAX, Ordering::SeqCst);
+    }
+
+    fn call(&self, can_panic: bool) -> io::Result<()> {
+        if self.fault == Fault::Panic && (!can_panic || is_on_updater()) {
+            return Ok(());
+        }
+        let left = self.left.fetch_sub(1, Ordering::SeqCst);
+        let is_due = match self.fault {
+            Fault::Once | Fault::Panic => left == 0,
+            Fault::Broken | Fault::Full => left <= 0,
+        };
+        if !is_due {
+            return Ok(());
+        }
+        self.met.fetch_add(1, Ordering::SeqCst);
+        match self.fault {
+            Fault::Full => Err(io::ErrorKind::StorageFull.into()),
+            Fault::Panic => panic!("injected: this test wants it"),
+            Fault::Once | Fault::Broken => Err(io::Error::other("injected")),
+        }
+    }
+}
+
+/// The one thread of tantivy's where a panic ends the process. What panics there in earnest is a damaged segment, and
+/// those are kept from it by `Checksums::check_before_write`.
+fn is_on_updater() -> bool {
+    std::thread::current()
+        .name()
+        .is_some_and(|name| name.contains("segment_updater"))
+}
+
+#[derive(Clone, Debug)]
+struct Faulty {
+    inner: MmapDirectory,
+    plan: Arc<Plan>,
+}
+
+struct FaultyFile {
+    inner: WritePtr,
+    plan: Arc<Plan>,
+}
+
+impl Write for FaultyFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.plan.call(true)?;
+        self.inner.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl TerminatingWrite for FaultyFile {
+    /// Where the file is brought to the disk (fsync).
+    fn terminate_ref(&mut self, token: AntiCallToken) -> io::Result<()> {
+        self.plan.call(false)?;
+        self.inner.terminate_ref(token)
+    }
+}
+
+impl Directory for Faulty {
+    fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
+        self.plan
+            .call(true)
+            .map_err(|error| OpenReadError::wrap_io_error(error, path.to_owned()))?;
+        self.inner.get_file_handle(path)
+    }
+
+    fn delete(&self, path: &Path) -> Result<(), DeleteError> {
+        self.plan.call(false).map_err(|error| DeleteError::IoError {
+            io_error: Arc::new(error),
+            filepath: path.to_owned(),
+        })?;
+        self.inner.delete(path)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
+        self.inner.exists(path)
+    }
+
+    fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
+        self.plan
+            .call(false)
+            .map_err(|error| OpenWriteError::wrap_io_error(error, path.to_owned()))?;
+        Ok(BufWriter::new(Box::new(FaultyFile {
+            inner: self.inner.open_write(path)?,
+            plan: Arc::clone(&self.plan),
+        })))
+    }
+
+    fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
+        self.plan
+            .call(false)
+            .map_err(|error| OpenReadError::wrap_io_error(error, path.to_owned()))?;
+        self.inner.atomic_read(path)
+    }
+
+    fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
+        self.plan.call(false)?;
+        self.inner.atomic_write(path, data)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.plan.call(false)?;
+        self.inner.sync_directory()
+    }
+
+    fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
+        self.plan
+            .call(false)
+            .map_err(|error| LockError::IoError(Arc::new(error)))?;
+        self.inner.acquire_lock(lock)
+    }
+
+    fn watch(&self, callback: WatchCallback) -> tantivy::Result<WatchHandle> {
+        self.inner.watch(callback)
+    }
+}
+
+/// Letters of a text, counted: enough of a direction.
+#[derive(Debug)]
+struct Letters(EmbedderInfo);
+
+impl Letters {
+    fn new() -> Arc<Self> {
+        Arc::new(Self(EmbedderInfo::new("test", "letters", "1", 26, 256, false)))
+    }
+
+    fn vector(text: &str) -> Vec<f32> {
+        let mut vector = vec![0.01; 26];
+        for letter in text.bytes().filter(u8::is_ascii_lowercase) {
+            vector[usize::from(letter - b'a')] += 1.0;
+        }
+        vector
+    }
+}
+
+#[async_trait]
+impl Embedder for Letters {
+    fn info(&self) -> &EmbedderInfo {
+        &self.0
+    }
+
+    async fn embed(&self, texts: &[&str], _: EmbedKind) -> Result<Embeddings> {
+        let values = texts.iter().flat_map(|text| Self::vector(text)).collect();
+        Embeddings::new(26, values, Usage::default())
+    }
+
+    fn tokens(&self) -> Arc<dyn TokenCounter> {
+        Arc::new(HeuristicTokens)
+    }
+}
+
+fn builder(folder: &Path) -> CollectionBuilder {
+    Collection::open(folder)
+        .embedder(Letters::new())
+        .chunker(Arc::new(WholeDocuments))
+}
+
+fn open(folder: &Path, plan: &Arc<Plan>) -> Result<Collection> {
+    let directory = Faulty {
+        inner: MmapDirectory::open(folder).expect("a folder"),
+        plan: Arc::clone(plan),
+    };
+    builder(folder).open_in(Box::new(directory), Place::folder(folder), CHECKED_AT_OPEN)
+}
+
+/// A word of letters that names a number.
+fn word(number: u64) -> String {
+    let letter = |digit: u64| char::from(b"abcdefghij"[usize::try_from(digit % 10).expect("small")]);
+    [number / 100, number / 10, number].map(letter).iter().collect()
+}
+
+fn document(id: u64, version: u64) -> Document {
+    let text = format!("common {} version{}", word(id).repeat(4), word(version));
+    Document::new(format!("d{id}"), text)
+}
+
+/// What may stand under each id: what was acknowledged, or what the failed call meant to leave. `None` is nothing.
+type Allowed = BTreeMap<u64, Vec<Option<Document>>>;
+
+async fn check(collection: &Collection, allowed: &Allowed, doing: &str) {
+    let entries = collection.documents().await.expect("listed");
+    let mut listed: BTreeMap<String, String> = BTreeMap::new();
+    for entry in entries {
+        assert_eq!(entry.chunks, 1, "{doing}: {} stands there once", entry.id);
+        assert!(listed.insert(entry.id, entry.content_hash).is_none());
+    }
+    for (id, states) in allowed {
+        let found = listed.remove(&format!("d{id}"));
+        let is_allowed = states
+            .iter()
+            .any(|state| state.as_ref().map(Document::content_hash) == found);
+        assert!(is_allowed, "{doing}: d{id} is {found:?} of {states:?}");
+        if found.is_none() {
+            continue;
+        }
+        for mode in [SearchMode::Lexical, SearchMode::Dense] {
+            let hits = collection
+                .search(&Query::new(word(*id).repeat(4)).mode(mode).top_k(1_000))
+                .await
+                .expect("hits");
+            let own: Vec<_> = hits
+                .iter()
+                .filter(|hit| hit.chunk.document_id == format!("d{id}"))
+                .collect();
+            assert_eq!(own.len(), 1, "{doing}: d{id} by {mode:?}");
+            let texts = states.iter().flatten().map(|document| document.text.as_str());
+            assert!(texts.into_iter().any(|text| text == own[0].chunk.text), "{doing}");
+        }
+    }
+    assert!(listed.is_empty(), "{doing}: {listed:?}");
+}
+
+/// Adds, replaces, deletes and merges with the fault at call `at`; `false` when no call was the `at`-th.
+async fn one_life(fault: Fault, at: i64) -> bool {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = Arc::new(Plan {
+        fault,
+        left: AtomicI64::new(i64::MAX),
+        met: AtomicU64::new(0),
+    });
+    let collection = open(folder.path(), &plan).expect("made");
+    let mut allowed = Allowed::new();
+    for part in 0..3 {
+        let ids = part * 4..part * 4 + 4;
+        collection
+            .add(ids.clone().map(|id| document(id, 0)))
+            .await
+            .expect("added");
+        allowed.extend(ids.map(|id| (id, vec![Some(document(id, 0))])));
+    }
+    plan.arm(at);
+    let meant = |allowed: &mut Allowed, id: u64, state: Option<Document>, is_done: bool| {
+        let states = allowed.entry(id).or_insert_with(|| vec![None]);
+        if is_done {
+            states.clear();
+        }
+        states.push(state);
+    };
+    let mut codes = Vec::new();
+    let mut told = |result: Result<(), Error>| {
+        let is_done = result.is_ok();
+        if let Err(error) = result {
+            assert!(!error.to_string().contains('\n'), "{error}");
+            codes.push(error.code().to_owned());
+        }
+        is_done
+    };
+    let new: Vec<u64> = vec![1, 5, 20, 21];
+    let added = collection
+        .add(new.iter().map(|id| document(*id, 1)).collect::<Vec<_>>())
+        .await;
+    let is_done = told(added.map(drop));
+    new.iter()
+        .for_each(|id| meant(&mut allowed, *id, Some(document(*id, 1)), is_done));
+    let deleted = collection.delete(["d0", "d9", "d20"]).await;
+    let is_done = told(deleted.map(drop));
+    [0, 9, 20]
+        .into_iter()
+        .for_each(|id| meant(&mut allowed, id, None, is_done));
+    told(collection.compact().await);
+    let more = collection.add([document(30, 0)]).await;
+    let is_done = told(more.map(drop));
+    meant(&mut allowed, 30, Some(document(30, 0)), is_done);
+    let met = plan.met.load(Ordering::SeqCst);
+    plan.disarm();
+    let doing = format!("{fault:?} at call {at}, {codes:?}");
+    let known = match fault {
+        Fault::Full => vec!["disk_full"],
+        Fault::Panic => vec!["damaged", "internal", "io"],
+        Fault::Once | Fault::Broken => vec!["io", "internal", "damaged", "locked"],
+    };
+    assert!(codes.iter().all(|code| known.contains(&code.as_str())), "{doing}");
+    // The same handle goes on once the fault is gone, and another process finds the same.
+    check(&collection, &allowed, &doing).await;
+    collection
+        .add([document(40, 0)])
+        .await
+        .unwrap_or_else(|error| panic!("{doing}: {error}"));
+    allowed.insert(40, vec![Some(document(40, 0))]);
+    check(&collection, &allowed, &doing).await;
+    collection
+        .compact()
+        .await
+        .unwrap_or_else(|error| panic!("{doing}: {error}"));
+    drop(collection);
+    let again = builder(folder.path())
+        .build()
+        .await
+        .unwrap_or_else(|error| panic!("{doing}: {error}"));
+    again.verify().await.expect("whole");
+    check(&again, &allowed, &doing).await;
+    met > 0
+}
+
+/// Every call in turn, or some of them unless `STEPWELL_LONG=1`.
+async fn every_life(fault: Fault) {
+    let is_long = std::env::var_os("STEPWELL_LONG").is_some_and(|value| value == "1");
+    let step = if is_long { 1 } else { 31 };
+    let mut at = 0;
+    while one_life(fault, at).await {
+        at += step;
+        assert!(at < 20_000, "an end comes");
+    }
+    println!("{fault:?}: {at} calls, every {step}th in turn");
+    assert!(at > 100, "there are many calls: {at}");
+}
+
+#[tokio::test]
+async fn a_call_of_the_disk_that_fails_once_costs_at_most_what_was_not_acknowledged() {
+    every_life(Fault::Once).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_for_a_while_costs_at_most_what_was_not_acknowledged() {
+    every_life(Fault::Broken).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_for_a_while_says_so_and_costs_at_most_what_was_not_acknowledged() {
+    every_life(Fault::Full).await;
+}
+
+#[tokio::test]
+async fn a_panic_below_becomes_an_error_and_costs_at_most_what_was_not_acknowledged() {
+    every_life(Fault::Panic).await;
+}
+
+/// Turns a bit in the middle of the first file with this ending, where it lies.
+fn flip(folder: &Path, extension: &str) {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let path = entries
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.extension().is_some_and(|found| found == extension))
+        .expect("such a file");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 16;
+    std::fs::write(&path, bytes).expect("written");
+}
+
+#[tokio::test]
+async fn a_damaged_segment_of_an_index_too_large_to_be_read_at_open_is_found_before_anything_is_written() {
+    for extension in ["idx", "term", "pos", "store", "fieldnorm", "fast"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let collection = builder(folder.path()).build().await.expect("made");
+        collection
+            .add((0..50).map(|id| document(id, 0)))
+            .await
+            .expect("added");
+        drop(collection);
+        flip(folder.path(), extension);
+        let place = Place::folder(folder.path());
+        let directory = Box::new(MmapDirectory::open(folder.path()).expect("a folder"));
+        // As if it were above the limit; some damage already shows when segments are opened.
+        let opened = builder(folder.path()).open_in(directory, place, 0);
+        let Ok(collection) = opened else { continue };
+        for doing in 0..4 {
+            let result = match doing {
+                0 => collection.add([document(3, 1)]).await.map(drop),
+                1 => collection.delete(["d5"]).await.map(drop),
+                2 => collection.compact().await,
+                _ => collection.optimize().await,
+            };
+            let error = result.expect_err("nothing is written over damage");
+            assert_eq!(error.code(), "damaged", "{extension} {doing}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn formats_of_a_newer_version_are_refused_with_both_numbers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let collection = builder(folder.path()).build().await.expect("made");
+    collection
+        .add((0..3).map(|id| document(id, 0)))
+        .await
+        .expect("added");
+    drop(collection);
+    let meta = folder.path().join("meta.json");
+    let text = std::fs::read_to_string(&meta).expect("text");
+    let versioned = r#""version": 1"#;
+    assert_eq!(text.matches(versioned).count(), 1, "{text}");
+    std::fs::write(&meta, text.replace(versioned, r#""version": 7"#)).expect("written");
+    let error = builder(folder.path()).build().await.expect_err("newer");
+    assert_eq!(error.code(), "unknown_version");
+    assert!(
+        error.to_string().contains('7') && error.to_string().contains('1'),
+        "{error}"
+    );
+    std::fs::write(&meta, text).expect("written");
+    builder(folder.path()).build().await.expect("ours again");
+
+    // A vector file of a later layout; its checksum is kept elsewhere, so the version is told first.
+    let entries = std::fs::read_dir(folder.path()).expect("a folder");
+    let path = entries
+        .map(|entry| entry.expect("an entry").path())
+        .find(|path| path.extension().is_some_and(|found| found == "swv"))
+        .expect("a vector file");
+    let mut bytes = std::fs::read(&path).expect("readable");
+    bytes[8] = 9;
+    std::fs::write(&path, bytes).expect("written");
+    let place = Place::folder(folder.path());
+    let directory = Box::new(MmapDirectory::open(folder.path()).expect("a folder"));
+    let error = builder(folder.path())
+        .open_in(directory, place, 0)
+        .expect_err("newer");
+    assert_eq!(error.code(), "unknown_version");
+    assert!(error.to_string().contains('9'), "{error}");
+}
+
+#[test]
+fn the_writer_lock_is_free_after_a_writer_was_dropped_by_a_panic() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let plan = Arc::new(Plan {
+        fault: Fault::Once,
+        left: AtomicI64::new(i64::MAX),
+        met: AtomicU64::new(0),
+    });
+    let collection = open(folder.path(), &plan).expect("made");
+    let inner = Arc::clone(&collection.inner);
+    let result = crate::error::guarded(&inner.place, || {
+        let _writer = inner.writer()?;
+        panic!("injected: this test wants it")
+    });
+    let result: Result<()> = result;
+    assert_eq!(result.expect_err("panicked").code(), "damaged");
+    let writer: IndexWriter = inner.index.writer(20_000_000).expect("the lock is free");
+    drop(writer);
+}
