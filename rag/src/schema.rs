@@ -5,20 +5,23 @@ use std::sync::Arc;
 use serde_json::json;
 use stepwell_core::{Chunk, Document, EmbedderInfo, Error, Result, Scope};
 use tantivy::schema::{
-    BytesOptions, Field, FieldType, IndexRecordOption, Schema, TantivyDocument, TextFieldIndexing,
-    TextOptions, Value,
+    BytesOptions, Field, FieldType, IndexRecordOption, NumericOptions, Schema, TantivyDocument,
+    TextFieldIndexing, TextOptions, Value,
 };
 
 use crate::error::Place;
 use crate::fact::fact_terms;
+use crate::lexical::exact::name_terms;
 use crate::lexical::{Language, tokenizer_name};
 use crate::vector::format::{Encoding, MAX_DIM, Metric, VectorSpec};
 use crate::vector::plugin::field_bytes;
 
 /// The type name of the vector field: what tells our indexes from others.
 const VECTOR_TYPE: &str = "stepwell.vector";
-/// The version of the fields below. A reader refuses a newer one.
-const SCHEMA_VERSION: u32 = 1;
+/// The version of the fields below; every other is refused. 2: titles apart from headings, names, chunk numbers.
+const SCHEMA_VERSION: u32 = 2;
+/// The fast field of chunk numbers, by name, as tantivy asks for it.
+pub(crate) const NUMBER: &str = "number";
 /// Longer ids are refused.
 const MAX_ID_BYTES: usize = 1_024;
 
@@ -31,7 +34,13 @@ pub(crate) struct Fields {
     pub(crate) tenant: Field,
     /// The metadata as ordered terms; see `filter`.
     pub(crate) facts: Field,
-    /// Title and headings, analysed.
+    /// Eight bytes for each name of a document (title, address), in the row of its first chunk.
+    pub(crate) name: Field,
+    /// The chunk's place in its document, fast: a document's rows lie side by side, so a row less this is the first.
+    pub(crate) number: Field,
+    /// The title, analysed.
+    pub(crate) title: Field,
+    /// Headings other than the title, analysed.
     pub(crate) heading: Field,
     /// The chunk's text, analysed.
     pub(crate) body: Field,
@@ -102,6 +111,9 @@ impl Pinned {
         if version > SCHEMA_VERSION {
             return Err(place.unknown_version(version, SCHEMA_VERSION));
         }
+        if version < SCHEMA_VERSION {
+            return Err(place.damaged("it has an older format, which this build does not read"));
+        }
         let embedder = text("embedder").ok_or_else(damaged)?.to_owned();
         let spec = VectorSpec {
             dim: number("dim").filter(|dim| *dim <= MAX_DIM).ok_or_else(damaged)?,
@@ -142,6 +154,9 @@ pub(crate) fn create(pinned: &Pinned) -> (Schema, Fields) {
         document: builder.add_bytes_field("document", indexed()),
         tenant: builder.add_bytes_field("tenant", indexed()),
         facts: builder.add_bytes_field("facts", indexed()),
+        name: builder.add_bytes_field("name", indexed()),
+        number: builder.add_u64_field(NUMBER, NumericOptions::default().set_fast()),
+        title: builder.add_text_field("title", text.clone()),
         heading: builder.add_text_field("heading", text.clone()),
         body: builder.add_text_field("body", text),
         chunk: builder.add_bytes_field("chunk", BytesOptions::default().set_stored()),
@@ -261,11 +276,12 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-/// A chunk as tantivy takes it. `facts` are the document's, shared by its chunks.
+/// A chunk as tantivy takes it. `facts` are the document's, shared by its chunks; `number` is its place among them.
 pub(crate) fn encode(
     fields: &Fields,
     scope: &Scope,
     key: &[u8],
+    number: usize,
     chunk: &Chunk,
     facts: &[Vec<u8>],
     vector: Option<&[f32]>,
@@ -276,8 +292,14 @@ pub(crate) fn encode(
     for fact in facts {
         document.add_bytes(fields.facts, fact);
     }
+    document.add_u64(fields.number, number as u64);
+    if number == 0 {
+        for name in name_terms(chunk) {
+            document.add_bytes(fields.name, &name);
+        }
+    }
     if let Some(title) = &chunk.title {
-        document.add_text(fields.heading, title);
+        document.add_text(fields.title, title);
     }
     for heading in chunk
         .headings
@@ -342,7 +364,7 @@ mod tests {
             .with_uri("docs/guide.md")
             .with_metadata("tags", json!(["x", "y"]));
         let chunk = Chunk::of(&document, 2, 0..document.text.len()).expect("a slice");
-        let stored = encode(&fields, &Scope::local(), b"key", &chunk, &[], None).expect("stores");
+        let stored = encode(&fields, &Scope::local(), b"key", 0, &chunk, &[], None).expect("stores");
         assert_eq!(decode(&fields, &stored, &Place::memory()).expect("reads"), chunk);
     }
 

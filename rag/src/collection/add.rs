@@ -323,12 +323,13 @@ fn write(
             .map(|term| Term::from_field_bytes(inner.fields.document, term))
             .collect();
         let mut add = Vec::with_capacity(document.chunks.len());
-        for chunk in &document.chunks {
+        for (number, chunk) in document.chunks.iter().enumerate() {
             let vector = vectors.next().map(Vec::as_slice);
             add.push(schema::encode(
                 &inner.fields,
                 scope,
                 &term,
+                number,
                 chunk,
                 &document.facts,
                 vector,

@@ -5,6 +5,8 @@ mod builder;
 mod cut;
 mod facts;
 mod progress;
+mod rank;
+mod recall;
 mod search;
 mod stats;
 mod vectors;
@@ -24,14 +26,16 @@ use tracing::Instrument;
 pub use self::builder::{CollectionBuilder, Storage};
 pub use self::cut::{Chunking, WholeDocuments};
 pub use self::progress::{AddEvent, AddOptions, AddProgress, AddReport, ProgressFn, SkipReason};
+pub use self::recall::{RecallOptions, RecallReport};
 pub use self::search::Explained;
 pub use self::stats::{CollectionStats, GraphState, SegmentStats};
 pub use self::vectors::{Nearest, Neighbour, VectorReader};
+use crate::calibrate::Calibration;
 use crate::error::{Place, blocking};
 use crate::fact::after_prefix;
 use crate::filter::FilterCache;
 use crate::fuse::Fusion;
-use crate::lexical::Questions;
+use crate::lexical::{FieldBoosts, Questions};
 use crate::schema::{DocumentKey, Fields, Pinned, check_id};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::vector::plan::Effort;
@@ -57,6 +61,8 @@ struct Inner {
     embedder: Option<Arc<dyn Embedder>>,
     chunker: Arc<dyn Chunking>,
     fusion: Fusion,
+    boosts: FieldBoosts,
+    calibration: Calibration,
     graphs: Arc<Graphs>,
     effort: Effort,
     snapshots: Snapshots,
@@ -114,6 +120,21 @@ impl Collection {
             inner: Arc::clone(&self.inner),
             scope,
         }
+    }
+
+    /// How words and meaning become one order.
+    pub fn fusion(&self) -> Fusion {
+        self.inner.fusion
+    }
+
+    /// How relevance is told.
+    pub fn calibration(&self) -> Calibration {
+        self.inner.calibration
+    }
+
+    /// Whether questions are embedded: searches by meaning need no vector of the caller's.
+    pub fn has_embedder(&self) -> bool {
+        self.inner.embedder.is_some()
     }
 
     /// Whose data this handle sees.

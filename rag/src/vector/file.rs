@@ -276,7 +276,6 @@ impl VectorFile {
     }
 
     /// The best vector that the file holds for a row.
-    #[cfg(test)]
     pub(crate) fn vector(&self, row: u32) -> Option<Vec<f32>> {
         if !self.has_vector(row) {
             return None;
