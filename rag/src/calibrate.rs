@@ -58,7 +58,9 @@ impl Calibration {
                 .filter_map(|(cosine, words, is_relevant)| Some((of(*cosine, *words)?, *is_relevant)))
                 .collect()
         };
-        let both = logistic(&pairs(&|cosine, words| Some([1.0, f64::from(cosine?), f64::from(words)])));
+        let both = logistic(&pairs(&|cosine, words| {
+            Some([1.0, f64::from(cosine?), f64::from(words)])
+        }));
         let cosine = logistic(&pairs(&|cosine, _| Some([1.0, f64::from(cosine?), 0.0])));
         let words = logistic(&pairs(&|_, words| Some([1.0, f64::from(words), 0.0])));
         Self {
@@ -86,7 +88,11 @@ fn logistic(samples: &[([f64; 3], bool)]) -> Option<[f32; 3]> {
             row[at] = PULL;
         }
         for (features, is_relevant) in samples {
-            let sum: f64 = features.iter().zip(&weights).map(|(feature, weight)| feature * weight).sum();
+            let sum: f64 = features
+                .iter()
+                .zip(&weights)
+                .map(|(feature, weight)| feature * weight)
+                .sum();
             let expected = 1.0 / (1.0 + (-sum).exp());
             let miss = expected - f64::from(u8::from(*is_relevant));
             for at in 0..3 {
@@ -174,8 +180,12 @@ mod tests {
     fn one_kind_of_samples_teaches_nothing_and_clean_cuts_stay_finite() {
         let own = Calibration::default();
         assert_eq!(Calibration::learn(&[(Some(0.5), 0.5, true)], own), own);
-        let cut: Vec<_> = (0..100).map(|at| (Some(at as f32 / 100.0), 0.5, at >= 50)).collect();
+        let cut: Vec<_> = (0..100)
+            .map(|at| (Some(at as f32 / 100.0), 0.5, at >= 50))
+            .collect();
         let found = Calibration::learn(&cut, own);
-        assert!(found.relevance(Some(0.9), Some(0.5)) > 0.9 && found.both.iter().all(|weight| weight.is_finite()));
+        assert!(
+            found.relevance(Some(0.9), Some(0.5)) > 0.9 && found.both.iter().all(|weight| weight.is_finite())
+        );
     }
 }

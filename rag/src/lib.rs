@@ -22,9 +22,8 @@ pub use calibrate::Calibration;
 pub use chunk::{ChunkOptions, Chunker};
 pub use collection::{
     AddEvent, AddOptions, AddProgress, AddReport, Chunking, Collection, CollectionBuilder, CollectionStats,
-    DocumentEntry, Explained, GraphState, Nearest, Neighbour, ProgressFn, RecallOptions,
-    RecallReport, SegmentStats, SkipReason, Storage,
-    VectorReader, WholeDocuments,
+    DocumentEntry, Explained, GraphState, Nearest, Neighbour, ProgressFn, RecallOptions, RecallReport,
+    SegmentStats, SkipReason, Storage, VectorReader, WholeDocuments,
 };
 pub use fuse::Fusion;
 pub use lexical::{FieldBoosts, Language};

@@ -48,26 +48,6 @@ impl Network {
     /// # Errors
     /// Where a text is empty, longer than [`POSITIONS`], or has an id that is no word.
     pub fn embed(&self, texts: &[Vec<u32>], threads: NonZeroUsize) -> Result<Vec<f32>, Error> {
-        let rows = self.run(texts, threads, |mean, _| mean.to_vec())?;
-        Ok(rows.concat())
-    }
-
-    /// The vectors of each text's tokens, in order, its marks included: [`DIMENSION`] numbers per token as they leave
-    /// the last layer. Their sum points where the text's own vector points.
-    ///
-    /// # Errors
-    /// As [`Network::embed`].
-    pub fn tokens(&self, texts: &[Vec<u32>], threads: NonZeroUsize) -> Result<Vec<Vec<f32>>, Error> {
-        self.run(texts, threads, |_, states| states.to_vec())
-    }
-
-    /// What `read` makes of each text's vector and its tokens' rows, in the order of the texts.
-    fn run(
-        &self,
-        texts: &[Vec<u32>],
-        threads: NonZeroUsize,
-        read: impl Fn(&[f32; DIMENSION], &[f32]) -> Vec<f32> + Sync,
-    ) -> Result<Vec<Vec<f32>>, Error> {
         for text in texts {
             if text.is_empty() || text.len() > POSITIONS {
                 return Err(Error(format!(
@@ -85,25 +65,20 @@ impl Network {
             let mut scratch = Scratch::new();
             let mut done = Vec::new();
             while let Some(pass) = passes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let texts = pass.iter().map(|&text| &*texts[text]).collect();
                 let vectors = self.processor.run(Pass {
                     network: self,
-                    texts: pass.iter().map(|&text| &*texts[text]).collect(),
+                    texts,
                     scratch: &mut scratch,
                 });
-                // The rows of the last layer lie in the order of the texts.
-                let mut rest = scratch.states.as_slice();
-                for (&text, vector) in pass.iter().zip(&vectors) {
-                    let (rows, after) = rest.split_at(texts[text].len() * WIDTH);
-                    done.push((text, read(vector, rows)));
-                    rest = after;
-                }
+                done.extend(pass.iter().copied().zip(vectors));
             }
             done
         };
-        let mut values = vec![Vec::new(); texts.len()];
-        let mut place = |done: Vec<(usize, Vec<f32>)>| {
+        let mut values = vec![0.0; texts.len() * DIMENSION];
+        let mut place = |done: Vec<(usize, [f32; DIMENSION])>| {
             for (text, vector) in done {
-                values[text] = vector;
+                values[text * DIMENSION..][..DIMENSION].copy_from_slice(&vector);
             }
         };
         std::thread::scope(|scope| {
@@ -115,7 +90,7 @@ impl Network {
             }
             Ok(())
         })?;
-        if values.iter().flatten().all(|value| value.is_finite()) {
+        if values.iter().all(|value| value.is_finite()) {
             Ok(values)
         } else {
             Err(Error("a vector is not finite".to_owned()))

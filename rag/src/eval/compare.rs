@@ -46,7 +46,11 @@ pub fn compare(first: &[f64], second: &[f64]) -> Result<Comparison> {
             "give both rankings' measures of the same questions, one at least",
         ));
     }
-    let differences: Vec<f64> = first.iter().zip(second).map(|(first, second)| first - second).collect();
+    let differences: Vec<f64> = first
+        .iter()
+        .zip(second)
+        .map(|(first, second)| first - second)
+        .collect();
     if differences.iter().any(|difference| !difference.is_finite()) {
         return Err(Error::invalid("comparison", "every measure must be a number"));
     }
@@ -136,7 +140,10 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_is_refused() {
         for (first, second) in [(vec![], vec![]), (vec![1.0], vec![]), (vec![f64::NAN], vec![1.0])] {
-            assert_eq!(compare(&first, &second).expect_err("refused").code(), "invalid_input");
+            assert_eq!(
+                compare(&first, &second).expect_err("refused").code(),
+                "invalid_input"
+            );
         }
     }
 }

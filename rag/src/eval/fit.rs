@@ -49,7 +49,10 @@ pub async fn fit_fusion(collection: &Collection, judged: &JudgedSet) -> Result<F
         Fusion::ZScore { .. } => |weight| Fusion::ZScore { weight },
         Fusion::MinMax { .. } => |weight| Fusion::MinMax { weight },
         Fusion::ReciprocalRank { .. } => {
-            return Err(Error::invalid("fusion", "reciprocal ranks have no weight; set z-scores or min-max"));
+            return Err(Error::invalid(
+                "fusion",
+                "reciprocal ranks have no weight; set z-scores or min-max",
+            ));
         }
     };
     let own_weight = match own {
@@ -58,7 +61,9 @@ pub async fn fit_fusion(collection: &Collection, judged: &JudgedSet) -> Result<F
     };
     let mut answers = Vec::with_capacity(judged.questions.len());
     for question in &judged.questions {
-        let hits = collection.search(&Query::new(&question.text).mode(SearchMode::Hybrid).top_k(DEPTH)).await?;
+        let hits = collection
+            .search(&Query::new(&question.text).mode(SearchMode::Hybrid).top_k(DEPTH))
+            .await?;
         let mut found = Found::with_capacity(hits.len());
         for hit in hits {
             let (Some(lexical), Some(dense)) = (hit.explanation.lexical, hit.explanation.dense) else {
@@ -74,7 +79,10 @@ pub async fn fit_fusion(collection: &Collection, judged: &JudgedSet) -> Result<F
     let judge = |which: &dyn Fn(usize) -> bool, weight: f32| -> (f64, usize) {
         let chosen = (0..answers.len()).filter(|at| which(*at));
         chosen.fold((0.0, 0), |(sum, count), at| {
-            (sum + ndcg(&answers[at], &judged.questions[at].gains, weight), count + 1)
+            (
+                sum + ndcg(&answers[at], &judged.questions[at].gains, weight),
+                count + 1,
+            )
         })
     };
     let best = |which: &dyn Fn(usize) -> bool| -> f32 {
@@ -163,14 +171,23 @@ pub async fn fit_relevance(
     check(judged)?;
     let mut halves: [Vec<Sample>; 2] = [Vec::new(), Vec::new()];
     let none = HashMap::new();
-    let own = judged.questions.iter().map(|question| (&question.text, &question.gains));
+    let own = judged
+        .questions
+        .iter()
+        .map(|question| (&question.text, &question.gains));
     let all = own.chain(foreign.iter().map(|text| (text, &none)));
     for (at, (text, gains)) in all.enumerate() {
-        let hits = collection.search(&Query::new(text).unit(HitUnit::BestChunk)).await?;
+        let hits = collection
+            .search(&Query::new(text).unit(HitUnit::BestChunk))
+            .await?;
         for hit in hits {
             let is_relevant = gains.get(&hit.chunk.document_id).is_some_and(|gain| *gain > 0.0);
             let cosine = hit.explanation.dense.map(|LegScore { raw, .. }| raw);
-            halves[at % 2].push((cosine, hit.explanation.weighted_coverage.unwrap_or(0.0), is_relevant));
+            halves[at % 2].push((
+                cosine,
+                hit.explanation.weighted_coverage.unwrap_or(0.0),
+                is_relevant,
+            ));
         }
     }
     let [even, odd] = &halves;

@@ -82,7 +82,8 @@ impl JudgedSet {
         let qrels = qrels.iter().find(|path| path.exists()).unwrap_or(&qrels[0]);
         each_line(qrels, |number, line| {
             let mut cells = line.split('\t');
-            let (Some(question), Some(document), Some(gain)) = (cells.next(), cells.next(), cells.next()) else {
+            let (Some(question), Some(document), Some(gain)) = (cells.next(), cells.next(), cells.next())
+            else {
                 return Err(bad_line(qrels, number, "three cells between tabs"));
             };
             if number == 1 {
@@ -90,12 +91,18 @@ impl JudgedSet {
             }
             let gain = gain.trim().parse::<f64>().ok().filter(|gain| gain.is_finite());
             let gain = gain.ok_or_else(|| bad_line(qrels, number, "a number in the third cell"))?;
-            gains.entry(question.to_owned()).or_default().insert(document.to_owned(), gain);
+            gains
+                .entry(question.to_owned())
+                .or_default()
+                .insert(document.to_owned(), gain);
             Ok(())
         })?;
         let mut questions = Vec::new();
         each_entry(folder, "queries", |entry| {
-            if let Some(gains) = gains.remove(&entry.id).filter(|gains| gains.values().any(|gain| *gain > 0.0)) {
+            if let Some(gains) = gains
+                .remove(&entry.id)
+                .filter(|gains| gains.values().any(|gain| *gain > 0.0))
+            {
                 questions.push(JudgedQuestion {
                     id: entry.id,
                     text: entry.text,
@@ -152,7 +159,11 @@ fn bad_line(path: &Path, number: usize, wanted: &str) -> Error {
 
 fn each_entry(folder: &Path, name: &str, mut see: impl FnMut(Entry)) -> Result<()> {
     let zipped = folder.join(format!("{name}.jsonl.gz"));
-    let path = if zipped.exists() { zipped } else { folder.join(format!("{name}.jsonl")) };
+    let path = if zipped.exists() {
+        zipped
+    } else {
+        folder.join(format!("{name}.jsonl"))
+    };
     each_line(&path, |number, line| {
         let entry = serde_json::from_str(line)
             .map_err(|_| bad_line(&path, number, "a JSON object with the strings `_id` and `text`"))?;
@@ -174,10 +185,14 @@ fn each_line(path: &Path, mut see: impl FnMut(usize, &str) -> Result<()>) -> Res
     let mut line = String::new();
     for number in 1..=MOST_LINES {
         line.clear();
-        let read = reader.by_ref().take(LONGEST_LINE).read_line(&mut line).map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => bad_line(path, number, "to be UTF-8"),
-            _ => Error::io(doing(), error),
-        })?;
+        let read = reader
+            .by_ref()
+            .take(LONGEST_LINE)
+            .read_line(&mut line)
+            .map_err(|error| match error.kind() {
+                ErrorKind::InvalidData => bad_line(path, number, "to be UTF-8"),
+                _ => Error::io(doing(), error),
+            })?;
         if read == 0 {
             return Ok(());
         }
@@ -203,12 +218,20 @@ mod tests {
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("writes");
-        write("queries.jsonl", "{\"_id\":\"q1\",\"text\":\"wells\"}\n\n{\"_id\":\"q2\",\"text\":\"none\"}\n");
-        write("qrels.tsv", "query-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\nq2\tb\t0\n");
+        write(
+            "queries.jsonl",
+            "{\"_id\":\"q1\",\"text\":\"wells\"}\n\n{\"_id\":\"q2\",\"text\":\"none\"}\n",
+        );
+        write(
+            "qrels.tsv",
+            "query-id\tcorpus-id\tscore\nq1\ta\t1\nq1\tb\t0\nq2\tb\t0\n",
+        );
         let corpus = File::create(folder.path().join("corpus.jsonl.gz")).expect("makes");
         let mut corpus = flate2::write::GzEncoder::new(corpus, flate2::Compression::fast());
         corpus
-            .write_all(b"{\"_id\":\"a\",\"title\":\"Wells\",\"text\":\"are deep\"}\n{\"_id\":\"c\",\"text\":\"\"}\n")
+            .write_all(
+                b"{\"_id\":\"a\",\"title\":\"Wells\",\"text\":\"are deep\"}\n{\"_id\":\"c\",\"text\":\"\"}\n",
+            )
             .expect("writes");
         corpus.finish().expect("ends");
         folder
@@ -218,10 +241,19 @@ mod tests {
     fn a_folder_gives_its_questions_with_gains_and_its_documents_with_titles() {
         let folder = folder();
         let set = JudgedSet::read(folder.path()).expect("reads");
-        assert_eq!(set.questions, [JudgedQuestion::new("q1", "wells", [("a", 1.0), ("b", 0.0)])]);
+        assert_eq!(
+            set.questions,
+            [JudgedQuestion::new("q1", "wells", [("a", 1.0), ("b", 0.0)])]
+        );
         let documents = set.documents().expect("reads");
-        assert_eq!(documents, [Document::new("a", "Wells are deep").with_title("Wells")]);
-        assert_eq!(JudgedSet::new(Vec::new()).documents().expect_err("none").code(), "unsupported");
+        assert_eq!(
+            documents,
+            [Document::new("a", "Wells are deep").with_title("Wells")]
+        );
+        assert_eq!(
+            JudgedSet::new(Vec::new()).documents().expect_err("none").code(),
+            "unsupported"
+        );
     }
 
     #[test]

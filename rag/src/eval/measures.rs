@@ -71,13 +71,17 @@ mod tests {
 
     #[test]
     fn measures_are_those_worked_out_by_hand() {
-        let gains: HashMap<String, f64> =
-            [("a", 2.0), ("b", 1.0), ("c", 0.0), ("d", -1.0)].map(|(id, gain)| (id.to_owned(), gain)).into();
+        let gains: HashMap<String, f64> = [("a", 2.0), ("b", 1.0), ("c", 0.0), ("d", -1.0)]
+            .map(|(id, gain)| (id.to_owned(), gain))
+            .into();
         let found = measure(&["c", "b", "x", "a"], &gains);
         let ideal = 2.0 + 1.0 / 3.0_f64.log2();
         let gained = 1.0 / 3.0_f64.log2() + 2.0 / 5.0_f64.log2();
         assert!((found.ndcg - gained / ideal).abs() < 1e-12);
-        assert_eq!((found.recall_at_10, found.recall_at_100, found.reciprocal_rank), (1.0, 1.0, 0.5));
+        assert_eq!(
+            (found.recall_at_10, found.recall_at_100, found.reciprocal_rank),
+            (1.0, 1.0, 0.5)
+        );
         assert!((measure(&["a", "b"], &gains).ndcg - 1.0).abs() < 1e-12);
     }
 
@@ -86,7 +90,10 @@ mod tests {
         let gains = [("z".to_owned(), 1.0)].into();
         let ranking = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "z"];
         let found = measure(&ranking, &gains);
-        assert_eq!((found.ndcg, found.recall_at_10, found.recall_at_100), (0.0, 0.0, 1.0));
+        assert_eq!(
+            (found.ndcg, found.recall_at_10, found.recall_at_100),
+            (0.0, 0.0, 1.0)
+        );
         assert_eq!(measure(&ranking, &HashMap::new()), Measures::default());
     }
 }

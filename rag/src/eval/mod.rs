@@ -96,8 +96,12 @@ pub async fn evaluate_legs(collection: &Collection, judged: &JudgedSet) -> Resul
     let mut comparisons = Vec::new();
     if let Some(((_, last), others)) = legs.split_last() {
         for (mode, other) in others {
-            let (last, other): (Vec<f64>, Vec<f64>) =
-                last.each.iter().zip(&other.each).map(|(last, other)| (last.ndcg, other.ndcg)).unzip();
+            let (last, other): (Vec<f64>, Vec<f64>) = last
+                .each
+                .iter()
+                .zip(&other.each)
+                .map(|(last, other)| (last.ndcg, other.ndcg))
+                .unzip();
             comparisons.push((*mode, compare(&last, &other)?));
         }
     }

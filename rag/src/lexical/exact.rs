@@ -90,7 +90,9 @@ mod tests {
 
     #[test]
     fn a_document_that_is_called_like_its_address_has_one_name() {
-        let document = Document::new("a", "text").with_title("Guide.md").with_uri("guide.md");
+        let document = Document::new("a", "text")
+            .with_title("Guide.md")
+            .with_uri("guide.md");
         let chunk = Chunk::of(&document, 0, 0..4).expect("a slice");
         assert_eq!(name_terms(&chunk).len(), 1);
     }

@@ -223,7 +223,9 @@ impl Parser<'_> {
                 Some(Sign::And | Sign::Or) => {
                     let sign = self.signs.next();
                     if clauses.is_empty() || joined.is_some() {
-                        return Err(refuse("AND and OR stand between two words; in quotes they are words"));
+                        return Err(refuse(
+                            "AND and OR stand between two words; in quotes they are words",
+                        ));
                     }
                     joined = sign;
                     continue;
@@ -240,14 +242,22 @@ impl Parser<'_> {
             };
             let node = self.clause(depth)?;
             let is_and = joined.take() == Some(Sign::And);
-            if is_and && let Some((before, _)) = clauses.last_mut().filter(|(occur, _)| *occur == Occur::Should) {
+            if is_and
+                && let Some((before, _)) = clauses.last_mut().filter(|(occur, _)| *occur == Occur::Should)
+            {
                 *before = Occur::Must;
             }
-            let occur = if is_and && occur == Occur::Should { Occur::Must } else { occur };
+            let occur = if is_and && occur == Occur::Should {
+                Occur::Must
+            } else {
+                occur
+            };
             clauses.extend(node.map(|node| (occur, node)));
         }
         if joined.is_some() {
-            return Err(refuse("AND and OR stand between two words; in quotes they are words"));
+            return Err(refuse(
+                "AND and OR stand between two words; in quotes they are words",
+            ));
         }
         Ok(Node::Group(clauses))
     }
@@ -289,13 +299,17 @@ impl Parser<'_> {
                         if clauses.is_empty() {
                             Ok(None)
                         } else {
-                            Err(refuse("a group of words with a minus finds nothing; put the minus before the group"))
+                            Err(refuse(
+                                "a group of words with a minus finds nothing; put the minus before the group",
+                            ))
                         }
                     }
                     _ => Ok(Some(group)),
                 }
             }
-            Some(Sign::Open) => Err(refuse("a field stands before a word or a quote, not before a group")),
+            Some(Sign::Open) => Err(refuse(
+                "a field stands before a word or a quote, not before a group",
+            )),
             _ => Err(refuse("a word is missing after an operator or a field")),
         }
     }
@@ -316,7 +330,10 @@ impl Parser<'_> {
             {
                 // The index has stems: `batteries*` has to find `batteri`, and `happy*` what begins with `happ`.
                 let typed = stem.to_lowercase();
-                let shared = typed.chars().zip(term.chars()).take_while(|(left, right)| left == right);
+                let shared = typed
+                    .chars()
+                    .zip(term.chars())
+                    .take_while(|(left, right)| left == right);
                 let shared: String = shared.map(|(letter, _)| letter).collect();
                 let is_enough = shared.chars().count() >= SHORTEST_PREFIX;
                 Ok(Some(Node::Prefix(field, if is_enough { shared } else { typed })))
@@ -328,7 +345,12 @@ impl Parser<'_> {
     }
 
     fn words(&self, field: Part, text: &str) -> Option<Node> {
-        let words: Vec<String> = self.questions.all(text).into_iter().map(|(word, _)| word).collect();
+        let words: Vec<String> = self
+            .questions
+            .all(text)
+            .into_iter()
+            .map(|(word, _)| word)
+            .collect();
         (!words.is_empty()).then_some(Node::Words(field, words))
     }
 }
@@ -423,10 +445,22 @@ mod tests {
     fn signs_operators_fields_and_groups_are_read() {
         use Occur::{Must, MustNot, Should};
         let cases: [(&str, Vec<(Occur, Node)>); 6] = [
-            ("wells -lithium", vec![(Should, word("well")), (MustNot, word("lithium"))]),
-            ("+wells \"the sodium cathodes\"", vec![(Must, word("well")), (Should, word("the sodium cathod"))]),
-            ("a AND b c", vec![(Must, word("a")), (Must, word("b")), (Should, word("c"))]),
-            ("a OR b NOT c", vec![(Should, word("a")), (Should, word("b")), (MustNot, word("c"))]),
+            (
+                "wells -lithium",
+                vec![(Should, word("well")), (MustNot, word("lithium"))],
+            ),
+            (
+                "+wells \"the sodium cathodes\"",
+                vec![(Must, word("well")), (Should, word("the sodium cathod"))],
+            ),
+            (
+                "a AND b c",
+                vec![(Must, word("a")), (Must, word("b")), (Should, word("c"))],
+            ),
+            (
+                "a OR b NOT c",
+                vec![(Should, word("a")), (Should, word("b")), (MustNot, word("c"))],
+            ),
             (
                 "title:wells cath*",
                 vec![
@@ -481,7 +515,11 @@ mod tests {
 
     #[test]
     fn long_wide_and_deep_expressions_are_refused() {
-        for text in ["a ".repeat(2_000), "a ".repeat(65), format!("{}a{}", "(".repeat(9), ")".repeat(9))] {
+        for text in [
+            "a ".repeat(2_000),
+            "a ".repeat(65),
+            format!("{}a{}", "(".repeat(9), ")".repeat(9)),
+        ] {
             assert_eq!(read(&text).expect_err("too much").code(), "limit_exceeded");
         }
         assert!(read(&"a ".repeat(64)).is_ok());

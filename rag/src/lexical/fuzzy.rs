@@ -27,7 +27,11 @@ pub(crate) fn mend(searcher: &Searcher, fields: &Fields, words: &mut [Sought], p
     let mut work = || -> tantivy::Result<()> {
         let mut left = MOST_WORDS;
         for word in words.iter_mut() {
-            let term = word.forms.first().map(|(term, _)| term.clone()).unwrap_or_default();
+            let term = word
+                .forms
+                .first()
+                .map(|(term, _)| term.clone())
+                .unwrap_or_default();
             if left == 0 || allowance(&term) == 0 {
                 continue;
             }
@@ -62,7 +66,12 @@ fn forms(searcher: &Searcher, field: Field, word: &str) -> tantivy::Result<Vec<(
     let mut found: std::collections::HashMap<String, (usize, u64)> = std::collections::HashMap::new();
     for reader in searcher.segment_readers() {
         let index = reader.inverted_index(field)?;
-        let mut terms = index.terms().range().ge(first.as_bytes()).lt(&end).into_stream()?;
+        let mut terms = index
+            .terms()
+            .range()
+            .ge(first.as_bytes())
+            .lt(&end)
+            .into_stream()?;
         let mut compared = 0;
         while terms.advance() && compared < MOST_COMPARED {
             compared += 1;
@@ -99,7 +108,11 @@ fn distance(word: &[char], other: &str, most: usize) -> Option<usize> {
     if other.len().abs_diff(word.len()) > most {
         return None;
     }
-    let mut rows = [vec![0; other.len() + 1], (0..=other.len()).collect(), vec![0; other.len() + 1]];
+    let mut rows = [
+        vec![0; other.len() + 1],
+        (0..=other.len()).collect(),
+        vec![0; other.len() + 1],
+    ];
     for (at, letter) in word.iter().enumerate() {
         let [before, last, next] = &mut rows;
         next[0] = at + 1;

@@ -21,10 +21,10 @@ mod question;
 mod search;
 mod words;
 
-pub use self::language::Language;
-pub use self::search::FieldBoosts;
 pub(crate) use self::expression::Expression;
 pub(crate) use self::fuzzy::mend;
+pub use self::language::Language;
 pub(crate) use self::language::{tokenizer_name, tokenizers};
 pub(crate) use self::question::{Question, Questions};
+pub use self::search::FieldBoosts;
 pub(crate) use self::search::{Coverage, coverage, matching_rows, run, words_query};
