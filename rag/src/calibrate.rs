@@ -3,6 +3,11 @@
 //! Fused scores are made of each answer's own spread: the best hit of a question that nothing answers scores as high as any.
 //! A logistic curve over two numbers that mean the same for every question tells such questions apart: the cosine of
 //! question and chunk, and the share of the question's words that the chunk has, rare words counting more.
+//!
+//! The default curves were fitted to the best ten documents of 525 questions, those of SciFact and Cranfield, each asked at its
+//! own collection and at the other one. At 0.38 they let the best hit of 43 % and 47 % of the own questions through, at 0.2
+//! that of 76 % and 84 %; of the foreign questions none at either. With the cosine alone it is 36 % and 49 % at 0.38, with words
+//! alone 49 % and 32 %. They are probabilities of what was judged relevant, so a good hit of a hard question stands at 0.3.
 
 /// Curves that turn a hit's cosine and its share of the question's words into the probability that it is relevant.
 ///
@@ -30,9 +35,9 @@ pub struct Calibration {
 impl Default for Calibration {
     fn default() -> Self {
         Self {
-            both: [-7.0, 7.0, 2.0],
-            cosine: [-6.0, 7.5],
-            words: [-4.5, 4.0],
+            both: [-6.79, 7.224, 2.739],
+            cosine: [-6.864, 9.372],
+            words: [-4.263, 5.812],
         }
     }
 }
