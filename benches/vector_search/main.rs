@@ -35,7 +35,8 @@ const K: usize = 10;
 /// Turns of each engine; the median of their ratios counts.
 const TURNS: usize = 7;
 const EFS: [usize; 26] = [
-    10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 48, 56, 64, 72, 80, 96, 112, 128, 192, 256, 384, 512, 768,
+    10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 48, 56, 64, 72, 80, 96, 112, 128, 192, 256, 384, 512,
+    768,
 ];
 
 /// Hands out the vector of the row that a text names.
@@ -288,7 +289,9 @@ async fn main() -> Result<()> {
 
     let truth = real.truth(K, |_| true);
     real.write(folder.path(), &truth).expect("written");
-    let mut peer = python.as_deref().map(|python| Peer::start("hnswlib", python, folder.path()));
+    let mut peer = python
+        .as_deref()
+        .map(|python| Peer::start("hnswlib", python, folder.path()));
     let built = peer.as_mut().map(Peer::build);
     let (collection, took) = index(&folder.path().join("f16"), &real, Storage::F16).await?;
     build_claim("vector_build_25k", took, built);
@@ -336,7 +339,9 @@ async fn main() -> Result<()> {
     large.questions.truncate(500 * large.dim);
     let truth = large.truth(K, |_| true);
     large.write(folder.path(), &truth).expect("written");
-    let mut peer = python.as_deref().map(|python| Peer::start("hnswlib", python, folder.path()));
+    let mut peer = python
+        .as_deref()
+        .map(|python| Peer::start("hnswlib", python, folder.path()));
     let built = peer.as_mut().map(Peer::build);
     let (collection, took) = index(&folder.path().join("large"), &large, Storage::F16).await?;
     build_claim("vector_build_200k", took, built);

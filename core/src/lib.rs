@@ -62,7 +62,9 @@ pub use partial_json::PartialJson;
 pub use parts::Parts;
 pub use policy::{AllowAll, AskBeforeEffects, Decision, Limits, Policy, PolicyRequest};
 pub use pricing::{Cost, Price, PriceTable, PriceTier};
-pub use retrieve::{Explanation, Hit, LegScore, Query, Reranker, Retriever, SearchMode};
+pub use retrieve::{
+    Explanation, Hit, HitUnit, LegScore, Query, Reranker, Retriever, SearchMode, WordMatching,
+};
 pub use schema::{CompiledSchema, Dialect, Schema, SchemaChange, SchemaLoss, SchemaSize, Violation};
 pub use secret::Secret;
 pub use store::Scope;

@@ -3,7 +3,7 @@
 use crate::{Chunk, Filter, Result};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use std::fmt::Debug;
+use std::{fmt::Debug, ops::Range};
 
 /// Which legs search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,6 +17,37 @@ pub enum SearchMode {
     Lexical,
     /// Meaning alone (vectors).
     Dense,
+}
+
+/// What one hit stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HitUnit {
+    /// A chunk; several of one document may be found.
+    #[default]
+    Chunk,
+    /// The best chunk of a document: no document is found twice.
+    BestChunk,
+    /// A document, found by its best chunk: the hit's chunk is the whole text, or as much of it around the best chunk
+    /// as the retriever returns at once.
+    Document,
+}
+
+/// How the words of a question match, beyond any of them being there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct WordMatching {
+    /// Words that stand side by side in the question count more where they do so in a chunk; off.
+    pub phrases: bool,
+    /// Words that nothing has are searched with one letter wrong, long ones with two; off.
+    pub fuzzy: bool,
+    /// Documents whose id, title or address is the question itself come first; off.
+    pub exact_first: bool,
+    /// The text is an expression for experts, with operators, fields and quotes; off. What the collection's guide does
+    /// not name is refused.
+    pub expression: bool,
 }
 
 /// A question to a [`Retriever`].
@@ -36,9 +67,30 @@ pub struct Query {
     /// The question's vector, where it is at hand; embedded otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vector: Option<Vec<f32>>,
-    /// Hits below this score are left out.
+    /// Hits below this score are left out. Scores of a hybrid search compare within one answer alone: to ask whether
+    /// anything fits at all, set `min_relevance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_score: Option<f32>,
+    /// Hits below this [`Explanation::relevance`] are left out, 0 to 1; an answer may then be empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_relevance: Option<f32>,
+    /// How words match.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub words: WordMatching,
+    /// What one hit stands for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unit: HitUnit,
+    /// Hits like those before them are moved down: 0 for not at all, 1 for difference alone; maximal marginal
+    /// relevance (Carbonell and Goldstein 1998) with λ = 1 − this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diversity: Option<f32>,
+    /// Whether hits tell where the question's words stand in them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub highlight: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Query {
@@ -51,6 +103,11 @@ impl Query {
             mode: SearchMode::Hybrid,
             vector: None,
             min_score: None,
+            min_relevance: None,
+            words: WordMatching::default(),
+            unit: HitUnit::default(),
+            diversity: None,
+            highlight: false,
         }
     }
 
@@ -81,6 +138,54 @@ impl Query {
     /// Not below this score.
     pub fn min_score(mut self, score: f32) -> Self {
         self.min_score = Some(score);
+        self
+    }
+
+    /// Not below this relevance.
+    pub fn min_relevance(mut self, relevance: f32) -> Self {
+        self.min_relevance = Some(relevance);
+        self
+    }
+
+    /// Words side by side count more.
+    pub fn phrases(mut self) -> Self {
+        self.words.phrases = true;
+        self
+    }
+
+    /// Words that nothing has are searched with a letter wrong.
+    pub fn fuzzy(mut self) -> Self {
+        self.words.fuzzy = true;
+        self
+    }
+
+    /// What is called like the question comes first.
+    pub fn exact_first(mut self) -> Self {
+        self.words.exact_first = true;
+        self
+    }
+
+    /// The text is an expression for experts.
+    pub fn expression(mut self) -> Self {
+        self.words.expression = true;
+        self
+    }
+
+    /// For hits of this kind.
+    pub fn unit(mut self, unit: HitUnit) -> Self {
+        self.unit = unit;
+        self
+    }
+
+    /// With hits that differ this much.
+    pub fn diversity(mut self, diversity: f32) -> Self {
+        self.diversity = Some(diversity);
+        self
+    }
+
+    /// With the places of its words.
+    pub fn highlight(mut self) -> Self {
+        self.highlight = true;
         self
     }
 }
@@ -127,7 +232,14 @@ pub struct Explanation {
     /// Share of the question's distinct words (stop words left out, stemmed) that the chunk has, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub term_coverage: Option<f32>,
-    /// What put it there last: `fused`, `lexical`, `dense`, `reranked` …
+    /// The same share, a word counting the more the fewer chunks have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weighted_coverage: Option<f32>,
+    /// How likely it answers the question, 0 to 1, comparable between questions; `None` where the retriever cannot
+    /// tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relevance: Option<f32>,
+    /// What put it there last: `fused`, `lexical`, `dense`, `exact`, `diverse`, `reranked` …
     pub stage: String,
 }
 
@@ -142,6 +254,9 @@ pub struct Hit {
     /// Why.
     #[serde(default)]
     pub explanation: Explanation,
+    /// Bytes of the chunk's text where words of the question stand, in order; empty unless they were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub highlights: Vec<Range<usize>>,
 }
 
 impl Hit {
@@ -151,6 +266,7 @@ impl Hit {
             chunk,
             score,
             explanation,
+            highlights: Vec::new(),
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A convex combination of normalised scores is the default. With MiniLM and one chunk per document, nDCG@10 of z-score,
 //! min-max and reciprocal rank was .7399, .7319, .7137 on SciFact and .4031, .4044, .4022 on Cranfield: clear on the
-//! first, within noise on the second. Both lists go deep: the normalisation needs the spread of the scores.
+//! first, within noise on the second. Cut into chunks, with titles and one hit per document, z-score and min-max gave .7341
+//! and .7282 on SciFact, .4131 and .4158 on Cranfield. Both lists go deep: the normalisation needs the spread of the scores.
 
 use std::cmp::Ordering;
 

@@ -1,10 +1,13 @@
 //! Loading, chunking and hybrid retrieval: text, vectors, metadata and deletes in one tantivy index.
 
 pub mod answer;
+mod calibrate;
 mod checksum;
 mod chunk;
 mod collection;
+mod diversify;
 mod error;
+pub mod eval;
 mod fact;
 mod filter;
 mod fuse;
@@ -21,23 +24,27 @@ pub mod fuzz;
 mod lexical;
 mod load;
 mod record;
+mod rerank;
 mod schema;
 mod snapshot;
 mod sync;
 mod vector;
 mod writer;
 
+pub use calibrate::Calibration;
 pub use chunk::{ChunkOptions, ChunkStyle, Chunker};
 pub use collection::{
     AddEvent, AddOptions, AddProgress, AddReport, Chunking, ClockFn, Collection, CollectionBuilder,
     CollectionStats, Coverage, DocumentEntry, Explained, FailedDocument, GraphState, IndexStats, Nearest,
-    Neighbour, ProgressFn, SegmentStats, SkipReason, Storage, VectorReader, WholeDocuments,
+    Neighbour, ProgressFn, RecallOptions, RecallReport, SegmentStats, SkipReason, Storage, VectorReader,
+    WholeDocuments,
 };
 pub use fuse::Fusion;
-pub use lexical::Language;
+pub use lexical::{FieldBoosts, Language};
 pub use load::{
     Format, LoadLimits, ReaderProgram, SkippedFile, SourceFile, SourceFiles, find_files, load, serve_reader,
 };
+pub use rerank::Reranked;
 pub use sync::{RenamedFile, SyncEvent, SyncFn, SyncOptions, SyncPlan, SyncProgress, SyncReport};
 pub use vector::format::Metric;
 pub use vector::plan::{GraphOptions, SegmentSearch, Strategy};

@@ -1,12 +1,11 @@
 //! What the index stores of a chunk, to be shown again.
 //!
 //! ```text
-//! version 2   2 | flags | number | start of the span | document id | text | [text bytes of the document] | [the rest]
-//! version 1   the chunk as JSON
+//! 2 | flags | number | start of the span | document id | text | [text bytes of the document] | [the rest]
 //! ```
 //!
 //! Numbers are LEB128, strings have their length before them. The rest, such as title, headings and metadata, is JSON, and
-//! most short documents have none. A record tells its version by its first byte, so both are read everywhere.
+//! most short documents have none. The first byte is the version.
 
 use std::ops::Range;
 
@@ -101,14 +100,11 @@ fn id_of(document_id: &str, number: u32) -> String {
 }
 
 impl Record<'_> {
-    /// As an index of this version keeps it.
-    pub(crate) fn to_bytes(&self, version: u32) -> Result<Vec<u8>> {
+    /// As the index keeps it.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let chunk = self.chunk;
         let unstorable =
             |error: serde_json::Error| Error::internal(format!("a chunk cannot be stored: {error}"));
-        if version < u32::from(VERSION) {
-            return serde_json::to_vec(chunk).map_err(unstorable);
-        }
         let Range { start, end } = chunk.span;
         let rest = Rest {
             id: (chunk.id != id_of(&chunk.document_id, chunk.number)).then(|| chunk.id.clone()),
@@ -143,10 +139,7 @@ impl StoredChunk {
     /// `None` for what is no record.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let [VERSION, flags, body @ ..] = bytes else {
-            return Some(Self {
-                chunk: serde_json::from_slice(bytes).ok()?,
-                text_bytes: None,
-            });
+            return None;
         };
         let body = &mut &*body;
         let number = u32::try_from(take_number(body)?).ok()?;
@@ -216,9 +209,9 @@ mod tests {
             chunk: &chunk,
             text_bytes: Some(1_000),
         };
-        let bytes = record.to_bytes(2).expect("stores");
+        let bytes = record.to_bytes().expect("stores");
         assert_eq!(bytes.len(), chunk.text.len() + chunk.document_id.len() + 9);
-        assert!(bytes.len() + 60 < record.to_bytes(1).expect("stores").len());
+        assert!(bytes.len() + 60 < serde_json::to_vec(&chunk).expect("JSON").len());
     }
 
     #[test]
@@ -226,28 +219,26 @@ mod tests {
         let mut chunk = chunk("some words", false, 3);
         chunk.id = "mine".to_owned();
         chunk.span = 90..95;
-        for version in [1, 2] {
-            let record = Record {
-                chunk: &chunk,
-                text_bytes: None,
-            };
-            let stored = StoredChunk::from_bytes(&record.to_bytes(version).expect("stores"));
-            assert_eq!(stored.expect("reads").chunk, chunk);
-        }
+        let record = Record {
+            chunk: &chunk,
+            text_bytes: None,
+        };
+        let stored = StoredChunk::from_bytes(&record.to_bytes().expect("stores"));
+        assert_eq!(stored.expect("reads").chunk, chunk);
     }
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
         #[test]
         fn a_record_survives_and_a_cut_one_is_refused(
-            text in "\\PC{0,200}", rich: bool, number: u32, length in prop::option::of(any::<u64>()), version in 1_u32..3,
+            text in "\\PC{0,200}", rich: bool, number: u32, length in prop::option::of(any::<u64>()),
             garbage in prop::collection::vec(any::<u8>(), 0..60),
         ) {
             let chunk = chunk(&text, rich, number);
             let record = Record { chunk: &chunk, text_bytes: length };
-            let bytes = record.to_bytes(version).expect("stores");
+            let bytes = record.to_bytes().expect("stores");
             let stored = StoredChunk::from_bytes(&bytes).expect("reads");
-            prop_assert_eq!(stored.text_bytes, length.filter(|_| version == 2));
+            prop_assert_eq!(stored.text_bytes, length);
             prop_assert_eq!(stored.chunk, chunk);
             for cut in 0..bytes.len() {
                 prop_assert_eq!(StoredChunk::from_bytes(&bytes[..cut]), None, "cut at {}", cut);

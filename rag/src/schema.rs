@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde_json::json;
 use stepwell_core::{Chunk, Document, EmbedderInfo, Error, Result, Scope};
 use tantivy::schema::{
-    BytesOptions, Field, FieldType, IndexRecordOption, Schema, TantivyDocument, TextFieldIndexing,
-    TextOptions, Value,
+    BytesOptions, Field, FieldType, IndexRecordOption, NumericOptions, Schema, TantivyDocument,
+    TextFieldIndexing, TextOptions, Value,
 };
 
 use crate::error::Place;
 use crate::fact::fact_terms;
+use crate::lexical::exact::name_terms;
 use crate::lexical::{Language, tokenizer_name};
 pub(crate) use crate::record::{Record, StoredChunk};
 use crate::vector::format::{Encoding, MAX_DIM, Metric, VectorSpec};
@@ -18,8 +19,10 @@ use crate::vector::plugin::field_bytes;
 
 /// The type name of the vector field: what tells our indexes from others.
 const VECTOR_TYPE: &str = "stepwell.vector";
-/// The version of the fields below and of what is stored. A reader refuses a newer one; an index keeps its own.
+/// The version of the fields below and of what is stored; every other is refused.
 const SCHEMA_VERSION: u32 = 2;
+/// The fast field of chunk numbers, by name, as tantivy asks for it.
+pub(crate) const NUMBER: &str = "number";
 /// Longer ids are refused.
 const MAX_ID_BYTES: usize = 1_024;
 
@@ -32,7 +35,13 @@ pub(crate) struct Fields {
     pub(crate) tenant: Field,
     /// The metadata as ordered terms; see `filter`.
     pub(crate) facts: Field,
-    /// Title and headings, analysed.
+    /// Eight bytes for each name of a document (title, address), in the row of its first chunk.
+    pub(crate) name: Field,
+    /// The chunk's place in its document, fast: a document's rows lie side by side, so a row less this is the first.
+    pub(crate) number: Field,
+    /// The title, analysed.
+    pub(crate) title: Field,
+    /// Headings other than the title, analysed.
     pub(crate) heading: Field,
     /// The chunk's text, analysed.
     pub(crate) body: Field,
@@ -40,15 +49,11 @@ pub(crate) struct Fields {
     pub(crate) chunk: Field,
     /// Its vector, for the plugin.
     pub(crate) vector: Field,
-    /// The index's version.
-    pub(crate) version: u32,
 }
 
 /// What an index is made with; lives in the vector field's params, where every open reads it first.
 #[derive(Clone, Debug)]
 pub(crate) struct Pinned {
-    /// The version of the index; [`SCHEMA_VERSION`] for a new one.
-    version: u32,
     pub(crate) spec: VectorSpec,
     /// The embedder's fingerprint; empty for an index of words alone.
     pub(crate) embedder: String,
@@ -77,7 +82,6 @@ impl Pinned {
             fingerprint: short_hash(&embedder),
         };
         Ok(Self {
-            version: SCHEMA_VERSION,
             spec,
             embedder,
             language,
@@ -86,7 +90,7 @@ impl Pinned {
 
     fn to_params(&self) -> serde_json::Value {
         json!({
-            "version": self.version,
+            "version": SCHEMA_VERSION,
             "dim": self.spec.dim,
             "metric": self.spec.metric.name(),
             "encoding": self.spec.encoding.name(),
@@ -108,6 +112,9 @@ impl Pinned {
         if version > SCHEMA_VERSION {
             return Err(place.unknown_version(version, SCHEMA_VERSION));
         }
+        if version < SCHEMA_VERSION {
+            return Err(place.damaged("it has an older format, which this build does not read"));
+        }
         let embedder = text("embedder").ok_or_else(damaged)?.to_owned();
         let spec = VectorSpec {
             dim: number("dim").filter(|dim| *dim <= MAX_DIM).ok_or_else(damaged)?,
@@ -121,7 +128,6 @@ impl Pinned {
             .and_then(Language::from_name)
             .ok_or_else(damaged)?;
         Ok(Self {
-            version,
             spec,
             embedder,
             language,
@@ -149,11 +155,13 @@ pub(crate) fn create(pinned: &Pinned) -> (Schema, Fields) {
         document: builder.add_bytes_field("document", indexed()),
         tenant: builder.add_bytes_field("tenant", indexed()),
         facts: builder.add_bytes_field("facts", indexed()),
+        name: builder.add_bytes_field("name", indexed()),
+        number: builder.add_u64_field(NUMBER, NumericOptions::default().set_fast()),
+        title: builder.add_text_field("title", text.clone()),
         heading: builder.add_text_field("heading", text.clone()),
         body: builder.add_text_field("body", text),
         chunk: builder.add_bytes_field("chunk", BytesOptions::default().set_stored()),
         vector: builder.add_custom_field("vector", VECTOR_TYPE, pinned.to_params()),
-        version: pinned.version,
     };
     (builder.build(), fields)
 }
@@ -269,11 +277,12 @@ pub(crate) fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-/// A chunk as tantivy takes it. `facts` are the document's, shared by its chunks.
+/// A chunk as tantivy takes it. `facts` are the document's, shared by its chunks; `number` is its place among them.
 pub(crate) fn encode(
     fields: &Fields,
     scope: &Scope,
     key: &[u8],
+    number: usize,
     record: &Record<'_>,
     facts: &[Vec<u8>],
     vector: Option<&[f32]>,
@@ -285,8 +294,14 @@ pub(crate) fn encode(
     for fact in facts {
         document.add_bytes(fields.facts, fact);
     }
+    document.add_u64(fields.number, number as u64);
+    if number == 0 {
+        for name in name_terms(chunk) {
+            document.add_bytes(fields.name, &name);
+        }
+    }
     if let Some(title) = &chunk.title {
-        document.add_text(fields.heading, title);
+        document.add_text(fields.title, title);
     }
     for heading in chunk
         .headings
@@ -296,7 +311,7 @@ pub(crate) fn encode(
         document.add_text(fields.heading, heading);
     }
     document.add_text(fields.body, &chunk.text);
-    document.add_bytes(fields.chunk, &record.to_bytes(fields.version)?);
+    document.add_bytes(fields.chunk, &record.to_bytes()?);
     if let Some(vector) = vector {
         document.add_custom(fields.vector, &field_bytes(vector));
     }
@@ -361,7 +376,7 @@ mod tests {
             chunk: &chunk,
             text_bytes: Some(17),
         };
-        let stored = encode(&fields, &Scope::local(), b"key", &record, &[], None).expect("stores");
+        let stored = encode(&fields, &Scope::local(), b"key", 0, &record, &[], None).expect("stores");
         assert_eq!(decode(&fields, &stored, &Place::memory()).expect("reads"), chunk);
     }
 

@@ -571,7 +571,7 @@ fn write(
             .map(|term| Term::from_field_bytes(inner.fields.document, term))
             .collect();
         let mut add = Vec::with_capacity(document.chunks.len());
-        for (chunk, vector) in document.chunks.iter().zip(&document.vectors) {
+        for (number, (chunk, vector)) in document.chunks.iter().zip(&document.vectors).enumerate() {
             let record = schema::Record {
                 chunk,
                 text_bytes: document.covered,
@@ -581,6 +581,7 @@ fn write(
                 &inner.fields,
                 scope,
                 &term,
+                number,
                 &record,
                 facts,
                 vector.as_deref(),

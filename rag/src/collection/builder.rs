@@ -11,12 +11,13 @@ use tokio::sync::Semaphore;
 
 use super::embeddings::{Precision, Shelf};
 use super::{Chunking, Collection, Inner};
+use crate::calibrate::Calibration;
 use crate::checksum::{CHECKED_AT_OPEN, Checksums};
 use crate::chunk::{ChunkOptions, Chunker};
 use crate::error::{Place, blocking};
 use crate::filter::FilterCache;
 use crate::fuse::Fusion;
-use crate::lexical::{Language, Questions, tokenizers};
+use crate::lexical::{FieldBoosts, Language, Questions, tokenizers};
 use crate::schema::{self, Fields, Pinned};
 use crate::snapshot::Snapshots;
 use crate::vector::format::{Encoding, Metric};
@@ -83,6 +84,8 @@ pub struct CollectionBuilder {
     graph: GraphOptions,
     effort: Effort,
     fusion: Fusion,
+    boosts: FieldBoosts,
+    calibration: Calibration,
     chunks: Option<ChunkOptions>,
     chunker: Option<Arc<dyn Chunking>>,
     cache: Option<Arc<dyn Cache>>,
@@ -100,6 +103,8 @@ impl CollectionBuilder {
             graph: GraphOptions::default(),
             effort: Effort::DEFAULT,
             fusion: Fusion::default(),
+            boosts: FieldBoosts::default(),
+            calibration: Calibration::default(),
             chunks: None,
             chunker: None,
             cache: None,
@@ -162,6 +167,19 @@ impl CollectionBuilder {
         self
     }
 
+    /// What a word counts in titles, headings and texts.
+    pub fn boosts(mut self, boosts: FieldBoosts) -> Self {
+        self.boosts = boosts;
+        self
+    }
+
+    /// How relevance is told from cosine and words; [`Calibration::default`] suits MiniLM, and
+    /// [`crate::eval::fit_relevance`] learns one for other embedders.
+    pub fn calibration(mut self, calibration: Calibration) -> Self {
+        self.calibration = calibration;
+        self
+    }
+
     /// How long chunks may be; what the embedder reads when not set. Documents cut otherwise are cut again when they
     /// are added again.
     pub fn chunks(mut self, chunks: ChunkOptions) -> Self {
@@ -200,6 +218,7 @@ impl CollectionBuilder {
                 "give a weight between 0 and 1, or a k of 0 or more",
             ));
         }
+        self.boosts.check()?;
         if !self.effort.is_valid() {
             return Err(Error::invalid("recall", "give a share between 0.5 and 1"));
         }
@@ -274,6 +293,8 @@ impl CollectionBuilder {
             chunker,
             shelf: self.cache.map(|cache| Shelf { cache, precision }),
             fusion: self.fusion,
+            boosts: self.boosts,
+            calibration: self.calibration,
             graphs,
             effort: self.effort,
             snapshots,

@@ -11,6 +11,8 @@ mod faults;
 mod pace;
 mod planned;
 mod progress;
+mod rank;
+mod recall;
 mod search;
 mod stats;
 mod terms;
@@ -37,15 +39,17 @@ pub(crate) use self::planned::Incoming;
 pub use self::progress::{
     AddEvent, AddOptions, AddProgress, AddReport, ClockFn, FailedDocument, ProgressFn, SkipReason,
 };
+pub use self::recall::{RecallOptions, RecallReport};
 pub use self::search::Explained;
 pub use self::stats::{CollectionStats, GraphState, IndexStats, SegmentStats};
 pub use self::vectors::{Nearest, Neighbour, VectorReader};
+use crate::calibrate::Calibration;
 use crate::checksum::Checksums;
 use crate::error::{Place, blocking};
 use crate::fact::after_prefix;
 use crate::filter::{FilterCache, Restriction, RowSet};
 use crate::fuse::Fusion;
-use crate::lexical::Questions;
+use crate::lexical::{FieldBoosts, Questions};
 use crate::schema::{DocumentKey, Fields, Pinned, check_id};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::vector::plan::Effort;
@@ -82,6 +86,8 @@ struct Inner {
     /// Where vectors are kept between calls, if anywhere.
     shelf: Option<Shelf>,
     fusion: Fusion,
+    boosts: FieldBoosts,
+    calibration: Calibration,
     graphs: Arc<Graphs>,
     effort: Effort,
     snapshots: Snapshots,
@@ -140,6 +146,21 @@ impl Collection {
             inner: Arc::clone(&self.inner),
             scope,
         }
+    }
+
+    /// How words and meaning become one order.
+    pub fn fusion(&self) -> Fusion {
+        self.inner.fusion
+    }
+
+    /// How relevance is told.
+    pub fn calibration(&self) -> Calibration {
+        self.inner.calibration
+    }
+
+    /// Whether questions are embedded: searches by meaning need no vector of the caller's.
+    pub fn has_embedder(&self) -> bool {
+        self.inner.embedder.is_some()
     }
 
     /// Whose data this handle sees.

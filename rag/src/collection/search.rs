@@ -1,22 +1,21 @@
 //! A question through both legs: allowed rows → lists → fusion → chunks with their reasons.
 
-use stepwell_core::{EmbedKind, Error, Explanation, Filter, Hit, LegScore, Query, Result, Scope, SearchMode};
-use tantivy::{DocAddress, TantivyDocument};
+use stepwell_core::{EmbedKind, Error, Hit, HitUnit, Query, Result, Scope, SearchMode};
 
+use super::rank::Ranking;
 use super::{Collection, Inner};
 use crate::error::blocking;
-use crate::fuse::{Fused, Leg, fuse};
-use crate::lexical;
-use crate::schema;
+use crate::lexical::exact::plain_name;
+use crate::lexical::{self, Expression, Question};
 use crate::snapshot::Snapshot;
 use crate::vector::plan::SegmentSearch;
 use crate::vector::rows::prepare;
-use crate::vector::search::{self, DenseQuery, Scored, exact_score};
+use crate::vector::search::DenseQuery;
 
-/// How deep each leg's list goes: normalisation needs the spread, and depth 1,000 gains up to .026 over 100.
-const DEPTH: usize = 1_000;
 /// More hits than this are refused.
 pub(super) const MOST_HITS: usize = 10_000;
+/// More whole documents than this are refused.
+const MOST_DOCUMENTS: usize = 1_000;
 
 /// An answer with what was done for it.
 ///
@@ -34,27 +33,24 @@ pub struct Explained {
 }
 
 /// A checked question.
-struct Ask {
-    terms: Vec<String>,
-    vector: Option<DenseQuery>,
-    mode: SearchMode,
-    top_k: usize,
-    filter: Option<Filter>,
-    min_score: Option<f32>,
+pub(super) struct Ask {
+    pub(super) question: Question,
+    pub(super) expression: Option<Expression>,
+    /// Documents of this id, or of this plain name, come first.
+    pub(super) exact: Option<(String, String)>,
+    pub(super) vector: Option<DenseQuery>,
+    pub(super) query: Query,
 }
 
 pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Explained> {
     let inner = &collection.inner;
-    if query.top_k > MOST_HITS {
-        return Err(Error::LimitExceeded {
-            what: "top_k".to_owned(),
-            limit: format!("{MOST_HITS} hits"),
-        });
-    }
-    if query.text.trim().is_empty() && query.vector.is_none() {
-        return Err(Error::invalid("question", "write what you look for"));
-    }
-    let terms = inner.questions.terms(&query.text)?;
+    check(query)?;
+    let (question, expression) = if query.words.expression && !query.text.trim().is_empty() {
+        let expression = Expression::read(&query.text, &inner.questions)?;
+        (expression.question.clone(), Some(expression))
+    } else {
+        (inner.questions.read(&query.text)?, None)
+    };
     if query.top_k == 0 {
         return Ok(Explained {
             hits: Vec::new(),
@@ -73,20 +69,46 @@ pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Exp
             hint: "open it with `.embedder(..)`, or give the query its vector".to_owned(),
         });
     }
+    let name = plain_name(&query.text).filter(|_| query.words.exact_first && expression.is_none());
     let ask = Ask {
-        terms,
+        question,
+        expression,
+        exact: name.map(|name| (query.text.trim().to_owned(), name)),
         vector,
-        mode: query.mode,
-        top_k: query.top_k,
-        filter: query.filter.clone(),
-        min_score: query.min_score,
+        query: query.clone(),
     };
     let this = collection.clone();
     blocking(&inner.place, move || {
         let snapshot = this.inner.snapshots.latest()?;
-        answer(&this.inner, &this.scope, &snapshot, &ask)
+        answer(&this.inner, &this.scope, &snapshot, ask)
     })
     .await
+}
+
+fn check(query: &Query) -> Result<()> {
+    if query.top_k > MOST_HITS {
+        return Err(Error::LimitExceeded {
+            what: "top_k".to_owned(),
+            limit: format!("{MOST_HITS} hits"),
+        });
+    }
+    if query.unit == HitUnit::Document && query.top_k > MOST_DOCUMENTS {
+        return Err(Error::LimitExceeded {
+            what: "top_k".to_owned(),
+            limit: format!("{MOST_DOCUMENTS} whole documents"),
+        });
+    }
+    if query.text.trim().is_empty() && query.vector.is_none() {
+        return Err(Error::invalid("question", "write what you look for"));
+    }
+    let is_share = |share: Option<f32>| share.is_none_or(|share| (0.0..=1.0).contains(&share));
+    if !is_share(query.min_relevance) {
+        return Err(Error::invalid("min_relevance", "give a number between 0 and 1"));
+    }
+    if !is_share(query.diversity) {
+        return Err(Error::invalid("diversity", "give a number between 0 and 1"));
+    }
+    Ok(())
 }
 
 async fn question_vector(inner: &Inner, query: &Query) -> Result<Option<DenseQuery>> {
@@ -124,120 +146,42 @@ async fn question_vector(inner: &Inner, query: &Query) -> Result<Option<DenseQue
     Ok(Some(DenseQuery::new(vector)))
 }
 
-fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, ask: &Ask) -> Result<Explained> {
+fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, mut ask: Ask) -> Result<Explained> {
     let searcher = &snapshot.searcher;
-    let allowed = inner.allowed(snapshot, scope, ask.filter.as_ref())?;
-    let allowed_rows: usize = allowed.iter().map(|rows| rows.len() as usize).sum();
-    let is_hybrid = ask.mode == SearchMode::Hybrid && ask.vector.is_some();
-    let depth = if is_hybrid {
-        DEPTH.max(ask.top_k)
-    } else {
-        ask.top_k
-    };
-
-    let words = if ask.mode == SearchMode::Dense {
-        Vec::new()
-    } else {
-        lexical::search(searcher, &inner.fields, &ask.terms, &allowed, depth, &inner.place)?
-    };
-    let (meaning, segments) = match &ask.vector {
-        Some(vector) if ask.mode != SearchMode::Lexical => {
-            let segments = snapshot
-                .vectors
-                .iter()
-                .map(AsRef::as_ref)
-                .zip(allowed.iter().map(AsRef::as_ref));
-            search::search(segments, vector, depth, ask.top_k, inner.effort)
-        }
-        _ => Default::default(),
-    };
-    let (mut ranked, stage) = if is_hybrid {
-        (
-            fuse(inner.fusion, &words, &meaning, allowed_rows, depth, ask.top_k),
-            "fused",
-        )
-    } else if ask.vector.is_some() {
-        (alone(&meaning, |leg, none| (none, leg)), "dense")
-    } else {
-        (alone(&words, |leg, none| (leg, none)), "lexical")
-    };
-    ranked.truncate(ask.top_k);
-    if let Some(least) = ask.min_score {
-        ranked.retain(|fused| fused.scored.score >= least);
+    let mut allowed = inner.allowed(snapshot, scope, ask.query.filter.as_ref())?;
+    if ask.query.words.fuzzy && ask.expression.is_none() {
+        lexical::mend(searcher, &inner.fields, &mut ask.question.words, &inner.place)?;
     }
-    let hits = hits(inner, snapshot, ask, &ranked, stage)?;
+    let words = match &ask.expression {
+        Some(expression) => {
+            let query = expression.query(searcher, &inner.fields, inner.boosts, &inner.place)?;
+            // What does not match the expression is not found by meaning either.
+            allowed = lexical::matching_rows(searcher, query.as_ref(), &allowed, &inner.place)?;
+            Some(query)
+        }
+        None => lexical::words_query(
+            searcher,
+            &inner.fields,
+            inner.boosts,
+            &ask.question,
+            ask.query.words.phrases,
+            &inner.place,
+        )?,
+    };
+    let allowed_rows: usize = allowed.iter().map(|rows| rows.len() as usize).sum();
+    let ranking = Ranking {
+        inner,
+        scope,
+        snapshot,
+        ask: &ask,
+        allowed: &allowed,
+        words: words.as_deref(),
+    };
+    let (ranked, segments) = ranking.rank()?;
+    let hits = ranking.hits(&ranked)?;
     Ok(Explained {
         hits,
         allowed: allowed_rows as u64,
         segments,
     })
-}
-
-/// One leg's list as it is: the raw score decides.
-fn alone(list: &[Scored], place: impl Fn(Leg, Leg) -> (Leg, Leg)) -> Vec<Fused> {
-    let none = Leg {
-        rank: None,
-        raw: 0.0,
-        normalized: 0.0,
-    };
-    list.iter()
-        .enumerate()
-        .map(|(at, scored)| {
-            let leg = Leg {
-                rank: Some(at as u32 + 1),
-                raw: scored.score,
-                normalized: scored.score,
-            };
-            let (lexical, dense) = place(leg, none);
-            Fused {
-                scored: *scored,
-                lexical,
-                dense,
-            }
-        })
-        .collect()
-}
-
-fn hits(inner: &Inner, snapshot: &Snapshot, ask: &Ask, ranked: &[Fused], stage: &str) -> Result<Vec<Hit>> {
-    let rows: Vec<(u32, u32)> = ranked.iter().map(|fused| fused.scored.address()).collect();
-    let matching =
-        lexical::matching_terms(&snapshot.searcher, &inner.fields, &ask.terms, &rows, &inner.place)?;
-    let mut hits = Vec::with_capacity(ranked.len());
-    for (fused, matching) in ranked.iter().zip(matching) {
-        let Scored { segment, row, score } = fused.scored;
-        let stored: TantivyDocument = inner
-            .place
-            .check("reading", snapshot.searcher.doc(DocAddress::new(segment, row)))?;
-        let chunk = schema::decode(&inner.fields, &stored, &inner.place)?;
-        let mut explanation = Explanation::default();
-        stage.clone_into(&mut explanation.stage);
-        if stage != "dense" {
-            explanation.lexical = Some(leg_score(fused.lexical));
-        }
-        if let Some(vector) = &ask.vector {
-            // A hit that only words found gets its cosine too: whether anything is relevant is judged by it.
-            let exact = snapshot
-                .vectors
-                .get(segment as usize)
-                .and_then(|file| exact_score(file, row, vector));
-            explanation.dense = exact.map(|raw| leg_score(Leg { raw, ..fused.dense }));
-        }
-        if !ask.terms.is_empty() {
-            explanation.term_coverage = Some(matching as f32 / ask.terms.len() as f32);
-        }
-        hits.push(Hit::new(chunk, score, explanation));
-    }
-    // Equal scores come in the order of their names, whatever segments they lie in.
-    hits.sort_by(|left, right| {
-        right
-            .score
-            .total_cmp(&left.score)
-            .then_with(|| left.chunk.document_id.cmp(&right.chunk.document_id))
-            .then_with(|| left.chunk.number.cmp(&right.chunk.number))
-    });
-    Ok(hits)
-}
-
-fn leg_score(leg: Leg) -> LegScore {
-    LegScore::new(leg.rank, leg.raw, leg.normalized)
 }

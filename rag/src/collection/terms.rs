@@ -26,10 +26,8 @@ impl Collection {
             }
             drop(stream);
             let mut counted = TermCounts::default();
-            for reader in snapshot.searcher.segment_readers() {
-                let allowed = inner
-                    .filters
-                    .rows(reader, &inner.fields, scope, None, &inner.place)?;
+            let allowed = inner.allowed(snapshot, scope, None)?;
+            for (reader, allowed) in snapshot.searcher.segment_readers().iter().zip(&allowed) {
                 counted.chunks += u64::from(allowed.len());
                 let body = inner.fields.body;
                 let count = |term: &str| -> tantivy::Result<u64> {

@@ -131,6 +131,32 @@ impl VectorReader {
         Ok(Nearest { neighbours, segments })
     }
 
+    /// Vectors of so many different chunks, or of all where there are fewer, chosen by `below`: a number under its limit.
+    pub(super) fn sample(&self, count: usize, mut below: impl FnMut(u64) -> u64) -> Vec<Vec<f32>> {
+        let total: u64 = self.allowed.iter().map(|rows| u64::from(rows.len())).sum();
+        let wanted = total.min(count as u64);
+        let mut chosen = std::collections::BTreeSet::new();
+        // Floyd's choice of different numbers.
+        for last in total - wanted..total {
+            let drawn = below(last + 1);
+            if !chosen.insert(drawn) {
+                chosen.insert(last);
+            }
+        }
+        let mut chosen = chosen.into_iter().peekable();
+        let mut vectors = Vec::new();
+        let mut before = 0;
+        for (rows, file) in self.allowed.iter().zip(&self.snapshot.vectors) {
+            for (at, row) in rows.rows().enumerate() {
+                if chosen.next_if_eq(&(before + at as u64)).is_some() {
+                    vectors.extend(file.vector(row));
+                }
+            }
+            before += u64::from(rows.len());
+        }
+        vectors
+    }
+
     /// The chunk of a neighbour that this reader found.
     ///
     /// # Errors

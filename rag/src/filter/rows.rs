@@ -69,6 +69,18 @@ impl RowSet {
         self.combine(other, |left, right| left & !right)
     }
 
+    /// The rows, lowest first.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = u32> {
+        self.words.iter().enumerate().flat_map(|(at, word)| {
+            let mut bits = *word;
+            std::iter::from_fn(move || {
+                let bit = (bits != 0).then(|| bits.trailing_zeros())?;
+                bits &= bits - 1;
+                Some(at as u32 * 64 + bit)
+            })
+        })
+    }
+
     fn combine(mut self, other: &Self, with: impl Fn(u64, u64) -> u64) -> Self {
         for (word, other) in self.words.iter_mut().zip(&other.words) {
             *word = with(*word, *other);
