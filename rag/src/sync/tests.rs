@@ -420,6 +420,7 @@ async fn a_moved_file_costs_no_embedding_and_its_document_follows() {
     );
     place.collection.verify().await.expect("whole");
     // A copy has the same words: its vectors are at hand too.
+    place.embedded();
     fs::copy(at("B.md"), at("copy.md")).expect("copied");
     let report = place.sync().await;
     assert_eq!((report.added, place.embedded()), (vec!["copy.md".to_owned()], 0));
