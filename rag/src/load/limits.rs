@@ -138,7 +138,14 @@ impl LoadLimits {
         self.program = Some(program);
         self
     }
+}
 
+// Each format has limits of its own.
+#[cfg_attr(
+    not(all(feature = "pdf", feature = "docx", feature = "epub")),
+    allow(dead_code)
+)]
+impl LoadLimits {
     pub(super) fn too_large(&self) -> Refusal {
         Refusal::over("its size", size(self.input_bytes), "input_bytes")
     }

@@ -20,6 +20,7 @@ impl Refusal {
         Self::Unreadable(reason.into())
     }
 
+    #[cfg(any(feature = "pdf", feature = "docx", feature = "epub"))]
     pub(super) fn encrypted(what: &str) -> Self {
         Self::new(format!("encrypted {what}; save a copy without its password"))
     }
