@@ -38,6 +38,7 @@ pub enum HitUnit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools)] // each is a stage of its own, and any of them go together
 pub struct WordMatching {
     /// Words that stand side by side in the question count more where they do so in a chunk; off.
     pub phrases: bool,
