@@ -435,13 +435,13 @@ async fn formats_of_a_newer_version_are_refused_with_both_numbers() {
     drop(collection);
     let meta = folder.path().join("meta.json");
     let text = std::fs::read_to_string(&meta).expect("text");
-    let versioned = r#""version": 1"#;
+    let versioned = r#""version": 2"#;
     assert_eq!(text.matches(versioned).count(), 1, "{text}");
     std::fs::write(&meta, text.replace(versioned, r#""version": 7"#)).expect("written");
     let error = builder(folder.path()).build().await.expect_err("newer");
     assert_eq!(error.code(), "unknown_version");
     assert!(
-        error.to_string().contains('7') && error.to_string().contains('1'),
+        error.to_string().contains('7') && error.to_string().contains('2'),
         "{error}"
     );
     std::fs::write(&meta, text).expect("written");

@@ -149,7 +149,8 @@ mod tests {
         assert_eq!(far("cathod", "cathhod", 1), Some(1), "doubled");
         assert_eq!(far("cathod", "kathot", 2), Some(2));
         assert_eq!(far("cathod", "kathot", 1), None);
-        assert_eq!(far("cathod", "method", 2), None);
+        assert_eq!(far("cathod", "method", 2), Some(2));
+        assert_eq!(far("cathod", "methyl", 2), None);
         assert_eq!(far("über", "uber", 1), Some(1));
         assert_eq!(far("word", &"w".repeat(10_000), 2), None);
     }
