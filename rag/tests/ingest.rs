@@ -432,8 +432,13 @@ async fn a_chunker_of_the_hosts_own_may_panic_and_may_leave_out_what_it_likes() 
     assert!(embedder.asked().iter().all(|text| text.starts_with("line: ")));
     let coverage = collection.coverage("a").await.expect("there");
     assert_eq!(
-        (coverage.text_bytes, coverage.gaps.clone(), coverage.is_whole()),
-        (None, vec![4..14], false)
+        (
+            coverage.text_bytes,
+            coverage.gaps.first().cloned(),
+            coverage.gaps.len(),
+            coverage.is_whole()
+        ),
+        (None, Some(4..14), 1, false)
     );
     let coverage = collection.coverage("c").await.expect("there");
     assert_eq!(
@@ -523,7 +528,7 @@ async fn progress_tells_rate_and_rest_by_the_clock_it_is_given() {
         report.progress.commits, 10,
         "a number of chunks is kept whatever the time"
     );
-    let seen = seen.lock().expect("free");
+    let seen = seen.lock().expect("free").clone();
     assert!(seen.is_sorted_by(|left, right| left.elapsed < right.elapsed));
     let half = seen
         .iter()
@@ -617,12 +622,13 @@ async fn a_cursor_is_kept_over_every_commit_until_its_source_is_read_to_the_end(
 
 #[tokio::test]
 async fn a_chunker_by_meaning_reads_in_bounded_calls_and_cuts_the_same_each_time() {
-    let text: String = (0..200)
+    let text = (0..200)
         .map(|number| {
             let subject = ["herons water frogs fish", "banks money interest loans"][number / 20 % 2];
             format!("Sentence {number} tells of {subject}. ")
         })
-        .collect();
+        .collect::<Vec<String>>()
+        .concat();
     let mut cuts = Vec::new();
     for _ in 0..2 {
         let embedder = Moody::new();
