@@ -131,8 +131,9 @@ fn solve(mut left: [[f64; 3]; 3], mut right: [f64; 3]) -> Option<[f64; 3]> {
         for row in 0..3 {
             if row != at {
                 let factor = left[row][at] / left[at][at];
-                for column in 0..3 {
-                    left[row][column] -= factor * left[at][column];
+                let pivot = left[at];
+                for (value, pivot) in left[row].iter_mut().zip(pivot) {
+                    *value -= factor * pivot;
                 }
                 right[row] -= factor * right[at];
             }

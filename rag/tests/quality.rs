@@ -172,6 +172,14 @@ async fn an_expression_finds_what_it_says_in_both_legs() {
     );
 }
 
+/// A long text.
+fn report(number: u64) -> String {
+    let lines: Vec<String> = (0..60)
+        .map(|line| format!("Sentence {line} of wells in report {number}. "))
+        .collect();
+    lines.concat()
+}
+
 /// Ten documents of many chunks, then one of a single chunk.
 async fn long_documents(embedder: &Arc<WordEmbedder>) -> Collection {
     let collection = Collection::in_memory()
@@ -181,9 +189,7 @@ async fn long_documents(embedder: &Arc<WordEmbedder>) -> Collection {
         .await
         .expect("an empty collection");
     let long = (0..10).map(|number| {
-        let text: String = (0..60)
-            .map(|line| format!("Sentence {line} of wells in report {number}. "))
-            .collect();
+        let text = report(number);
         Document::new(format!("long-{number}"), text)
     });
     let mut all: Vec<Document> = long.collect();
@@ -228,9 +234,7 @@ async fn a_whole_document_comes_back_byte_for_byte_by_its_best_chunk() {
         .highlight()
         .top_k(3);
     let hits = collection.search(&query).await.expect("searches");
-    let text: String = (0..60)
-        .map(|line| format!("Sentence {line} of wells in report 4. "))
-        .collect();
+    let text = report(4);
     let hit = hits
         .iter()
         .find(|hit| hit.chunk.document_id == "long-4")
@@ -361,7 +365,7 @@ impl Reranker for Longest {
     async fn rerank(&self, _: &str, mut hits: Vec<Hit>, top_k: usize) -> Result<Vec<Hit>> {
         for hit in &mut hits {
             hit.score = hit.chunk.text.len() as f32;
-            hit.explanation.stage = "reranked".to_owned();
+            "reranked".clone_into(&mut hit.explanation.stage);
         }
         hits.sort_by(|left, right| right.score.total_cmp(&left.score));
         hits.truncate(top_k);

@@ -316,9 +316,9 @@ impl Ranking<'_> {
                 let (segment, row) = ranked.fused.scored.address();
                 let mut vector = self.snapshot.vectors.get(segment as usize)?.vector(row)?;
                 let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-                vector
-                    .iter_mut()
-                    .for_each(|value| *value /= length.max(f32::MIN_POSITIVE));
+                for value in &mut vector {
+                    *value /= length.max(f32::MIN_POSITIVE);
+                }
                 Some(vector)
             })
             .collect();

@@ -80,13 +80,13 @@ pub fn compare(first: &[f64], second: &[f64]) -> Result<Comparison> {
         means.push(drawn / count);
     }
     means.sort_by(f64::total_cmp);
-    let at = |share: f64| means[((f64::from(ROUNDS) * share) as usize).min(means.len() - 1)];
+    let tail = means.len() / 40;
     Ok(Comparison {
         difference: sum / count,
         // The order as it is counts as one of the permutations, so no p-value is 0.
         p_value: f64::from(as_far + 1) / f64::from(ROUNDS + 1),
-        low: at(0.025),
-        high: at(0.975),
+        low: means[tail],
+        high: means[means.len() - 1 - tail],
     })
 }
 

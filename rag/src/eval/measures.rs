@@ -1,6 +1,7 @@
 //! [`Measures`] of one answer.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 /// How good an order of documents is; each 0 to 1, higher is better.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,10 +37,10 @@ impl Measures {
 ///
 /// ```
 /// use stepwell_rag::eval::measure;
-/// let gains = [("a".to_owned(), 1.0)].into();
+/// let gains = std::collections::HashMap::from([("a".to_owned(), 1.0)]);
 /// assert_eq!(measure(&["b", "a"], &gains).reciprocal_rank, 0.5);
 /// ```
-pub fn measure(ranking: &[&str], gains: &HashMap<String, f64>) -> Measures {
+pub fn measure<S: BuildHasher>(ranking: &[&str], gains: &HashMap<String, f64, S>) -> Measures {
     let gain = |id: &str| gains.get(id).copied().filter(|gain| *gain > 0.0).unwrap_or(0.0);
     let discounted = |gains: &mut dyn Iterator<Item = f64>| -> f64 {
         gains
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_eleventh_counts_for_recall_alone() {
-        let gains = [("z".to_owned(), 1.0)].into();
+        let gains = HashMap::from([("z".to_owned(), 1.0)]);
         let ranking = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "z"];
         let found = measure(&ranking, &gains);
         assert_eq!(

@@ -365,13 +365,13 @@ impl Compiler<'_> {
     fn query(&self, node: &Node) -> tantivy::Result<Box<dyn Query>> {
         Ok(match node {
             Node::Words(place, words) => self.anywhere(*place, |field, boost| {
-                Ok(vec![match words.as_slice() {
-                    [word] => term(field, word, boost),
-                    _ => {
-                        let terms = words.iter().map(|word| Term::from_field_text(field, word));
-                        boosted(Box::new(PhraseQuery::new(terms.collect())), boost)
-                    }
-                }])
+                let query = if let [word] = words.as_slice() {
+                    term(field, word, boost)
+                } else {
+                    let terms = words.iter().map(|word| Term::from_field_text(field, word));
+                    boosted(Box::new(PhraseQuery::new(terms.collect())), boost)
+                };
+                Ok(vec![query])
             })?,
             Node::Prefix(place, stem) => self.anywhere(*place, |field, boost| {
                 let endings = self.endings(field, stem)?;

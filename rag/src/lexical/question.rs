@@ -1,6 +1,6 @@
 //! [`Questions`]: a question's distinct words as the index has them, and where they stand in a text.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 
 use stepwell_core::{Error, Result};
@@ -108,7 +108,7 @@ impl Questions {
 fn question_of(mut analyzer: TextAnalyzer, question: &str) -> Question {
     let mut stream = analyzer.token_stream(question);
     let mut found = Question::default();
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
     let mut before: Option<(usize, String)> = None;
     while stream.advance() && found.words.len() < MOST_TERMS {
         let token = stream.token();
@@ -124,7 +124,7 @@ fn question_of(mut analyzer: TextAnalyzer, question: &str) -> Question {
                 found.pairs.push(pair);
             }
         }
-        if seen.insert(token.text.clone(), ()).is_none() {
+        if seen.insert(token.text.clone()) {
             found.words.push(Sought::word(&token.text));
         }
         before = Some((token.position, token.text.clone()));
