@@ -237,7 +237,10 @@ mod tests {
     }
 
     fn hit() -> Hit {
-        let document = Document::new("a.md", "Cats sleep all day. \u{1b}[31mDogs walk.");
+        let document = Document::new(
+            "a.md",
+            "Cats sleep most of the long day. \u{1b}[31mDogs walk in the morning.",
+        );
         let chunk = Chunk::of(&document, 0, 0..document.text.len()).expect("whole");
         Hit::new(chunk, 0.5, Explanation::default())
     }
@@ -250,12 +253,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_claim_names_its_source_and_the_same_source_is_listed_once() {
-        let report = report("Cats sleep [1]. They sleep all day [1].").await;
+        let report = report("Cats sleep [1]. They sleep most of the day [1].").await;
         assert_eq!((report.citations.len(), report.is_found), (1, true));
         let text = report.to_text();
         assert!(
             text.starts_with(
-                "Cats sleep. [1] They sleep all day. [1]\n\n  [1] a.md: “Cats sleep all day.”\n"
+                "Cats sleep. [1] They sleep most of the day. [1]\n\n  [1] a.md: “Cats sleep most of the long day.”\n"
             ),
             "{text}"
         );

@@ -13,7 +13,7 @@
 mod collections;
 
 use collections::Judged;
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 use stepwell::{
     EmbedKind, Embedder,
     providers::MiniLm,

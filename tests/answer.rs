@@ -15,7 +15,7 @@ use std::{
 use stepwell::{
     prelude::*,
     providers::{Extractive, ModelOptions},
-    rag::answer::{AnswerOutcome, CheckOptions, Doubt, Verdict, answer, check_claim, summarise},
+    rag::answer::{AnswerOutcome, CheckOptions, Doubt, Verdict, answer, check_claim},
     words::sentences,
 };
 
@@ -99,7 +99,7 @@ async fn the_citations_of_anthropics_documents_become_bytes_of_ours() {
             .expect("written");
         seen
     });
-    let options = ModelOptions::new().api_key("canary-key").base_url(address);
+    let options = ModelOptions::default().api_key("canary-key").base_url(address);
     let model = stepwell::model_with("anthropic/claude-sonnet-5", options).expect("known");
     let answered = answer("How often do I descale?", house().await, model)
         .await
@@ -135,7 +135,7 @@ async fn the_citations_of_anthropics_documents_become_bytes_of_ours() {
 }
 
 #[tokio::test]
-async fn the_offline_model_answers_sums_up_and_says_when_it_cannot() {
+async fn the_offline_model_answers_and_says_when_it_cannot() {
     let embedder = Arc::new(MiniLm::new().expect("built in"));
     let model = Arc::new(Extractive::new().embedder(embedder.clone()));
     let answered = answer("How often do I descale the kettle?", house().await, model.clone())
@@ -157,13 +157,6 @@ async fn the_offline_model_answers_sums_up_and_says_when_it_cannot() {
         .await
         .expect("an outcome");
     assert_eq!(none.outcome, AnswerOutcome::NotTold);
-    let summary = summarise([Document::new("kettle.md", KETTLE)], model)
-        .await
-        .expect("summarised");
-    assert!(!summary.citations.is_empty());
-    for citation in &summary.citations {
-        assert_eq!(citation.quote, KETTLE[citation.span.clone()]);
-    }
 }
 
 /// A sample of what `benches/answer_check.rs` measures whole.

@@ -458,14 +458,7 @@ impl Run {
             told.push_str(more);
         }
         let text = listed.map_or_else(|| frame::render("", passages), str::to_owned);
-        let mut parts = vec![Part::text(text, Origin::Document)];
-        let hits: Vec<Hit> = passages.iter().map(Passage::to_hit).collect();
-        // For models of this house; no vendor is sent data.
-        parts.extend(
-            serde_json::to_value(&hits)
-                .ok()
-                .map(|hits| Part::data("hits", hits, Origin::Document)),
-        );
+        let parts = vec![Part::text(text, Origin::Document)];
         ChatRequest::new([Message::system(told), Message::new(Role::User, parts)])
             .max_output_tokens(self.request.max_output_tokens)
     }
