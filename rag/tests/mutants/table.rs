@@ -90,7 +90,7 @@ pub(crate) const TABLE: &[Mutant] = &[
     ),
     instead!(
         "allowed rows by words",
-        "lexical.rs",
+        "lexical/search.rs",
         "allowed.contains(row)",
         "true"
     ),
@@ -163,7 +163,7 @@ pub(crate) const TABLE: &[Mutant] = &[
     instead!(
         "the filter of a search",
         "collection/search.rs",
-        "inner.allowed(snapshot, scope, ask.filter.as_ref())?",
+        "inner.allowed(snapshot, scope, ask.query.filter.as_ref())?",
         "inner.allowed(snapshot, scope, None)?"
     ),
     instead!(
@@ -193,12 +193,12 @@ pub(crate) const TABLE: &[Mutant] = &[
     Mutant {
         what: "the tenant's own files in a sync",
         file: "collection/facts.rs",
-        find: "&DocumentKey::tenant_prefix(scope),",
-        replace: "&if ON { Vec::new() } else { DocumentKey::tenant_prefix(scope) },",
+        find: "let prefix = DocumentKey::tenant_prefix(scope);",
+        replace: "let prefix = if ON { Vec::new() } else { DocumentKey::tenant_prefix(scope) };",
     },
     instead!(
         "a document unchanged for its tenant alone",
-        "collection/add.rs",
+        "collection/planned.rs",
         "key.term(&collection.scope)",
         "key.term(&stepwell_core::Scope::local())"
     ),
