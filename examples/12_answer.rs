@@ -66,7 +66,12 @@ async fn main() -> Result<()> {
     println!("altered: {:?}", altered.doubts);
 
     // The same as it comes.
-    let mut events = answer("How heavy is the oven?", house.clone(), model.clone()).stream();
+    let mut events = answer(
+        "How many kilograms does the oven weigh?",
+        house.clone(),
+        model.clone(),
+    )
+    .stream();
     while let Some(event) = events.next().await {
         match event? {
             AnswerEvent::TextDelta(text) => print!("{text}"),

@@ -215,10 +215,13 @@ async fn no_document_is_found_twice_and_every_one_is_found_where_hits_are_docume
             .search(&query.unit(HitUnit::BestChunk))
             .await
             .expect("searches");
-        assert!(
-            (best[0].score - folded[0].score).abs() < 1e-6,
-            "the best chunk stands for its document"
-        );
+        // Of both legs the scores are those of other lists: documents are folded before the lists become one.
+        if mode != SearchMode::Hybrid {
+            assert!(
+                (best[0].score - folded[0].score).abs() < 1e-6,
+                "{mode:?}: the best chunk stands for its document"
+            );
+        }
         documents.sort();
         documents.dedup();
         assert_eq!(documents.len(), 11, "{mode:?}");

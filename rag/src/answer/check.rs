@@ -18,6 +18,11 @@ use stepwell_core::{
     words::{all_sentences, stems},
 };
 
+/// Coverage from which on a sentence is taken for its source's own.
+const NEAR_VERBATIM: f32 = 0.7;
+/// Letters of a stem from which on it is taken for a term.
+const TERM_LETTERS: usize = 5;
+
 /// Whether a sentence is borne out by what it cites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -46,6 +51,8 @@ pub enum Doubt {
     Name,
     /// It quotes words that its source lacks.
     Quote,
+    /// It is in the words of its source but for a long one that the source lacks.
+    Term,
     /// It shares too little with its source.
     Words,
     /// The model that judged says so.
@@ -111,9 +118,9 @@ impl CheckReport {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct CheckOptions {
-    /// Least score where words and meaning are compared; 0.6.
+    /// Least score where words and meaning are compared; 0.35.
     pub min_score: f32,
-    /// Least coverage where words alone are compared; 0.5.
+    /// Least coverage where words alone are compared; 0.3.
     pub min_coverage: f32,
     /// Whether a sentence may rest on the whole passages it cites, and not on the cited words alone; it may not.
     pub passages: bool,
@@ -122,8 +129,8 @@ pub struct CheckOptions {
 impl Default for CheckOptions {
     fn default() -> Self {
         Self {
-            min_score: 0.6,
-            min_coverage: 0.5,
+            min_score: 0.35,
+            min_coverage: 0.3,
             passages: false,
         }
     }
@@ -406,6 +413,14 @@ pub fn check_claim(
         if opposed(&words, &near_words) {
             doubts.push(Doubt::Direction);
         }
+    }
+    // Nearly the source's own sentence, and one word of it another: the likeliest place of a swapped term.
+    let is_foreign = |word: &&String| word.chars().count() >= TERM_LETTERS && !source_words.contains(*word);
+    if coverage >= NEAR_VERBATIM
+        && !doubts.contains(&Doubt::Name)
+        && words.iter().any(|word| is_foreign(&word))
+    {
+        doubts.push(Doubt::Term);
     }
     let least = if cosine.is_some() {
         options.min_score

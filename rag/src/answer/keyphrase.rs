@@ -190,7 +190,7 @@ impl Keyphrases {
             .map(|(span, stem)| {
                 let word = text[span.clone()].to_lowercase();
                 let is_common = self.language == Language::English
-                    && (is_stop_word(&word) || OF_PAPERS.contains(&word.as_str()));
+                    && (is_stop_word(&word) || COMMON.contains(&word.as_str()));
                 let is_stop = !kept.contains(&span.start)
                     || is_common
                     || word.chars().count() < 2
@@ -227,8 +227,9 @@ impl Keyphrases {
     }
 }
 
-/// Common words of reports that tell nothing of their subject.
-const OF_PAPERS: [&str; 48] = [
+/// Common words, of reports above all, that tell nothing of a subject.
+const COMMON: [&str; 49] = [
+    "once",
     "we",
     "here",
     "show",
