@@ -13,7 +13,7 @@
 mod collections;
 
 use collections::Judged;
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Write as _};
 use stepwell::{
     EmbedKind, Embedder,
     providers::MiniLm,
@@ -36,7 +36,7 @@ impl Seeded {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        (self.0 % limit.max(1) as u64) as usize
+        usize::try_from(self.0 % limit.max(1) as u64).expect("below a usize")
     }
 }
 
@@ -251,11 +251,7 @@ fn thresholds(set: &str, pairs: &[Pair], checked: &[[CheckedClaim; 2]]) {
                     .collect();
                 of.iter().filter(|score| **score >= bound).count() as f64 / of.len().max(1) as f64
             };
-            line.push_str(&format!(
-                " {bound}: {:.2}/{:.2}",
-                share("as_is"),
-                share("foreign")
-            ));
+            let _ = write!(line, " {bound}: {:.2}/{:.2}", share("as_is"), share("foreign"));
         }
         println!("{line}");
     }

@@ -205,7 +205,7 @@ async fn run_step<S: State>(
         shared,
         open: &open,
         contexts: &contexts,
-        is_running: vec![true; open.len()],
+        going: vec![true; open.len()],
         memory,
         used,
     };
@@ -233,7 +233,7 @@ async fn run_step<S: State>(
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Ready(Some((at, ended))) => {
                     closing.retain(|open| *open != at);
-                    running.is_running[at] = false;
+                    running.going[at] = false;
                     let context = &contexts[at];
                     match ended {
                         Ended::Done(mut command) => {
@@ -253,8 +253,8 @@ async fn run_step<S: State>(
                                 race.note(&task);
                                 race.decide(schedule, topology);
                                 for (at, beaten) in open.iter().enumerate() {
-                                    if running.is_running[at] && race.has_beaten(*beaten) {
-                                        running.is_running[at] = false;
+                                    if running.going[at] && race.has_beaten(*beaten) {
+                                        running.going[at] = false;
                                         closing.retain(|open| *open != at);
                                         tasks.drop_task(at);
                                         contexts[at].abandon();
@@ -310,14 +310,14 @@ struct Running<'a> {
     shared: &'a Shared,
     open: &'a [TaskId],
     contexts: &'a [RunContext],
-    is_running: Vec<bool>,
+    going: Vec<bool>,
     memory: &'a mut HashMap<TaskId, TaskMemory>,
     used: &'a mut Used,
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        for at in (0..self.open.len()).filter(|at| self.is_running[*at]) {
+        for at in (0..self.open.len()).filter(|at| self.going[*at]) {
             let context = &self.contexts[at];
             context.abandon();
             let _ = book(self.shared, context, self.used); // the first error is the one that is told

@@ -10,11 +10,14 @@ use std::{
 };
 use stepwell::{EmbedKind, Embedder, EmbedderInfo, Embeddings, Error, Result, TokenCounter, Usage};
 
+/// By the hash of their text.
+type Vectors = HashMap<[u8; 32], Vec<f32>>;
+
 /// Keeps vectors in a file of `target/`, named after the embedder's fingerprint: 32 bytes of a text's hash, then its numbers.
 #[derive(Debug)]
 pub(crate) struct Cached {
     embedder: Arc<dyn Embedder>,
-    kept: Mutex<(HashMap<[u8; 32], Vec<f32>>, File)>,
+    kept: Mutex<(Vectors, File)>,
 }
 
 impl Cached {

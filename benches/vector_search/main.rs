@@ -363,7 +363,7 @@ async fn main() -> Result<()> {
         build_claim(&format!("vector_build_{name}"), took, built);
         let label = format!("vector_search_{name}");
         let rates = race(&label, &collection, &vectors, &truth, &mut peer, 1.0).await?;
-        let stats = collection.stats().await?;
+        let stats = collection.index_stats().await?;
         grown.push((rates, stats.vector_bytes as f64 / vectors.rows() as f64));
     }
     let [(small, small_bytes), (large, large_bytes)] = &grown[..] else {

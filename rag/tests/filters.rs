@@ -179,7 +179,7 @@ impl Sample {
     }
 
     /// Holds found scores, by what is kept, against the k best of all.
-    fn judge(&self, found: &[u64], truth: &[(f64, u64)], told: &[SegmentSearch], tally: &mut Tally) {
+    fn judge(found: &[u64], truth: &[(f64, u64)], told: &[SegmentSearch], tally: &mut Tally) {
         for search in told {
             *tally.strategies.entry(search.strategy.as_str()).or_default() += 1;
         }
@@ -256,7 +256,7 @@ async fn every_selectivity(count: u64, has_graph: bool, storage: Storage) -> Tal
                 );
             }
             if mode == SearchMode::Dense {
-                sample.judge(&found, &truth, &told.segments, &mut tally);
+                Sample::judge(&found, &truth, &told.segments, &mut tally);
             }
         }
         // Through the graph whatever it costs, and with a walk that must often give up.
@@ -273,7 +273,7 @@ async fn every_selectivity(count: u64, has_graph: bool, storage: Storage) -> Tal
                         .expect("a number")
                 })
                 .collect();
-            sample.judge(&found, &truth, &nearest.segments, &mut tally);
+            Sample::judge(&found, &truth, &nearest.segments, &mut tally);
         }
     }
     let recall = tally.approximate.iter().sum::<f64>() / tally.approximate.len().max(1) as f64;

@@ -154,7 +154,9 @@ impl World {
             "{} with {filter:?}: {got:?} in {want:?}",
             TENANTS[tenant]
         );
-        hits.iter().for_each(|hit| self.check_chunk(tenant, &hit.chunk));
+        for hit in hits {
+            self.check_chunk(tenant, &hit.chunk);
+        }
     }
 
     async fn step(&mut self) {

@@ -307,13 +307,14 @@ async fn one_life(fault: Fault, at: i64) -> bool {
         .add(new.iter().map(|id| document(*id, 1)).collect::<Vec<_>>())
         .await;
     let is_done = told(added.map(drop));
-    new.iter()
-        .for_each(|id| meant(&mut allowed, *id, Some(document(*id, 1)), is_done));
+    for id in new {
+        meant(&mut allowed, id, Some(document(id, 1)), is_done);
+    }
     let deleted = collection.delete(["d0", "d9", "d20"]).await;
     let is_done = told(deleted.map(drop));
-    [0, 9, 20]
-        .into_iter()
-        .for_each(|id| meant(&mut allowed, id, None, is_done));
+    for id in [0, 9, 20] {
+        meant(&mut allowed, id, None, is_done);
+    }
     told(collection.compact().await);
     let more = collection.add([document(30, 0)]).await;
     let is_done = told(more.map(drop));

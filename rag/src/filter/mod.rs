@@ -194,8 +194,12 @@ impl Condition {
         };
         hasher.update(&[kind]);
         hasher.update(&((terms.len() + parts.len()) as u64).to_le_bytes());
-        terms.iter().for_each(|term| hash_bytes(hasher, term));
-        parts.iter().for_each(|part| part.hash(hasher));
+        for term in terms {
+            hash_bytes(hasher, term);
+        }
+        for part in parts {
+            part.hash(hasher);
+        }
     }
 }
 

@@ -265,7 +265,9 @@ impl Rescored<'_> {
         for scored in &rows {
             prefetch(self.files[scored.segment as usize].vector_bytes(scored.row));
         }
-        rows.into_iter().for_each(|scored| self.take(scored));
+        for scored in rows {
+            self.take(scored);
+        }
         self.nearest.settle();
     }
 

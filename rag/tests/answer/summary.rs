@@ -40,7 +40,7 @@ fn told(request: &ChatRequest) -> String {
             let number = block.split(' ').next().expect("a number");
             let words = block.split_once('\n').expect("a line").1;
             let sentence = words.split(". ").next().expect("a sentence");
-            said.push_str(&format!("{sentence} [{number}]. "));
+            said.extend([sentence, " [", number, "]. "]);
         }
         return said;
     }
@@ -49,7 +49,7 @@ fn told(request: &ChatRequest) -> String {
         let words = block.split_once('\n').expect("a line").1;
         let (sentence, rest) = words.split_once(". [").expect("a mark");
         let number = rest.split(']').next().expect("closed");
-        said.push_str(&format!("{sentence} [{number}]. "));
+        said.extend([sentence, " [", number, "]. "]);
     }
     said + "All shops are wet [99]."
 }

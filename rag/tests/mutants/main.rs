@@ -168,13 +168,14 @@ fn a_source_without_any_one_of_the_conditions_fails_the_leak_tests() {
     }
     let lib = root.join("rag/src/lib.rs");
     let mut text = std::fs::read_to_string(&lib).expect("the copy");
-    text.push_str(&format!(
+    let switch = format!(
         "\npub(crate) fn is_mutant(number: u32) -> bool {{
             static ON: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
             let on = ON.get_or_init(|| std::env::var(\"{SWITCH}\").ok().and_then(|on| on.parse().ok()).unwrap_or(0));
             *on == number
         }}\n"
-    ));
+    );
+    text.push_str(&switch);
     std::fs::write(&lib, text).expect("written");
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);

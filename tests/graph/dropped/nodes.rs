@@ -36,7 +36,7 @@ struct CutShort<S: State> {
 struct Cut {
     times: u32,
     /// It was dropped before it ended.
-    is_cut: bool,
+    was_early: bool,
     /// What the journal had when it was tried again.
     known: Option<Vec<String>>,
 }
@@ -44,17 +44,17 @@ struct Cut {
 #[async_trait]
 impl<S: State> Node<S> for CutShort<S> {
     async fn run(&self, state: &S, cx: &RunContext) -> Done<S> {
-        let (time, is_cut) = {
+        let (time, was_early) = {
             let mut cut = self.cut.lock().expect("free");
             cut.times += 1;
-            (cut.times, cut.is_cut)
+            (cut.times, cut.was_early)
         };
         if time == self.time {
             let ended = polled(self.node.run(state, cx), self.polls).await;
-            self.cut.lock().expect("free").is_cut = ended.is_none();
+            self.cut.lock().expect("free").was_early = ended.is_none();
             return ended.unwrap_or_else(|| Err(NodeError::new("cut short")));
         }
-        if is_cut {
+        if was_early {
             let known = recorded(&self.store, "r").await;
             self.cut.lock().expect("free").known.get_or_insert(known);
         }
@@ -350,8 +350,10 @@ async fn a_node_dropped_after_any_poll_and_tried_again_goes_on_where_it_was() {
                 let came = to_its_end(&graph, what, &slow, is_sync).await;
                 let place = format!("{what} dropped at time {time} after poll {polls}, sync {is_sync}");
                 assert!(came.is_like(&whole.0), "{place}: {came:#?} is not {:#?}", whole.0);
-                let cut = cut.lock().expect("free");
-                let known = cut.known.clone().unwrap_or_default();
+                let (known, was_early) = {
+                    let mut cut = cut.lock().expect("free");
+                    (cut.known.take().unwrap_or_default(), cut.was_early)
+                };
                 assert_effects(&place, &known, &notes.lines(), &whole.1);
                 // What the journal tells is the same.
                 let view = graph
@@ -364,7 +366,7 @@ async fn a_node_dropped_after_any_poll_and_tried_again_goes_on_where_it_was() {
                     "{place}"
                 );
                 most = most.max(polls);
-                (time, polls) = if cut.is_cut {
+                (time, polls) = if was_early {
                     (time, polls + 1)
                 } else {
                     (time + 1, 0)
