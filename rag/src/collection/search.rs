@@ -24,7 +24,7 @@ const MOST_DOCUMENTS: usize = 1_000;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Explained {
-    /// The hits of [`Collection::search`], each with its own [`Explanation`].
+    /// The hits of [`Collection::search`], each with its own [`stepwell_core::Explanation`].
     pub hits: Vec<Hit>,
     /// Chunks that scope and filter let through, which the hits were chosen from.
     pub allowed: u64,
