@@ -10,7 +10,7 @@ use stepwell::{
     providers::{Extractive, Scripted},
     rag::{
         Language,
-        answer::{AnswerEvent, Keyphrases, Verdict, answer, check_claim, summarise},
+        answer::{AnswerEvent, CheckOptions, Keyphrases, Verdict, answer, check_claim, summarise},
     },
 };
 
@@ -60,7 +60,7 @@ async fn main() -> Result<()> {
         "Descale the kettle 2 times a month.",
         &[source],
         None,
-        &Default::default(),
+        &CheckOptions::default(),
     );
     assert_eq!(altered.verdict, Verdict::Unsupported);
     println!("altered: {:?}", altered.doubts);

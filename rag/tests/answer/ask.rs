@@ -232,7 +232,7 @@ async fn the_stream_tells_the_same_as_the_whole_answer() {
         match event {
             AnswerEvent::TextDelta(delta) => text.push_str(delta),
             AnswerEvent::Citation { citation, at } => {
-                places.push((text[..*at].to_owned(), citation.quote.clone()))
+                places.push((text[..*at].to_owned(), citation.quote.clone()));
             }
             _ => {}
         }
