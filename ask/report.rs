@@ -258,7 +258,7 @@ mod tests {
         let text = report.to_text();
         assert!(
             text.starts_with(
-                "Cats sleep. [1] They sleep most of the day. [1]\n\n  [1] a.md: “Cats sleep most of the long day.”\n"
+                "Cats sleep. [1] They sleep most of the day. [1]\n\n  [1] a.md: “Cats sleep most of the long day."
             ),
             "{text}"
         );

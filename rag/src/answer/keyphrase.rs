@@ -213,14 +213,14 @@ impl Keyphrases {
         counts
             .into_iter()
             .map(|(stem, (times, company))| {
-                let rarity = match &self.counts {
-                    Some(known) => {
-                        let having = known.counts.get(stem).copied().unwrap_or(0) as f32;
-                        (1.0 + known.chunks as f32 / (having + 1.0)).ln()
-                    }
-                    // Without a collection, company tells terms from common words.
-                    None => (1.0 + company / times).ln() + 1.0,
-                };
+                // Company tells terms from common words; a collection tells it better of those that it knows well.
+                let mut rarity = (1.0 + company / times).ln() + 1.0;
+                if let Some(known) = &self.counts {
+                    let having = known.counts.get(stem).copied().unwrap_or(0) as f32;
+                    let chunks = known.chunks as f32;
+                    let rarest = (1.0 + chunks).ln().max(f32::MIN_POSITIVE);
+                    rarity *= 0.4 + (1.0 + chunks / (having + 1.0)).ln() / rarest;
+                }
                 (stem, (1.0 + times.ln()) * rarity)
             })
             .collect()
