@@ -40,7 +40,7 @@ fn told(request: &ChatRequest) -> String {
             let number = block.split(' ').next().expect("a number");
             let words = block.split_once('\n').expect("a line").1;
             let sentence = words.split(". ").next().expect("a sentence");
-            said.extend([sentence, " [", number, "]. "]);
+            said += &[sentence, " [", number, "]. "].concat();
         }
         return said;
     }
@@ -49,7 +49,7 @@ fn told(request: &ChatRequest) -> String {
         let words = block.split_once('\n').expect("a line").1;
         let (sentence, rest) = words.split_once(". [").expect("a mark");
         let number = rest.split(']').next().expect("closed");
-        said.extend([sentence, " [", number, "]. "]);
+        said += &[sentence, " [", number, "]. "].concat();
     }
     said + "All shops are wet [99]."
 }
@@ -253,11 +253,11 @@ async fn dropped_after_any_poll_it_leaves_nothing_set_aside_and_goes_on_later() 
         let mut is_done = false;
         for _ in 0..polls {
             is_done = (&mut run).now_or_never().is_some();
+            // The runtime wakes what yielded to it once it has its turn.
+            tokio::task::yield_now().await;
             if is_done {
                 break;
             }
-            // Tokio lets a task do so much between two turns; without one it waits for ever.
-            tokio::task::yield_now().await;
         }
         drop(run);
         if is_done {
@@ -272,7 +272,7 @@ async fn dropped_after_any_poll_it_leaves_nothing_set_aside_and_goes_on_later() 
         let kept = cache.values.lock().expect("no panic holds it").len();
         let on_their_way = model.asked().len() - kept;
         assert!(on_their_way <= 3, "poll {polls}");
-        if polls % 7 == 0 {
+        if polls % 3 == 0 {
             let after = self::model();
             let next = one(after.clone())
                 .cache(cache, Scope::local())
@@ -287,7 +287,7 @@ async fn dropped_after_any_poll_it_leaves_nothing_set_aside_and_goes_on_later() 
         }
         polls += 1;
     }
-    assert!(polls > 50, "it was dropped at {polls} places");
+    assert!(polls > 30, "it was dropped at {polls} places");
 }
 
 #[tokio::test]
