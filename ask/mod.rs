@@ -99,7 +99,11 @@ impl Ask {
             None => default_index(&self.paths)?,
         };
         let collection = Collection::open(folder).embedder(embedder).build().await?;
-        let options = SyncOptions::new().progress(progress).cancel(self.cancel.clone());
+        // Who breaks it off keeps nearly everything that was read.
+        let options = SyncOptions::new()
+            .progress(progress)
+            .cancel(self.cancel.clone())
+            .chunks_per_commit(256);
         let synced = collection.sync(self.paths.clone(), options).await?;
         let stats = collection.stats().await?;
         let skipped: Vec<Skipped> = synced
