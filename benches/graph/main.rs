@@ -2,7 +2,7 @@
 //! thousand Sends, a paused run, an agent's turn.
 //!
 //! CPU time of the whole process, all threads, medians of interleaved rounds. The peers (langgraph from PyPI,
-//! adk-graph from crates.io) do the same work in the same run as processes of their own: `benches/peers/graph_langgraph.py`
+//! adk-graph as it is released) do the same work in the same run as processes of their own: `benches/peers/graph_langgraph.py`
 //! and `benches/peers/graph_adk`.
 
 mod ours;
