@@ -72,8 +72,8 @@ async fn a_list_that_was_not_read_to_its_end_is_read_before_the_next_call() {
             changed(&client).await;
             let is_over = match way {
                 "call" => polled(say(&tool, "dropped"), polls).await.is_some(),
-                "refresh" => polled(client.refresh(), polls).await.is_some(),
-                _ => polled(client.repin(pins), polls).await.is_some(),
+                "refresh" => Box::pin(polled(client.refresh(), polls)).await.is_some(),
+                _ => Box::pin(polled(client.repin(pins), polls)).await.is_some(),
             };
             let told = failure(say(&tool, "two").await);
             assert!(
