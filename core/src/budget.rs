@@ -1,6 +1,6 @@
 //! [`Budget`]: what a run may spend, reserved before it is spent.
 
-use crate::{Error, Result};
+use crate::{ChatRequest, Error, ModelInfo, Price, Result, Usage};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -88,6 +88,9 @@ struct Account {
 pub struct Budget(Arc<Mutex<Account>>);
 
 impl Budget {
+    /// Output tokens that are set aside where nobody says how long an answer may get.
+    pub const ANSWER_TOKENS: u64 = 4_096;
+
     /// A budget with these bounds.
     pub fn new(limits: BudgetLimits) -> Self {
         Self(Arc::new(Mutex::new(Account {
@@ -183,6 +186,54 @@ impl Budget {
         })
     }
 
+    /// Sets aside what a call of this model may spend: the prompt as it is estimated and the longest answer. Where the
+    /// request leaves the length of the answer open, what is left of tokens and money bounds it. Without a bound in
+    /// either, nothing has to be estimated.
+    ///
+    /// # Errors
+    /// As [`Budget::reserve`]; [`Error::Unsupported`] for a bound in money and a model without a price.
+    pub fn reserve_call(&self, info: &ModelInfo, request: &mut ChatRequest) -> Result<Reservation> {
+        let left = self.available();
+        if left.tokens.is_none() && left.micro_usd.is_none() {
+            return self.reserve(Spend::call(0));
+        }
+        // The estimate: a vendor's own count would be a call before every call.
+        let input = request.estimated_tokens();
+        let is_open = request.max_output_tokens.is_none();
+        let mut output = request
+            .max_output_tokens
+            .or(info.max_output_tokens)
+            .unwrap_or(Self::ANSWER_TOKENS);
+        if let Some(tokens) = left.tokens.filter(|_| is_open) {
+            output = output.min(tokens.saturating_sub(input).max(1));
+        }
+        if let (Some(micro_usd), Some(price)) = (left.micro_usd.filter(|_| is_open), &info.price)
+            // The longest answer of a model may cost more than a person means to spend on all of them.
+            && let Some(affordable) = affordable_output(price, input, micro_usd)
+        {
+            output = output.min(affordable.max(1));
+        }
+        if is_open {
+            request.max_output_tokens = Some(output);
+        }
+        let mut spend = Spend::call(input.saturating_add(output));
+        let mut estimate = Usage::default();
+        (estimate.input_tokens, estimate.output_tokens) = (Some(input), Some(output));
+        match info.price.as_ref().and_then(|price| price.cost(&estimate)) {
+            Some(cost) => spend.micro_usd = cost.micro_usd,
+            // An unknown price is not 0: the bound could not be kept.
+            None if left.micro_usd.is_some() => {
+                return Err(Error::Unsupported {
+                    who: info.name(),
+                    what: "a budget in money".into(),
+                    hint: "its price is not known; give the model one, or bound tokens instead".into(),
+                });
+            }
+            None => {}
+        }
+        self.reserve(spend)
+    }
+
     /// What may still be set aside; `None` for what has no bound. Others may take it first.
     pub fn available(&self) -> BudgetLimits {
         let account = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -241,6 +292,20 @@ impl Drop for Reservation {
         let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
         account.reserved = account.reserved.minus(self.amount);
     }
+}
+
+/// How long an answer may be for so much money, behind a prompt of this length; `None` where a price is unknown or
+/// answers are free.
+fn affordable_output(price: &Price, input_tokens: u64, micro_usd: u64) -> Option<u64> {
+    let pico_usd = |output_tokens| {
+        let mut usage = Usage::default();
+        (usage.input_tokens, usage.output_tokens) = (Some(input_tokens), Some(output_tokens));
+        price.pico_usd(&usage)
+    };
+    let (prompt, with_one) = (pico_usd(0)?, pico_usd(1)?);
+    let left = (u128::from(micro_usd) * 1_000_000).saturating_sub(prompt);
+    let tokens = left.checked_div(with_one.saturating_sub(prompt))?;
+    Some(u64::try_from(tokens).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -311,8 +311,12 @@ pub enum Error {
         /// How to get well again.
         hint: String,
     },
-    /// The data was written by a newer or unknown version.
-    #[error("{what} has format version {found}, this build reads up to {known}; use a newer stepwell")]
+    /// The data was written by a newer version, or by one so old that it is read no more.
+    #[error("{what} has format version {found}, this build reads up to {known}; {}", if found > known {
+        "use a newer stepwell"
+    } else {
+        "make it anew with this one"
+    })]
     UnknownVersion {
         /// Which data.
         what: String,

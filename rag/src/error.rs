@@ -73,7 +73,7 @@ impl Place {
         }
     }
 
-    /// The index was written by a newer version.
+    /// The index was written by another version.
     pub(crate) fn unknown_version(&self, found: u32, known: u32) -> Error {
         Error::UnknownVersion {
             what: self.name(),

@@ -109,11 +109,8 @@ impl Pinned {
         let text = |key: &str| params.get(key).and_then(serde_json::Value::as_str);
         let damaged = || place.damaged("its description cannot be read");
         let version = number("version").ok_or_else(damaged)?;
-        if version > SCHEMA_VERSION {
+        if version != SCHEMA_VERSION {
             return Err(place.unknown_version(version, SCHEMA_VERSION));
-        }
-        if version < SCHEMA_VERSION {
-            return Err(place.damaged("it has an older format, which this build does not read"));
         }
         let embedder = text("embedder").ok_or_else(damaged)?.to_owned();
         let spec = VectorSpec {

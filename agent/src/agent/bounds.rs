@@ -2,10 +2,7 @@
 
 use super::{Agent, AgentInput};
 use serde::{Deserialize, Serialize};
-use stepwell_core::{BudgetLimits, ChatRequest, Message, ModelInfo, Result, Spend, Usage};
-
-/// Tokens of an answer that are counted where nobody says how long it may get.
-const ANSWER_TOKENS: u64 = 4_096;
+use stepwell_core::{Budget, BudgetLimits, ChatRequest, Message, ModelInfo, Result, Spend, Usage};
 
 /// What a run may take at most, told without a call: see [`Agent::dry_run`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +59,7 @@ impl Agent {
         let output = request
             .max_output_tokens
             .or(info.max_output_tokens)
-            .unwrap_or(ANSWER_TOKENS);
+            .unwrap_or(Budget::ANSWER_TOKENS);
         let input = request.estimated_tokens();
         let mut first_call = Spend::call(input.saturating_add(output));
         first_call.micro_usd = cost(info, input, output).unwrap_or(0);

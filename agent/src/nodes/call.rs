@@ -8,13 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 use stepwell_core::{
-    ChatModel, ChatRequest, ChatResponse, Error, Fold, HeuristicTokens, Part, Price, Reservation, Result,
-    Spend, StreamEvent, TokenCounter, Usage, telemetry,
+    ChatModel, ChatRequest, ChatResponse, Error, Fold, HeuristicTokens, Part, Result, Spend, StreamEvent,
+    TokenCounter, Usage, telemetry,
 };
 use tracing::Instrument;
-
-/// Tokens of an answer that are set aside where nobody says how long it may get.
-const ANSWER_TOKENS: u64 = 4_096;
 
 /// One call of a model inside a run.
 pub(crate) struct ModelCall<'a> {
@@ -35,7 +32,7 @@ impl ModelCall<'_> {
         input_tokens: impl FnOnce() -> u64,
     ) -> Result<ChatResponse> {
         let (info, cx) = (self.model.info(), self.cx);
-        let reserved = self.reserve(&mut request)?;
+        let reserved = cx.budget().reserve_call(info, &mut request)?;
         let span = tracing::info_span!(
             "chat",
             { telemetry::OPERATION_NAME } = "chat",
@@ -58,54 +55,6 @@ impl ModelCall<'_> {
         reserved.settle(spend);
         cx.add_used(&usage, spend);
         response
-    }
-
-    /// Sets aside what the call may spend; without a bound in tokens or money nothing has to be estimated. Where the
-    /// request leaves the length of the answer open, what is left of the tokens bounds it.
-    fn reserve(&self, request: &mut ChatRequest) -> Result<Reservation> {
-        let cx = self.cx;
-        let left = cx.budget().available();
-        if left.tokens.is_none() && left.micro_usd.is_none() {
-            return cx.budget().reserve(Spend::call(0));
-        }
-        let info = self.model.info();
-        // The estimate: a vendor's own count would be a call before every call.
-        let input = request.estimated_tokens();
-        let mut output = request
-            .max_output_tokens
-            .or(info.max_output_tokens)
-            .unwrap_or(ANSWER_TOKENS);
-        if let Some(tokens) = left.tokens
-            && request.max_output_tokens.is_none()
-        {
-            output = output.min(tokens.saturating_sub(input).max(1));
-            request.max_output_tokens = Some(output);
-        }
-        if let (Some(micro_usd), Some(price)) = (left.micro_usd, &info.price)
-            && request.max_output_tokens.is_none()
-        {
-            // The longest answer of a model may cost more than a person means to spend on all of them.
-            if let Some(affordable) = affordable_output(price, input, micro_usd) {
-                output = output.min(affordable.max(1));
-                request.max_output_tokens = Some(output);
-            }
-        }
-        let mut spend = Spend::call(input.saturating_add(output));
-        let mut estimate = Usage::default();
-        (estimate.input_tokens, estimate.output_tokens) = (Some(input), Some(output));
-        match info.price.as_ref().and_then(|price| price.cost(&estimate)) {
-            Some(cost) => spend.micro_usd = cost.micro_usd,
-            // An unknown price is not 0: the bound could not be kept.
-            None if left.micro_usd.is_some() => {
-                return Err(Error::Unsupported {
-                    who: info.name(),
-                    what: "a budget in money".into(),
-                    hint: "its price is not known; give the model one, or bound tokens instead".into(),
-                });
-            }
-            None => {}
-        }
-        cx.budget().reserve(spend)
     }
 
     /// The whole answer; what had come of it where the call failed or was stopped.
@@ -218,18 +167,4 @@ fn usage_so_far(partial: Option<ChatResponse>, input: u64) -> Usage {
 
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// How long an answer may be for so much money, behind a prompt of this length; `None` where a price is unknown or
-/// answers are free.
-fn affordable_output(price: &Price, input_tokens: u64, micro_usd: u64) -> Option<u64> {
-    let pico_usd = |output_tokens| {
-        let mut usage = Usage::default();
-        (usage.input_tokens, usage.output_tokens) = (Some(input_tokens), Some(output_tokens));
-        price.pico_usd(&usage)
-    };
-    let (prompt, with_one) = (pico_usd(0)?, pico_usd(1)?);
-    let left = (u128::from(micro_usd) * 1_000_000).saturating_sub(prompt);
-    let tokens = left.checked_div(with_one.saturating_sub(prompt))?;
-    Some(u64::try_from(tokens).unwrap_or(u64::MAX))
 }

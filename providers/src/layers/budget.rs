@@ -13,8 +13,6 @@ use stepwell_core::{
     Timer, Usage,
 };
 
-/// Output tokens set aside where nobody says how long an answer may get.
-const ANSWER_TOKENS: u64 = 4_096;
 /// Output tokens set aside more when an answer grows longer than that.
 const STEP_TOKENS: u64 = 256;
 
@@ -89,7 +87,7 @@ impl Budgeted {
         let most = request
             .max_output_tokens
             .or(info.max_output_tokens)
-            .unwrap_or(ANSWER_TOKENS);
+            .unwrap_or(Budget::ANSWER_TOKENS);
         let (output, first) = if is_bounded {
             self.reserve(input, most)?
         } else {

@@ -5,9 +5,6 @@ use stepwell_core::{
     Budget, ChatModel, ChatRequest, ChatResponse, Cost, Error, Price, Reservation, Result, Spend, Usage,
 };
 
-/// Output tokens set aside where nobody says how long an answer may get.
-const ANSWER_TOKENS: u64 = 2_048;
-
 /// What one call has set aside. Dropped before it is settled, it books the prompt: the vendor has read it.
 #[derive(Debug)]
 pub(super) struct Spending {
@@ -18,41 +15,13 @@ pub(super) struct Spending {
 }
 
 impl Spending {
-    /// Sets aside the prompt and the longest answer. Where the request leaves its length open, what is left bounds it.
-    ///
     /// # Errors
-    /// `budget_exceeded` where it does not fit; `unsupported` for a bound in money and a model without a price.
+    /// As [`Budget::reserve_call`].
     pub(super) fn open(model: &dyn ChatModel, budget: &Budget, request: &mut ChatRequest) -> Result<Self> {
-        let (info, left) = (model.info(), budget.available());
-        let input = request.estimated_tokens();
-        let mut output = request
-            .max_output_tokens
-            .or(info.max_output_tokens)
-            .unwrap_or(ANSWER_TOKENS);
-        if request.max_output_tokens.is_none()
-            && let Some(tokens) = left.tokens
-        {
-            output = output.min(tokens.saturating_sub(input).max(1));
-            request.max_output_tokens = Some(output);
-        }
-        let mut spend = Spend::call(input.saturating_add(output));
-        let mut usage = Usage::default();
-        (usage.input_tokens, usage.output_tokens) = (Some(input), Some(output));
-        match info.price.as_ref().and_then(|price| price.cost(&usage)) {
-            Some(cost) => spend.micro_usd = cost.micro_usd,
-            // An unknown price is not 0: the bound could not be kept.
-            None if left.micro_usd.is_some() => {
-                return Err(Error::Unsupported {
-                    who: info.name(),
-                    what: "a budget in money".into(),
-                    hint: "its price is not known; give the model one, or bound tokens instead".into(),
-                });
-            }
-            None => {}
-        }
+        let info = model.info();
         Ok(Self {
-            reserved: Some(budget.reserve(spend)?),
-            input,
+            reserved: Some(budget.reserve_call(info, request)?),
+            input: request.estimated_tokens(),
             price: info.price.clone(),
             began: Instant::now(),
         })

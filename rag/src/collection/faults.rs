@@ -445,6 +445,13 @@ async fn formats_of_a_newer_version_are_refused_with_both_numbers() {
         error.to_string().contains('7') && error.to_string().contains('2'),
         "{error}"
     );
+    std::fs::write(&meta, text.replace(versioned, r#""version": 1"#)).expect("written");
+    let error = builder(folder.path()).build().await.expect_err("older");
+    assert_eq!(error.code(), "unknown_version");
+    assert!(
+        error.to_string().ends_with("make it anew with this one"),
+        "{error}"
+    );
     std::fs::write(&meta, text).expect("written");
     builder(folder.path()).build().await.expect("ours again");
 

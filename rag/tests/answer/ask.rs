@@ -4,7 +4,8 @@ use crate::model::{Fixed, Player};
 use futures::StreamExt;
 use std::{path::PathBuf, sync::Arc};
 use stepwell_core::{
-    Budget, Citation, FinishReason, MediaSource, Message, NOT_FOUND, Opaque, Origin, Part, Role, Text,
+    Budget, BudgetLimits, Citation, FinishReason, MediaSource, Message, NOT_FOUND, Opaque, Origin, Part,
+    Price, Role, Text,
 };
 use stepwell_rag::answer::{AnswerEvent, AnswerOutcome, PackOptions, answer};
 
@@ -293,6 +294,28 @@ async fn a_budget_is_set_aside_before_and_booked_after_and_a_dropped_stream_book
         Some(5_000 - 110 - prompt),
         "nothing stays set aside"
     );
+}
+
+#[tokio::test]
+async fn a_budget_in_money_bounds_an_answer_whose_longest_would_cost_more() {
+    let mut player = Arc::into_inner(Player::says("Descale it monthly [1].")).expect("not shared yet");
+    player.info.max_output_tokens = Some(128_000);
+    let mut price = Price::default();
+    // A millionth of a dollar for ten tokens, in or out.
+    (price.input, price.output) = (Some(100_000), Some(100_000));
+    player.info.price = Some(price);
+    let model = Arc::new(player);
+    let mut limits = BudgetLimits::default();
+    limits.micro_usd = Some(1_000);
+    let budget = Budget::new(limits);
+    answer("How?", Fixed::of(&[KETTLE]), model.clone())
+        .budget(budget.clone())
+        .await
+        .expect("an answer of ten thousand tokens fits");
+    let asked = &model.asked()[0];
+    let most = asked.max_output_tokens.expect("bounded");
+    assert_eq!(most + asked.estimated_tokens(), 10_000);
+    assert_eq!(budget.spent().micro_usd, 11, "what it took is booked");
 }
 
 #[tokio::test]
