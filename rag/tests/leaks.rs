@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::json;
-use stepwell_core::{Chunk, Document, Filter, FilterValue, Hit, Query, Scope, SearchMode};
+use stepwell_core::{Chunk, Document, Filter, FilterValue, Hit, HitUnit, Query, Scope, SearchMode};
 use stepwell_rag::{Collection, CollectionBuilder, GraphOptions, Neighbour, SyncOptions, WholeDocuments};
 use support::{Seeded, WordEmbedder, oracle};
 
@@ -399,6 +399,70 @@ async fn a_folder_synced_by_two_tenants_is_compared_with_each_ones_own_files() {
         "its own sync has not run"
     );
     assert_eq!(first.count(None).await.expect("counts"), 1);
+}
+
+#[tokio::test]
+async fn names_expressions_mended_words_and_counts_lead_to_ones_own_documents_alone() {
+    let shared = builder(None).build().await.expect("empty");
+    let [one, two] = ["one", "two"].map(|name| shared.scoped(Scope::new(name).expect("a name")));
+    let ledger = || Document::new("plan.md", "zebra quartz").with_title("Secret Ledger");
+    let plain = Document::new("plain.md", "heron water").with_metadata("kind", "x");
+    one.add([plain]).await.expect("added");
+    two.add([ledger()]).await.expect("added");
+    let asked = |text: &str| {
+        let query = Query::new(text);
+        [
+            query.clone().exact_first(),
+            query.clone().fuzzy(),
+            query.clone().phrases(),
+            query.clone().expression(),
+            query.clone().unit(HitUnit::Document).exact_first(),
+            query.unit(HitUnit::BestChunk).fuzzy(),
+        ]
+    };
+    for mode in [SearchMode::Hybrid, SearchMode::Lexical, SearchMode::Dense] {
+        for text in [
+            "Secret Ledger",
+            "plan.md",
+            "zebrs quartz",
+            "title:secret",
+            "zebra OR text:quartz",
+        ] {
+            for query in asked(text) {
+                // What is no expression is refused, for both alike.
+                let Ok(hits) = one.search(&query.clone().mode(mode)).await else {
+                    assert!(two.search(&query.mode(mode)).await.is_err(), "{text}");
+                    continue;
+                };
+                for hit in &hits {
+                    assert_eq!(hit.chunk.document_id, "plain.md", "{text} {query:?}");
+                    assert_eq!(hit.chunk.text, "heron water");
+                }
+            }
+        }
+        let query = Query::new("title:secret").expression().mode(mode);
+        assert_eq!(one.search(&query).await.expect("searched").len(), 0);
+        assert_eq!(two.search(&query).await.expect("searched").len(), 1);
+    }
+    // A filter holds for what is called like the question too.
+    let named = Query::new("plain.md").exact_first();
+    let among = |kind: &str| Filter::Eq {
+        key: "kind".to_owned(),
+        value: FilterValue::from(kind),
+    };
+    let hits = one
+        .search(&named.clone().filter(among("x")))
+        .await
+        .expect("searched");
+    assert_eq!(hits[0].explanation.stage, "exact");
+    let hits = one.search(&named.filter(among("y"))).await.expect("searched");
+    assert_eq!(hits.len(), 0);
+    let counted = one.term_counts("zebra heron").await.expect("counted");
+    assert_eq!(counted.chunks, 1);
+    assert_eq!(
+        counted.counts.into_iter().collect::<Vec<_>>(),
+        [("heron".to_owned(), 1)]
+    );
 }
 
 #[tokio::test]

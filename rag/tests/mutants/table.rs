@@ -95,6 +95,30 @@ pub(crate) const TABLE: &[Mutant] = &[
         "true"
     ),
     instead!(
+        "allowed rows of an expression",
+        "lexical/search.rs",
+        "allowed.contains(**row)",
+        "true"
+    ),
+    instead!(
+        "allowed rows of a name",
+        "lexical/exact.rs",
+        "allowed.contains(row)",
+        "true"
+    ),
+    instead!(
+        "the filter of a document's own id",
+        "collection/rank.rs",
+        "allowed.contains(*row)",
+        "true"
+    ),
+    instead!(
+        "allowed rows of a count of words",
+        "collection/terms.rs",
+        "allowed.contains(row)",
+        "true"
+    ),
+    instead!(
         "allowed rows of a scan",
         "vector/search.rs",
         "bits & file.presence_word(word)",
