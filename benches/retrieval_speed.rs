@@ -213,7 +213,7 @@ async fn main() -> Result<()> {
         &folder.path().join("whole"),
         &embedder,
         &texts[..PASSAGES],
-        Storage::F16,
+        Storage::Int16,
     )
     .await?;
     let (_, code_bytes) = take_in(

@@ -4,7 +4,7 @@
 //! 25,000 × 384: sentences of SciFact and Cranfield through MiniLM, 1,000 more as questions. 200,000 × 384: eight
 //! vectors around each of those, at a cosine of about .8. 100,000 and 1,000,000 × 128: the same in 128 random directions,
 //! four and forty around each. All engines have 16 links and ef_construction 200; of each, the smallest list of
-//! candidates counts whose recall@10 is high enough. Ours searches int8 codes and rescores in f16, the peers search f32.
+//! candidates counts whose recall@10 is high enough. Ours searches int8 codes and rescores in 16 bits, the peers search f32.
 //! faiss and usearch are beside us at 25,000.
 //!
 //! With `STEPWELL_BENCH_SMALL` it ends after 25,000.
@@ -293,11 +293,11 @@ async fn main() -> Result<()> {
         .as_deref()
         .map(|python| Peer::start("hnswlib", python, folder.path()));
     let built = peer.as_mut().map(Peer::build);
-    let (collection, took) = index(&folder.path().join("f16"), &real, Storage::F16).await?;
+    let (collection, took) = index(&folder.path().join("int16"), &real, Storage::Int16).await?;
     build_claim("vector_build_25k", took, built);
     race("vector_search_25k", &collection, &real, &truth, &mut peer, 1.2).await?;
     memory(
-        "vector_memory_f16",
+        "vector_memory_int16",
         &collection,
         &real,
         1.15,
@@ -315,7 +315,7 @@ async fn main() -> Result<()> {
             race(&name, &collection, &real, &truth, &mut other, 1.0).await?;
         }
     }
-    filters("f16", &collection, &real, 0.999).await?;
+    filters("int16", &collection, &real, 0.999).await?;
     let (f32s, _) = index(&folder.path().join("f32"), &real, Storage::F32).await?;
     filters("f32", &f32s, &real, 1.0).await?;
     drop(f32s);
@@ -343,7 +343,7 @@ async fn main() -> Result<()> {
         .as_deref()
         .map(|python| Peer::start("hnswlib", python, folder.path()));
     let built = peer.as_mut().map(Peer::build);
-    let (collection, took) = index(&folder.path().join("large"), &large, Storage::F16).await?;
+    let (collection, took) = index(&folder.path().join("large"), &large, Storage::Int16).await?;
     build_claim("vector_build_200k", took, built);
     race("vector_search_200k", &collection, &large, &truth, &mut peer, 1.0).await?;
     drop((collection, peer, large));
@@ -359,7 +359,7 @@ async fn main() -> Result<()> {
             .as_deref()
             .map(|python| Peer::start("hnswlib", python, folder.path()));
         let built = peer.as_mut().map(Peer::build);
-        let (collection, took) = index(&folder.path().join(name), &vectors, Storage::F16).await?;
+        let (collection, took) = index(&folder.path().join(name), &vectors, Storage::Int16).await?;
         build_claim(&format!("vector_build_{name}"), took, built);
         let label = format!("vector_search_{name}");
         let rates = race(&label, &collection, &vectors, &truth, &mut peer, 1.0).await?;

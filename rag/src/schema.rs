@@ -362,7 +362,7 @@ mod tests {
     #[test]
     fn a_chunk_survives_being_stored() {
         let pinned =
-            Pinned::new(None, Metric::Cosine, Encoding::CodesF16, Language::English).expect("no embedder");
+            Pinned::new(None, Metric::Cosine, Encoding::Codes16, Language::English).expect("no embedder");
         let (_, fields) = create(&pinned);
         let document = Document::new("guide.md", "# A\ntext of \"a\"\n")
             .with_title("Guide")

@@ -156,9 +156,15 @@ fn kept(vector: &[f32], storage: Storage) -> Vec<f64> {
         .sqrt();
     let unit = vector.iter().map(|value| (f64::from(*value) / norm) as f32);
     match storage {
-        Storage::F16 => unit
-            .map(|value| f64::from(half::f16::from_f32(value).to_f32()))
-            .collect(),
+        // 256ths of a 127th of the largest.
+        Storage::Int16 => {
+            let unit: Vec<f32> = unit.collect();
+            let largest = unit.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+            let step = f64::from(largest) / 127.0 / 256.0;
+            unit.iter()
+                .map(|value| (f64::from(*value) / step).round() * step)
+                .collect()
+        }
         Storage::F32 => unit.map(f64::from).collect(),
         other => panic!("not compared: {other:?}"),
     }
@@ -291,7 +297,7 @@ async fn every_selectivity(count: u64, has_graph: bool, storage: Storage) -> Tal
 #[tokio::test]
 async fn k_or_all_come_back_at_a_hundred_selectivities_from_segments_with_a_graph() {
     let count = if is_long() { 25_003 } else { 6_007 };
-    let tally = every_selectivity(count, true, Storage::F16).await;
+    let tally = every_selectivity(count, true, Storage::Int16).await;
     let is_seen = |strategy: Strategy| tally.strategies.contains_key(strategy.as_str());
     for strategy in [Strategy::Scan, Strategy::FilteredWalk, Strategy::Skipped] {
         assert!(is_seen(strategy), "{strategy:?} in {:?}", tally.strategies);
@@ -301,7 +307,7 @@ async fn k_or_all_come_back_at_a_hundred_selectivities_from_segments_with_a_grap
 
 #[tokio::test]
 async fn k_or_all_come_back_at_a_hundred_selectivities_from_flat_segments_and_all_answers_are_exact() {
-    for storage in [Storage::F16, Storage::F32] {
+    for storage in [Storage::Int16, Storage::F32] {
         let tally = every_selectivity(2_003, false, storage).await;
         // At the first selectivity nothing matches, so nothing is judged.
         assert_eq!((tally.exact, tally.approximate.len()), (297, 0));

@@ -163,7 +163,7 @@ async fn answers(collection: &Collection) -> Vec<(String, f32)> {
 
 #[tokio::test]
 async fn texts_that_the_cache_knows_are_not_embedded_again_and_the_index_is_the_same() {
-    for storage in [Storage::F16, Storage::F32, Storage::Codes] {
+    for storage in [Storage::Int16, Storage::F32, Storage::Codes] {
         let (drawer, embedder) = (Arc::new(Drawer::default()), WordEmbedder::new(32));
         let make = || {
             Collection::in_memory()
@@ -458,7 +458,7 @@ async fn a_chunker_of_the_hosts_own_may_panic_and_may_leave_out_what_it_likes() 
 #[tokio::test]
 async fn what_stands_in_the_index_is_not_embedded_again() {
     let folder = tempfile::tempdir().expect("folder");
-    for storage in [Storage::F16, Storage::Codes] {
+    for storage in [Storage::Int16, Storage::Codes] {
         let embedder = Moody::new();
         let path = folder.path().join(storage.as_str());
         let builder = Collection::open(&path)

@@ -216,7 +216,7 @@ async fn each_metric_and_storage_orders_and_scores_as_brute_force() {
     let embedder = WordEmbedder::new(DIM);
     let living: BTreeSet<u64> = (0..800).collect();
     for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
-        for storage in [Storage::Codes, Storage::F16, Storage::F32] {
+        for storage in [Storage::Codes, Storage::Int16, Storage::F32] {
             let folder = tempfile::tempdir().expect("folder");
             let build = || open_at(folder.path(), &embedder).metric(metric).storage(storage);
             let collection = build().build().await.expect("new");
@@ -232,7 +232,7 @@ async fn each_metric_and_storage_orders_and_scores_as_brute_force() {
                 let want = score(metric, &embedder.vector(&document(number).text), &question);
                 let tolerance = match storage {
                     Storage::F32 => 1e-5,
-                    Storage::F16 => 2e-3,
+                    Storage::Int16 => 2e-4,
                     _ => 2e-2,
                 };
                 assert!(
@@ -248,10 +248,10 @@ async fn each_metric_and_storage_orders_and_scores_as_brute_force() {
             };
             let error = open_at(folder.path(), &embedder).metric(other).build().await;
             assert_eq!(error.expect_err("another metric").code(), "invalid_input");
-            let other = if storage == Storage::F16 {
+            let other = if storage == Storage::Int16 {
                 Storage::F32
             } else {
-                Storage::F16
+                Storage::Int16
             };
             let error = open_at(folder.path(), &embedder).storage(other).build().await;
             assert_eq!(error.expect_err("another storage").code(), "invalid_input");

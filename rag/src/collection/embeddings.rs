@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! key    embedding/1/ hex(blake3(fingerprint, kind, text))
-//! value  "SWE1" | format (1: f16, 2: f32) | dim (4) | largest (4) | dim values | first 8 bytes of blake3 of all before
+//! value  "SWE1" | format (2: f32, 3: i16) | dim (4) | largest (4) | dim values | first 8 bytes of blake3 of all before
 //! ```
 //!
-//! f16 values are shares of the largest one, so that no scale of vectors overflows or vanishes. What comes fresh from the
+//! i16 values are 32,767ths of the largest one, so that no scale of vectors overflows or vanishes. What comes fresh from the
 //! embedder takes the same way through the entry's format: an index is the same with a full cache and an empty one.
 
 use std::collections::HashMap;
@@ -24,14 +24,14 @@ const SUM: usize = 8;
 /// How exactly the cache keeps vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Precision {
-    F16 = 1,
     F32 = 2,
+    Int16 = 3,
 }
 
 impl Precision {
     fn width(self) -> usize {
         match self {
-            Self::F16 => 2,
+            Self::Int16 => 2,
             Self::F32 => 4,
         }
     }
@@ -189,9 +189,10 @@ fn encode(vector: &[f32], precision: Precision) -> Option<Bytes> {
     for value in vector {
         match precision {
             Precision::F32 => bytes.extend_from_slice(&value.to_le_bytes()),
-            Precision::F16 => {
+            Precision::Int16 => {
                 let share = if largest > 0.0 { value / largest } else { 0.0 };
-                bytes.extend_from_slice(&half::f16::from_f32(share).to_le_bytes());
+                let steps = (share * f32::from(i16::MAX)).round() as i16;
+                bytes.extend_from_slice(&steps.to_le_bytes());
             }
         }
     }
@@ -205,8 +206,8 @@ fn decode(bytes: &[u8], dim: usize, wanted: Precision) -> Option<Vec<f32>> {
     let body = bytes.get(..bytes.len().checked_sub(SUM)?)?;
     let four = |at: usize| body.get(at..at + 4)?.try_into().ok();
     let precision = match body.get(4)? {
-        1 => Precision::F16,
         2 => Precision::F32,
+        3 => Precision::Int16,
         _ => return None,
     };
     let is_whole = body.starts_with(MAGIC)
@@ -225,11 +226,11 @@ fn decode(bytes: &[u8], dim: usize, wanted: Precision) -> Option<Vec<f32>> {
             .iter()
             .map(|bytes| f32::from_le_bytes(*bytes))
             .collect(),
-        Precision::F16 => values
+        Precision::Int16 => values
             .as_chunks::<2>()
             .0
             .iter()
-            .map(|bytes| half::f16::from_le_bytes(*bytes).to_f32() * largest)
+            .map(|bytes| f32::from(i16::from_le_bytes(*bytes)) / f32::from(i16::MAX) * largest)
             .collect(),
     };
     if precision == wanted {
@@ -247,11 +248,11 @@ mod tests {
     #[test]
     fn an_entry_survives_and_a_damaged_or_foreign_one_is_none() {
         let vector = [0.5_f32, -3.0, 1e-3, 0.0];
-        for precision in [Precision::F16, Precision::F32] {
+        for precision in [Precision::Int16, Precision::F32] {
             let entry = encode(&vector, precision).expect("numbers");
             let kept = decode(&entry, 4, precision).expect("ours");
             for (value, kept) in vector.iter().zip(&kept) {
-                assert!((value - kept).abs() <= 3.0 / 2048.0, "{value} {kept}");
+                assert!((value - kept).abs() <= 3.0 / 32767.0, "{value} {kept}");
             }
             for at in 0..entry.len() {
                 let mut bad = entry.to_vec();
@@ -261,15 +262,15 @@ mod tests {
             }
             assert_eq!(decode(&entry, 3, precision), None, "another dimension");
         }
-        assert_eq!(decode(b"", 4, Precision::F16), None);
-        assert_eq!(decode(&[7; 200], 4, Precision::F16), None);
-        assert_eq!(encode(&[f32::NAN], Precision::F16), None);
-        let coarse = encode(&vector, Precision::F16).expect("numbers");
+        assert_eq!(decode(b"", 4, Precision::Int16), None);
+        assert_eq!(decode(&[7; 200], 4, Precision::Int16), None);
+        assert_eq!(encode(&[f32::NAN], Precision::Int16), None);
+        let coarse = encode(&vector, Precision::Int16).expect("numbers");
         assert_eq!(decode(&coarse, 4, Precision::F32), None, "less exact than wanted");
         let fine = encode(&vector, Precision::F32).expect("numbers");
         assert_eq!(
-            decode(&fine, 4, Precision::F16),
-            decode(&coarse, 4, Precision::F16),
+            decode(&fine, 4, Precision::Int16),
+            decode(&coarse, 4, Precision::Int16),
             "an exact entry gives the same coarse vector"
         );
     }
@@ -287,13 +288,13 @@ mod tests {
         #[test]
         fn vectors_of_any_scale_keep_their_direction(values in prop::collection::vec(-1.0_f32..1.0, 1..40), power in -25_i32..30) {
             let vector: Vec<f32> = values.iter().map(|value| value * 10_f32.powi(power)).collect();
-            let entry = encode(&vector, Precision::F16).expect("numbers");
-            let kept = decode(&entry, vector.len(), Precision::F16).expect("ours");
+            let entry = encode(&vector, Precision::Int16).expect("numbers");
+            let kept = decode(&entry, vector.len(), Precision::Int16).expect("ours");
             let largest = vector.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
             for (value, kept) in vector.iter().zip(&kept) {
-                prop_assert!((value - kept).abs() <= largest / 2000.0);
+                prop_assert!((value - kept).abs() <= largest / 32000.0);
             }
-            prop_assert_eq!(decode(&encode(&kept, Precision::F16).expect("numbers"), vector.len(), Precision::F16), Some(kept));
+            prop_assert_eq!(decode(&encode(&kept, Precision::Int16).expect("numbers"), vector.len(), Precision::Int16), Some(kept));
         }
     }
 }

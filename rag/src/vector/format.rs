@@ -59,28 +59,29 @@ impl Metric {
     }
 }
 
-/// What is kept of a vector beside its int8 codes.
+/// What is kept of a vector beside its int8 codes. Numbers are on disk: never reuse one (2 was f16 beside the codes,
+/// which took a byte more and kept less).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     /// Codes alone: smallest, scores are approximate.
     Codes = 1,
-    /// Codes to scan, f16 to rescore.
-    CodesF16 = 2,
     /// Codes to scan, f32 to rescore.
     CodesF32 = 3,
+    /// Codes to scan, a byte of what they leave out to rescore: 16-bit fixed point together.
+    Codes16 = 4,
 }
 
 impl Encoding {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Codes => "codes",
-            Self::CodesF16 => "codes+f16",
+            Self::Codes16 => "codes+low",
             Self::CodesF32 => "codes+f32",
         }
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        [Self::Codes, Self::CodesF16, Self::CodesF32]
+        [Self::Codes, Self::Codes16, Self::CodesF32]
             .into_iter()
             .find(|encoding| encoding.name() == name)
     }
@@ -89,7 +90,7 @@ impl Encoding {
     pub(crate) fn vector_width(self) -> usize {
         match self {
             Self::Codes => 0,
-            Self::CodesF16 => 2,
+            Self::Codes16 => 1,
             Self::CodesF32 => 4,
         }
     }
@@ -130,7 +131,8 @@ pub(crate) enum Section {
     Codes = 2,
     /// One f32 per row: component = (code - 128) * scale.
     Scales = 3,
-    /// `dim` f16 or f32 per row.
+    /// What the encoding adds, per row: `dim` f32, or `dim` bytes, each 128 more than 256ths of a code's step:
+    /// component = ((code - 128) + (byte - 128) / 256) * scale.
     Vectors = 4,
     /// The shape of the graph.
     GraphHead = 5,

@@ -1,6 +1,6 @@
 //! How far a score by codes may lie from the score by what a file keeps: what makes a scan exact.
 //!
-//! Codes are rounded to a step, the kept floats to 16 bits; both errors have bounds (Cauchy–Schwarz for products, the
+//! Codes are rounded to a step, what is kept beside them to finer ones; both errors have bounds (Cauchy–Schwarz for products, the
 //! triangle inequality for distances). A row whose bound lies below the k-th exact score cannot be among the best k and
 //! needs no exact comparison.
 
@@ -8,10 +8,8 @@ use super::format::{Encoding, Metric};
 
 /// Half a step of a code, with the rounding of the division.
 const HALF_STEP: f32 = 0.501;
-/// What 16 bits add: 127 steps, to 11 bits.
-const HALF_STEP_F16: f32 = HALF_STEP + 127.0 / 2048.0;
-/// The least step of 16-bit floats near zero, halved.
-const LEAST_F16: f32 = 3.0e-8;
+/// What the kept byte can be off by: a 256th of a step, where a value lies half-way between two codes.
+const HALF_STEP_16: f32 = HALF_STEP + 1.0 / 256.0;
 /// Rounding of sums in f32.
 const SUMS: f32 = 1e-5;
 
@@ -44,7 +42,7 @@ impl Margin {
             * match self.encoding {
                 // The codes are what is kept.
                 Encoding::Codes => 0.0,
-                Encoding::CodesF16 => scale * HALF_STEP_F16 + LEAST_F16,
+                Encoding::Codes16 => scale * HALF_STEP_16,
                 Encoding::CodesF32 => scale * HALF_STEP,
             };
         // No code is above 127 steps; vectors compared by cosine have length one.

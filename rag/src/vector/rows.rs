@@ -19,8 +19,6 @@ pub(crate) enum VectorFault {
     NotFinite,
     #[error("all its values are zero")]
     Zero,
-    #[error("a value is too large for 16-bit storage")]
-    TooLarge,
     #[error("it is too long to be compared: its length is above 1e18")]
     TooLong,
 }
@@ -56,9 +54,6 @@ pub(crate) fn prepare(spec: &VectorSpec, vector: &[f32]) -> Result<Vec<f32>, Vec
         Metric::Dot | Metric::L2 if norm > MAX_NORM => return Err(VectorFault::TooLong),
         Metric::Dot | Metric::L2 => vector.to_vec(),
     };
-    if spec.encoding == Encoding::CodesF16 && prepared.iter().any(|value| value.abs() > 65_504.0) {
-        return Err(VectorFault::TooLarge);
-    }
     Ok(prepared)
 }
 
@@ -79,6 +74,20 @@ pub(crate) fn quantise(vector: &[f32], codes: &mut Vec<u8>) -> f32 {
             .map(|value| ((value / scale).round().clamp(-127.0, 127.0) + 128.0) as u8),
     );
     scale
+}
+
+/// What the codes leave out, in 256ths of their step, plus 128.
+fn low_bytes(vector: &[f32], codes: &[u8], scale: f32, low: &mut Vec<u8>) {
+    if scale == 0.0 {
+        low.resize(low.len() + vector.len(), 128);
+        return;
+    }
+    let pairs = vector.iter().zip(codes);
+    #[allow(clippy::cast_sign_loss)] // clamped to 0..=255 first
+    low.extend(pairs.map(|(value, code)| {
+        let left_out = value / scale - (f32::from(*code) - 128.0);
+        ((left_out * 256.0).round().clamp(-128.0, 127.0) + 128.0) as u8
+    }));
 }
 
 /// Rows in memory, already encoded; what a segment writer fills.
@@ -164,11 +173,10 @@ impl RowBuffer {
         }
         match self.encoding {
             Encoding::Codes => {}
-            Encoding::CodesF16 => self.vectors.extend(
-                vector
-                    .iter()
-                    .flat_map(|value| half::f16::from_f32(*value).to_le_bytes()),
-            ),
+            Encoding::Codes16 => {
+                let codes = &self.codes[self.codes.len() - vector.len()..];
+                low_bytes(vector, codes, scale, &mut self.vectors);
+            }
             Encoding::CodesF32 => self
                 .vectors
                 .extend(vector.iter().flat_map(|value| value.to_le_bytes())),
@@ -290,7 +298,7 @@ mod tests {
         VectorSpec {
             dim: 3,
             metric,
-            encoding: Encoding::CodesF16,
+            encoding: Encoding::Codes16,
             fingerprint: [0; 16],
         }
     }
@@ -312,8 +320,8 @@ mod tests {
         );
         assert_eq!(prepare(&cosine, &[0.0, -0.0, 0.0]), Err(VectorFault::Zero));
         assert_eq!(
-            prepare(&spec(Metric::Dot), &[70_000.0, 0.0, 0.0]),
-            Err(VectorFault::TooLarge)
+            prepare(&spec(Metric::Dot), &[1e19, 0.0, 0.0]),
+            Err(VectorFault::TooLong)
         );
     }
 
@@ -331,6 +339,23 @@ mod tests {
         let scale = quantise(&vector, &mut codes);
         for (code, value) in codes.iter().zip(vector) {
             assert!(((f32::from(*code) - 128.0) * scale - value).abs() <= scale / 2.0 + f32::EPSILON);
+        }
+    }
+
+    #[test]
+    fn the_low_byte_brings_a_value_to_a_256th_of_a_step() {
+        // Half-way between two codes on both sides, whole codes, and what lies between.
+        let vector: Vec<f32> = [
+            127.0, -127.0, 0.5, -0.5, 63.5, -63.5, 0.0, 1.0, 0.25, -100.123, 1e-9,
+        ]
+        .map(|steps| steps * 0.013)
+        .to_vec();
+        let (mut codes, mut low) = (Vec::new(), Vec::new());
+        let scale = quantise(&vector, &mut codes);
+        low_bytes(&vector, &codes, scale, &mut low);
+        for ((code, low), value) in codes.iter().zip(&low).zip(&vector) {
+            let kept = ((f32::from(*code) - 128.0) + (f32::from(*low) - 128.0) / 256.0) * scale;
+            assert!((kept - value).abs() <= scale / 255.0, "{kept} for {value}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The dense leg: a scan over int8 codes or a walk through the graph, then rescoring of the best in what the file keeps.
 //!
 //! A scan is exact: after the best by their codes, every row is rescored whose codes do not rule out that it is among
-//! the best ([`Margin`]). Exact means by what is kept: 16-bit floats unless f32 are stored.
+//! the best ([`Margin`]). Exact means by what is kept: 16 bits a component unless f32 are stored.
 
 use std::cmp::Ordering;
 
@@ -156,9 +156,13 @@ fn rescore(kernels: Kernels, file: &VectorFile, row: u32, query: &DenseQuery) ->
                 Metric::L2 => -pairs.map(|(row, value)| (row - value).powi(2)).sum::<f32>(),
             }
         }
-        (Encoding::CodesF16, Metric::Cosine | Metric::Dot) => kernels.dot_f16(bytes, vector),
+        (Encoding::Codes16, Metric::Cosine | Metric::Dot) => {
+            kernels.dot_fine(file.codes(row..row + 1), bytes, file.scale(row), vector)
+        }
         (Encoding::CodesF32, Metric::Cosine | Metric::Dot) => kernels.dot_f32(bytes, vector),
-        (Encoding::CodesF16, Metric::L2) => -kernels.distance_f16(bytes, vector),
+        (Encoding::Codes16, Metric::L2) => {
+            -kernels.distance_fine(file.codes(row..row + 1), bytes, file.scale(row), vector)
+        }
         (Encoding::CodesF32, Metric::L2) => -kernels.distance_f32(bytes, vector),
     }
 }
@@ -263,7 +267,11 @@ impl Rescored<'_> {
     fn take_all(&mut self, rows: impl Iterator<Item = Scored>) {
         let rows: Vec<Scored> = rows.collect();
         for scored in &rows {
-            prefetch(self.files[scored.segment as usize].vector_bytes(scored.row));
+            let file = self.files[scored.segment as usize];
+            prefetch(file.vector_bytes(scored.row));
+            if file.encoding() == Encoding::Codes16 {
+                prefetch(file.codes(scored.row..scored.row + 1));
+            }
         }
         for scored in rows {
             self.take(scored);
@@ -523,7 +531,7 @@ mod tests {
     #[test]
     fn a_scan_finds_exactly_the_nearest_by_what_is_kept_under_filters_of_any_width() {
         for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
-            for encoding in [Encoding::Codes, Encoding::CodesF16, Encoding::CodesF32] {
+            for encoding in [Encoding::Codes, Encoding::Codes16, Encoding::CodesF32] {
                 let spec = VectorSpec {
                     metric,
                     ..spec(96, encoding)
@@ -592,7 +600,7 @@ mod tests {
 
     #[test]
     fn a_walk_shows_no_row_that_is_not_allowed_where_rows_have_no_vector() {
-        let spec = spec(8, Encoding::CodesF16);
+        let spec = spec(8, Encoding::Codes16);
         let mut noise = Noise(5);
         let data = vectors(&mut noise, &spec, 400);
         let mut buffer = RowBuffer::new(&spec);
@@ -628,7 +636,7 @@ mod tests {
 
     #[test]
     fn equal_vectors_come_in_address_order() {
-        let spec = spec(8, Encoding::CodesF16);
+        let spec = spec(8, Encoding::Codes16);
         let same = prepare(&spec, &[1.0; 8]).expect("finite");
         let file = file(&spec, &vec![same.clone(); 500]);
         let all = RowSet::from_rows(500, 0..500);

@@ -1,4 +1,4 @@
-//! Dot products: int8 codes with int8 queries, f16 and f32 rows with f32 queries.
+//! Dot products: int8 codes with int8 queries, 16-bit and f32 rows with f32 queries.
 //!
 //! The only file of the crate with `unsafe`: the intrinsics read memory through pointers and need instructions that
 //! not every processor has. Two arguments carry every use. *Instructions*: a `Level` other than `Portable` is made in
@@ -24,9 +24,7 @@ impl Level {
     fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            let has_avx2 = is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c");
+            let has_avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
             if has_avx2
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
@@ -120,25 +118,26 @@ impl Kernels {
         }
     }
 
-    /// Σ row·query, the row being little-endian f16.
-    pub(crate) fn dot_f16(self, row: &[u8], query: &[f32]) -> f32 {
-        assert_eq!(row.len(), query.len() * 2, "one f16 per component");
-        match self.level {
-            // SAFETY: `detect` saw avx2, fma and f16c on this processor, for both levels.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Vnni => unsafe { x86::fold_f16::<false>(row, query) },
-            _ => portable::fold_f16::<false>(row, query),
-        }
+    /// Σ row·query, the row being codes with their scale and low bytes.
+    pub(crate) fn dot_fine(self, codes: &[u8], low: &[u8], scale: f32, query: &[f32]) -> f32 {
+        self.fold_fine::<false>(codes, low, 1.0, query) * (scale / 256.0)
     }
 
-    /// Σ (row - query)², the row being little-endian f16.
-    pub(crate) fn distance_f16(self, row: &[u8], query: &[f32]) -> f32 {
-        assert_eq!(row.len(), query.len() * 2, "one f16 per component");
+    /// Σ (row - query)², the row being codes with their scale and low bytes.
+    pub(crate) fn distance_fine(self, codes: &[u8], low: &[u8], scale: f32, query: &[f32]) -> f32 {
+        self.fold_fine::<true>(codes, low, scale / 256.0, query)
+    }
+
+    fn fold_fine<const DISTANCE: bool>(self, codes: &[u8], low: &[u8], step: f32, query: &[f32]) -> f32 {
+        assert!(
+            codes.len() == query.len() && low.len() == query.len(),
+            "a code and a byte per component"
+        );
         match self.level {
-            // SAFETY: `detect` saw avx2, fma and f16c on this processor, for both levels.
+            // SAFETY: `detect` saw avx2 and fma on this processor, for both levels.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 | Level::Vnni => unsafe { x86::fold_f16::<true>(row, query) },
-            _ => portable::fold_f16::<true>(row, query),
+            Level::Avx2 | Level::Vnni => unsafe { x86::fold_fine::<DISTANCE>(codes, low, step, query) },
+            _ => portable::fold_fine::<DISTANCE>(codes, low, step, query),
         }
     }
 
@@ -165,6 +164,11 @@ impl Kernels {
     }
 }
 
+/// A component in 256ths of its scale.
+pub(super) fn fine_steps(code: u8, low: u8) -> i32 {
+    (i32::from(code) - 128) * 256 + i32::from(low) - 128
+}
+
 mod portable {
     pub(super) fn dot_codes(codes: &[u8], query: &[i8], out: &mut [i32]) {
         for (row, out) in codes.chunks_exact(query.len()).zip(out) {
@@ -189,9 +193,12 @@ mod portable {
             .sum()
     }
 
-    pub(super) fn fold_f16<const DISTANCE: bool>(row: &[u8], query: &[f32]) -> f32 {
-        let row = row.as_chunks::<2>().0.iter();
-        fold::<DISTANCE>(row.map(|pair| half::f16::from_le_bytes(*pair).to_f32()), query)
+    pub(super) fn fold_fine<const DISTANCE: bool>(codes: &[u8], low: &[u8], step: f32, query: &[f32]) -> f32 {
+        let row = codes.iter().zip(low);
+        fold::<DISTANCE>(
+            row.map(|(code, low)| super::fine_steps(*code, *low) as f32 * step),
+            query,
+        )
     }
 
     pub(super) fn fold_f32<const DISTANCE: bool>(row: &[u8], query: &[f32]) -> f32 {
@@ -204,13 +211,15 @@ mod portable {
 mod x86 {
     use std::arch::x86_64::{
         __m128i, __m256, __m256i, __m512i, _MM_HINT_T0, _mm_add_epi32, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32,
-        _mm_loadu_si128, _mm_movehl_ps, _mm_prefetch, _mm_shuffle_ps, _mm_storeu_si128, _mm256_add_epi32,
-        _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
-        _mm256_cvtepu8_epi16, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_extracti128_si256,
-        _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_setzero_ps,
-        _mm256_setzero_si256, _mm256_storeu_si256, _mm256_sub_ps, _mm512_add_epi32, _mm512_castsi512_si256,
-        _mm512_dpbusd_epi32, _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_maskz_loadu_epi8,
-        _mm512_reduce_add_epi32, _mm512_setzero_si512,
+        _mm_loadu_si128, _mm_movehl_ps, _mm_prefetch, _mm_set1_epi8, _mm_shuffle_ps, _mm_storeu_si128,
+        _mm_unpackhi_epi8, _mm_unpacklo_epi8, _mm_xor_si128, _mm256_add_epi32, _mm256_add_ps,
+        _mm256_castps256_ps128, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi16_epi32,
+        _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_extractf128_ps, _mm256_extracti128_si256,
+        _mm256_fmadd_ps, _mm256_hadd_epi32, _mm256_loadu_ps, _mm256_madd_epi16, _mm256_mul_ps,
+        _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_storeu_si256,
+        _mm256_sub_epi32, _mm256_sub_ps, _mm512_add_epi32, _mm512_castsi512_si256, _mm512_dpbusd_epi32,
+        _mm512_extracti64x4_epi64, _mm512_loadu_si512, _mm512_maskz_loadu_epi8, _mm512_reduce_add_epi32,
+        _mm512_setzero_si512,
     };
 
     /// 64 products per instruction: unsigned codes, signed query.
@@ -368,27 +377,40 @@ mod x86 {
         }
     }
 
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) fn fold_f16<const DISTANCE: bool>(row: &[u8], query: &[f32]) -> f32 {
+    /// Code and low byte side by side are a 16-bit number, 128 too large.
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn fold_fine<const DISTANCE: bool>(codes: &[u8], low: &[u8], step: f32, query: &[f32]) -> f32 {
         let dim = query.len();
+        let (sign, bias) = (_mm_set1_epi8(i8::MIN), _mm256_set1_epi32(128));
+        let scale = _mm256_set1_ps(step);
+        let float = |halves: __m128i| {
+            let value = _mm256_cvtepi32_ps(_mm256_sub_epi32(_mm256_cvtepi16_epi32(halves), bias));
+            if DISTANCE {
+                _mm256_mul_ps(value, scale)
+            } else {
+                value
+            }
+        };
         let (mut even, mut odd) = (_mm256_setzero_ps(), _mm256_setzero_ps());
         let mut at = 0;
         while at + 16 <= dim {
-            // SAFETY: at + 16 <= dim; the row has two bytes for each of dim components.
-            let (first, second, first_query, second_query) = unsafe {
+            // SAFETY: at + 16 <= dim, the length of all three slices.
+            let (high, low, first_query, second_query) = unsafe {
                 (
-                    _mm_loadu_si128(row.as_ptr().add(at * 2).cast()),
-                    _mm_loadu_si128(row.as_ptr().add(at * 2 + 16).cast()),
+                    _mm_loadu_si128(codes.as_ptr().add(at).cast()),
+                    _mm_loadu_si128(low.as_ptr().add(at).cast()),
                     _mm256_loadu_ps(query.as_ptr().add(at)),
                     _mm256_loadu_ps(query.as_ptr().add(at + 8)),
                 )
             };
-            even = step::<DISTANCE>(_mm256_cvtph_ps(first), first_query, even);
-            odd = step::<DISTANCE>(_mm256_cvtph_ps(second), second_query, odd);
+            let high = _mm_xor_si128(high, sign);
+            even = self::step::<DISTANCE>(float(_mm_unpacklo_epi8(low, high)), first_query, even);
+            odd = self::step::<DISTANCE>(float(_mm_unpackhi_epi8(low, high)), second_query, odd);
             at += 16;
         }
-        horizontal_sum(_mm256_add_ps(even, odd))
-            + super::portable::fold_f16::<DISTANCE>(&row[at * 2..], &query[at..])
+        let whole = horizontal_sum(_mm256_add_ps(even, odd));
+        let rest = super::portable::fold_fine::<DISTANCE>(&codes[at..], &low[at..], step, &query[at..]);
+        whole + rest
     }
 
     #[target_feature(enable = "avx2,fma")]
@@ -558,28 +580,28 @@ mod tests {
                 let row: Vec<f32> = (0..dim).map(|_| noise.value()).collect();
                 let query: Vec<f32> = (0..dim + shift).map(|_| noise.value()).collect();
                 let query = &query[shift..];
-                let mut halves = vec![0; shift];
-                halves.extend(
-                    row.iter()
-                        .flat_map(|value| half::f16::from_f32(*value).to_le_bytes()),
-                );
+                // Every byte there is, also those that no code has.
+                let mut bytes = || (0..dim + shift).map(|_| (noise.next() % 256) as u8).collect();
+                let (codes, low): (Vec<u8>, Vec<u8>) = (bytes(), bytes());
+                let (codes, low) = (&codes[shift..], &low[shift..]);
+                let step = 1.0 / 32_768.0;
                 let mut singles = vec![0; shift];
                 singles.extend(row.iter().flat_map(|value| value.to_le_bytes()));
-                let (halves, singles) = (&halves[shift..], &singles[shift..]);
+                let singles = &singles[shift..];
                 for level in levels() {
                     let kernels = Kernels { level };
                     let pairs = [
                         (
-                            kernels.dot_f16(halves, query),
-                            portable::fold_f16::<false>(halves, query),
+                            kernels.dot_fine(codes, low, step * 256.0, query),
+                            portable::fold_fine::<false>(codes, low, step, query),
                         ),
                         (
                             kernels.dot_f32(singles, query),
                             portable::fold_f32::<false>(singles, query),
                         ),
                         (
-                            kernels.distance_f16(halves, query),
-                            portable::fold_f16::<true>(halves, query),
+                            kernels.distance_fine(codes, low, step * 256.0, query),
+                            portable::fold_fine::<true>(codes, low, step, query),
                         ),
                         (
                             kernels.distance_f32(singles, query),

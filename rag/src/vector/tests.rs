@@ -152,13 +152,13 @@ fn shared(found: &[u32], wanted: &[u32]) -> usize {
 #[test]
 fn a_walk_finds_what_brute_force_finds_on_random_and_clustered_vectors_of_each_metric_and_storage() {
     for (kind, metric, encoding, least) in [
-        (Kind::Random, Metric::Cosine, Encoding::CodesF16, 0.95),
-        (Kind::Clustered, Metric::Cosine, Encoding::CodesF16, 0.98),
+        (Kind::Random, Metric::Cosine, Encoding::Codes16, 0.95),
+        (Kind::Clustered, Metric::Cosine, Encoding::Codes16, 0.98),
         (Kind::Clustered, Metric::Cosine, Encoding::Codes, 0.95),
         (Kind::Clustered, Metric::L2, Encoding::CodesF32, 0.98),
-        (Kind::Uneven, Metric::L2, Encoding::CodesF16, 0.98),
+        (Kind::Uneven, Metric::L2, Encoding::Codes16, 0.98),
         (Kind::Clustered, Metric::Dot, Encoding::CodesF32, 0.98),
-        (Kind::Uneven, Metric::Dot, Encoding::CodesF16, 0.95),
+        (Kind::Uneven, Metric::Dot, Encoding::Codes16, 0.95),
     ] {
         let sample = Sample::new(kind, metric, encoding, 3_000, 40, 7);
         let file = sample.open(sample.bytes(false, true));
@@ -195,7 +195,7 @@ fn a_walk_finds_what_brute_force_finds_on_random_and_clustered_vectors_of_each_m
 
 #[test]
 fn k_or_all_come_back_at_each_of_a_hundred_selectivities() {
-    let sample = Sample::new(Kind::Clustered, Metric::Cosine, Encoding::CodesF16, 4_000, 32, 11);
+    let sample = Sample::new(Kind::Clustered, Metric::Cosine, Encoding::Codes16, 4_000, 32, 11);
     let bytes = sample.bytes(true, true);
     let file = sample.open(bytes);
     let mut noise = Noise::new(5);
@@ -289,7 +289,7 @@ fn reachable(head: &Head, base: &[u8], upper: &[u8], rows: u32) -> usize {
 
 #[test]
 fn every_row_can_be_reached_even_among_hundreds_of_equal_ones() {
-    let mut sample = Sample::new(Kind::Clustered, Metric::Cosine, Encoding::CodesF16, 1_500, 24, 3);
+    let mut sample = Sample::new(Kind::Clustered, Metric::Cosine, Encoding::Codes16, 1_500, 24, 3);
     for row in 0..1_500 {
         // A third are one vector, a tenth another.
         if row % 3 == 0 {
@@ -341,7 +341,7 @@ fn one_row_and_no_row_have_a_graph_and_none() {
 
 #[test]
 fn a_flipped_bit_in_the_graph_means_a_scan_and_elsewhere_an_error() {
-    let sample = Sample::new(Kind::Clustered, Metric::Cosine, Encoding::CodesF16, 400, 12, 9);
+    let sample = Sample::new(Kind::Clustered, Metric::Cosine, Encoding::Codes16, 400, 12, 9);
     let good = sample.bytes(false, true);
     let plain = sample.open(sample.bytes(false, false));
     let all = RowSet::from_rows(400, 0..400);
@@ -387,7 +387,7 @@ fn a_flipped_bit_in_the_graph_means_a_scan_and_elsewhere_an_error() {
 
 #[test]
 fn a_walk_through_numbers_that_mean_nothing_ends_and_finds_only_rows() {
-    let sample = Sample::new(Kind::Random, Metric::Cosine, Encoding::CodesF16, 300, 12, 2);
+    let sample = Sample::new(Kind::Random, Metric::Cosine, Encoding::Codes16, 300, 12, 2);
     let file = sample.open(sample.bytes(false, false));
     let graph = build(&sample.buffer(false).coded(), Metric::Cosine, SHAPE).expect("rows to join");
     let coded = file.coded();
@@ -450,7 +450,7 @@ fn a_walk_through_numbers_that_mean_nothing_ends_and_finds_only_rows() {
 
 #[test]
 fn the_files_of_a_graph_start_at_multiples_of_64() {
-    let sample = Sample::new(Kind::Random, Metric::L2, Encoding::CodesF16, 100, 7, 2);
+    let sample = Sample::new(Kind::Random, Metric::L2, Encoding::Codes16, 100, 7, 2);
     let bytes = sample.bytes(false, true);
     let mut seen = 0;
     for slot in bytes[64..64 + 16 * 24].chunks_exact(24) {
@@ -464,7 +464,7 @@ fn the_files_of_a_graph_start_at_multiples_of_64() {
 
 #[test]
 fn walks_at_once_do_not_disturb_each_other() {
-    let sample = Sample::new(Kind::Clustered, Metric::Cosine, Encoding::CodesF16, 2_000, 24, 21);
+    let sample = Sample::new(Kind::Clustered, Metric::Cosine, Encoding::Codes16, 2_000, 24, 21);
     let file = sample.open(sample.bytes(false, true));
     let all = RowSet::from_rows(2_000, 0..2_000);
     let ask = |question: &Vec<f32>| {
