@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 
-use crate::vector::search::{Scored, best_first};
+use crate::best::{Scored, best_first};
 
 /// How the lexical and the dense list become one.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,6 +1,7 @@
 //! Loading, chunking and hybrid retrieval: text, vectors, metadata and deletes in one tantivy index.
 
 pub mod answer;
+mod best;
 mod calibrate;
 mod checksum;
 mod chunk;

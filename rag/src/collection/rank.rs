@@ -9,6 +9,7 @@ use tantivy::{DocAddress, TantivyDocument};
 
 use super::Inner;
 use super::search::Ask;
+use crate::best::Scored;
 use crate::diversify::diversify;
 use crate::filter::RowSet;
 use crate::fuse::{Fused, Leg, fuse};
@@ -17,7 +18,7 @@ use crate::lexical::{self, Coverage};
 use crate::schema::{self, DocumentKey, NUMBER};
 use crate::snapshot::Snapshot;
 use crate::vector::plan::SegmentSearch;
-use crate::vector::search::{self, Scored, exact_score};
+use crate::vector::search::{self, exact_score};
 
 /// How deep each leg's list goes: normalisation needs the spread, and depth 1,000 gains up to .026 over 100.
 const DEPTH: usize = 1_000;

@@ -8,10 +8,10 @@ use tantivy::schema::{Field, IndexRecordOption, Term};
 use tantivy::{DocSet, Searcher, TERMINATED};
 
 use super::question::{Question, Sought};
+use crate::best::{Best, Scored};
 use crate::error::Place;
 use crate::filter::RowSet;
 use crate::schema::Fields;
-use crate::vector::search::{Best, Scored};
 
 /// What two neighbours count where they stand so, beside what they count as words.
 const PHRASE_BOOST: f32 = 0.5;

@@ -13,6 +13,7 @@ use super::plan::{Choice, Effort, SegmentSearch, Strategy, choose};
 use super::rows::quantise;
 use super::simd::{Kernels, kernels, prefetch};
 use super::walk::{Comparison, Probe, Reach, with_scratch};
+use crate::best::{Best, Scored, best_first};
 use crate::filter::RowSet;
 
 /// Rows rescored exactly for each row asked for. Recall@10 against f32 was 1.0 on SciFact and Cranfield with MiniLM;
@@ -22,83 +23,6 @@ const RESCORE_FACTOR: usize = 4;
 const RESCORE_LEAST: usize = 64;
 /// Rows kept by their codes at least: a second look at all rows is needed where these do not reach far enough.
 const KEPT_LEAST: usize = 256;
-
-/// A row of one snapshot with its score.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Scored {
-    pub(crate) score: f32,
-    pub(crate) segment: u32,
-    pub(crate) row: u32,
-}
-
-impl Scored {
-    pub(crate) fn address(self) -> (u32, u32) {
-        (self.segment, self.row)
-    }
-}
-
-/// Best first; equal scores in address order, so that an answer repeats.
-pub(crate) fn best_first(left: &Scored, right: &Scored) -> Ordering {
-    right
-        .score
-        .total_cmp(&left.score)
-        .then_with(|| left.address().cmp(&right.address()))
-}
-
-/// Keeps the best `limit` of many: fills to twice the limit, then cuts, so a push is mostly one comparison.
-#[derive(Debug)]
-pub(crate) struct Best {
-    limit: usize,
-    kept: Vec<Scored>,
-    threshold: f32,
-}
-
-impl Best {
-    pub(crate) fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            kept: Vec::with_capacity((limit * 2).min(8_192)),
-            threshold: f32::NEG_INFINITY,
-        }
-    }
-
-    /// Rows below this score cannot enter any more.
-    pub(crate) fn threshold(&self) -> f32 {
-        self.threshold
-    }
-
-    pub(crate) fn push(&mut self, scored: Scored) {
-        // Not `<=`: a row equal to the threshold may still win by its address. NaN never enters.
-        if self.limit == 0 || scored.score.is_nan() || scored.score < self.threshold {
-            return;
-        }
-        self.kept.push(scored);
-        if self.kept.len() >= self.limit * 2 && self.kept.len() > self.limit {
-            self.cut();
-        }
-    }
-
-    /// Makes the threshold the score of the last that is kept, once the limit is reached.
-    fn settle(&mut self) {
-        if self.limit > 0 && self.kept.len() >= self.limit {
-            self.cut();
-        }
-    }
-
-    fn cut(&mut self) {
-        self.kept.select_nth_unstable_by(self.limit - 1, best_first);
-        self.threshold = self.kept[self.limit - 1].score;
-        self.kept.truncate(self.limit);
-    }
-
-    pub(crate) fn into_sorted(mut self) -> Vec<Scored> {
-        if self.kept.len() > self.limit {
-            self.cut();
-        }
-        self.kept.sort_unstable_by(best_first);
-        self.kept
-    }
-}
 
 /// A prepared query vector: as it is for rescoring, as codes for scan and walk.
 #[derive(Clone, Debug)]
@@ -651,27 +575,5 @@ mod tests {
             got.iter().map(|scored| scored.row).collect::<Vec<_>>(),
             (0..7).collect::<Vec<_>>()
         );
-    }
-
-    #[test]
-    fn the_best_few_of_many_are_kept_whatever_their_order() {
-        let mut noise = Noise(3);
-        for limit in [0_usize, 1, 2, 10, 100] {
-            let all: Vec<Scored> = (0..1_000)
-                .map(|row| Scored {
-                    score: (noise.value() * 20.0).round(),
-                    segment: 0,
-                    row,
-                })
-                .collect();
-            let mut best = Best::new(limit);
-            for scored in &all {
-                best.push(*scored);
-            }
-            let mut want = all;
-            want.sort_by(best_first);
-            want.truncate(limit);
-            assert_eq!(best.into_sorted(), want);
-        }
     }
 }
