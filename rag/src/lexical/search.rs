@@ -142,6 +142,10 @@ pub(crate) fn words_query(
     Ok((!clauses.is_empty()).then(|| Box::new(BooleanQuery::new(clauses)) as Box<dyn Query>))
 }
 
+/// With fewer rows than this for each wanted one, all are scored: pruning would skip little, and sorts a long question's
+/// words anew at each step. 10,000 passages, 1,000 wanted, 44 words: TIMES.
+const PRUNED_FROM: usize = 32;
+
 /// The best `depth` of the allowed rows by the query's score.
 pub(crate) fn run(
     searcher: &Searcher,
@@ -157,17 +161,22 @@ pub(crate) fn run(
             if allowed.len() == 0 {
                 continue;
             }
-            // The threshold prunes whole blocks of postings; one step below it keeps equal scores in the race.
-            weight.for_each_pruning(best.threshold().next_down(), reader, &mut |row, score| {
+            let segment = segment as u32;
+            let best_before = best.threshold().next_down();
+            let mut see = |row: u32, score: f32| {
                 if allowed.contains(row) {
-                    best.push(Scored {
-                        score,
-                        segment: segment as u32,
-                        row,
-                    });
+                    best.push(Scored { score, segment, row });
                 }
                 best.threshold().next_down()
-            })?;
+            };
+            if reader.max_doc() as usize / PRUNED_FROM < depth {
+                weight.for_each(reader, &mut |row, score| {
+                    see(row, score);
+                })?;
+            } else {
+                // The threshold prunes whole blocks of postings; one step below it keeps equal scores in the race.
+                weight.for_each_pruning(best_before, reader, &mut see)?;
+            }
         }
         Ok(())
     };
