@@ -767,14 +767,15 @@ async fn a_retriever_as_a_tool_gives_labelled_text_and_whole_hits_as_documents()
     let agent = Agent::new(model).tools([tool]).build().expect("no fault");
     let result = agent.run("what grows?").await.expect("answers");
     let found = results(&result.messages);
+    let told = found[0].text();
+    let key = told.strip_prefix("<<").and_then(|told| told.split_once(' '));
+    let (key, _) = key.expect("a frame begins");
     assert!(
-        found[0]
-            .text()
-            .starts_with("[runs.md#0] runs.md\nA journal only grows."),
-        "{}",
-        found[0].text()
+        told.starts_with(&format!("<<{key} [runs.md#0] runs.md>>\nA journal only grows.")),
+        "{told}"
     );
-    assert_eq!(found[0].text().matches("[runs.md#").count(), 3);
+    assert_eq!(told.matches(&format!("\n<<end {key}>>")).count(), 3);
+    assert_eq!(told.matches("[runs.md#").count(), 3);
     assert_eq!(found[1].text().matches("[runs.md#").count(), 2);
     assert_eq!(found[2].text(), "nothing was found");
     assert!(found[3].is_error);

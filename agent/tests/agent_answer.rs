@@ -400,7 +400,13 @@ async fn passages_stand_before_the_question_as_a_documents_words_and_once_in_the
     let helper = agent(&model)
         .instructions("Be brief.")
         .tool(Add)
-        .context(shelf.clone(), ContextOptions::default().top_k(2).min_score(0.5))
+        .context(
+            shelf.clone(),
+            ContextOptions::default()
+                .top_k(2)
+                .min_score(0.5)
+                .min_relevance(0.3),
+        )
         .store(store.clone())
         .build()
         .expect("no fault");
@@ -429,8 +435,13 @@ async fn passages_stand_before_the_question_as_a_documents_words_and_once_in_the
         let query = &shelf.asked.lock().expect("free")[..];
         assert_eq!(query.len(), 1, "one search for two calls of the model");
         assert_eq!(
-            (query[0].text.as_str(), query[0].top_k, query[0].min_score),
-            ("How often?", 2, Some(0.5))
+            (
+                query[0].text.as_str(),
+                query[0].top_k,
+                query[0].min_score,
+                query[0].min_relevance
+            ),
+            ("How often?", 2, Some(0.5), Some(0.3))
         );
         let asked = model.asked.lock().expect("free");
         for request in &*asked {

@@ -24,6 +24,7 @@ mod cite;
 mod document;
 mod embed;
 mod error;
+mod fence;
 mod filter;
 mod message;
 mod partial_json;
@@ -53,6 +54,7 @@ pub use cite::{NOT_FOUND, cite_marks, find_quote, quote_for};
 pub use document::{Chunk, Citation, Document, Heading, PageSpan};
 pub use embed::{EmbedKind, Embedder, EmbedderInfo, Embeddings};
 pub use error::{BoxError, Error, Result, Timer, VendorFailure};
+pub use fence::fence;
 pub use filter::{Filter, FilterValue};
 pub use message::{
     CachePoint, Data, Media, MediaSource, Message, Opaque, Origin, Part, Reasoning, Role, Text, ToolCall,

@@ -261,7 +261,7 @@ impl Check<'_> {
     async fn ask(&self, judge: &dyn ChatModel, sources: &[Vec<&str>], report: &mut CheckReport) {
         let mut texts: Vec<&str> = sources.iter().flatten().copied().collect();
         texts.push(&self.answer.text);
-        let key = frame::fence(&texts);
+        let key = stepwell_core::fence(&texts);
         let mut asked = String::new();
         let mut places = Vec::new();
         for (at, (claim, source)) in report.claims.iter().zip(sources).enumerate() {

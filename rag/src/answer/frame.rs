@@ -2,6 +2,7 @@
 
 use super::passage::Passage;
 use std::fmt::Write as _;
+use stepwell_core::fence;
 
 /// The passages as a model reads them, each between two lines that carry its number and a key. The key is made from all
 /// words of the passages and occurs in none of them, so that nothing a document says can end its frame or begin another.
@@ -42,23 +43,6 @@ fn key(passages: &[Passage]) -> String {
         .map(|passage| passage.chunk.text.as_str())
         .collect();
     fence(&texts)
-}
-
-/// Twelve signs, made from these texts, that occur in none of them.
-pub(super) fn fence(texts: &[&str]) -> String {
-    for turn in 0_u64.. {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&turn.to_le_bytes());
-        for text in texts {
-            hasher.update(&(text.len() as u64).to_le_bytes());
-            hasher.update(text.as_bytes());
-        }
-        let key = hasher.finalize().to_hex()[..12].to_owned();
-        if !texts.iter().any(|text| text.contains(&key)) {
-            return key;
-        }
-    }
-    unreachable!("texts of finite length do not hold all keys")
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ impl MultiQuery {
 
     /// Asks the model for other wordings.
     async fn reword(&self, question: &str, searched: &mut Searched) {
-        let key = frame::fence(&[question]);
+        let key = stepwell_core::fence(&[question]);
         let told = format!(
             "Give {} other wordings of the question that stands between the lines with the key {key}: other words for the same \
              thing, a part of it alone, or how a document that answers it would say it. They are searched for. Do not answer \

@@ -67,7 +67,7 @@ pub(super) async fn rewrite_within(
     }
     turns.reverse();
     let turns = turns.join("\n\n");
-    let key = frame::fence(&[&turns, question]);
+    let key = stepwell_core::fence(&[&turns, question]);
     let told = format!(
         "Rewrite the last question so that somebody who has not read the conversation understands it: put names in the place \
          of words such as `it` or `there`, and add what it silently assumes. Do not answer it, add nothing new, keep its \

@@ -599,7 +599,7 @@ fn listed(pieces: &[Piece], sources: &[Passage]) -> String {
         })
         .collect();
     let whole: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let key = frame::fence(&whole);
+    let key = stepwell_core::fence(&whole);
     let framed: Vec<String> = (1..)
         .zip(&texts)
         .map(|(number, text)| format!("<<part {number} {key}>>\n{text}\n<<end {number} {key}>>"))
