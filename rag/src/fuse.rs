@@ -111,13 +111,26 @@ impl Scale {
     }
 
     /// A list's legs in the order of their addresses.
-    fn legs(&self, fusion: Fusion, list: &[Scored]) -> Vec<((u32, u32), Leg)> {
-        let ranked = list.iter().enumerate();
-        let mut legs: Vec<_> = ranked
-            .map(|(at, scored)| (scored.address(), self.leg(fusion, at + 1, scored.score)))
+    #[allow(clippy::cast_possible_truncation)] // the order is put together of three numbers of 32 bits
+    fn legs<'a>(
+        &'a self,
+        fusion: Fusion,
+        list: &'a [Scored],
+    ) -> impl Iterator<Item = ((u32, u32), Leg)> + 'a {
+        // One number each: address, then place in the list.
+        let mut order: Vec<u128> = list
+            .iter()
+            .enumerate()
+            .map(|(at, scored)| {
+                u128::from(scored.segment) << 64 | u128::from(scored.row) << 32 | u128::from(at as u32)
+            })
             .collect();
-        legs.sort_unstable_by_key(|(address, _)| *address);
-        legs
+        order.sort_unstable();
+        order.into_iter().map(move |place| {
+            let at = place as u32 as usize;
+            let leg = self.leg(fusion, at + 1, list[at].score);
+            (((place >> 64) as u32, (place >> 32) as u32), leg)
+        })
     }
 
     fn leg(&self, fusion: Fusion, rank: usize, score: f32) -> Leg {
@@ -161,7 +174,7 @@ pub(crate) fn fuse(
     };
     // Both lists by address, then one walk: 63 µs against 75 with a map and a full sort, two lists of 1,000.
     let (left, right) = (words.legs(fusion, lexical), meaning.legs(fusion, dense));
-    let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
+    let (mut left, mut right) = (left.peekable(), right.peekable());
     let mut fused = Vec::with_capacity(lexical.len() + dense.len());
     loop {
         let order = match (left.peek(), right.peek()) {

@@ -19,6 +19,8 @@ use crate::vector::plugin::component;
 
 /// Longer than the steps in which file systems count time.
 const TICK: std::time::Duration = std::time::Duration::from_millis(25);
+/// Blocks of stored chunks kept unpacked for each segment, of 16 KiB: up to some 10,000 chunks none is unpacked twice.
+const STORE_BLOCKS: usize = 256;
 /// How often a reload starts again when files vanish under it; each time means that a merge just ended.
 pub(crate) const RELOADS: usize = 16;
 
@@ -90,6 +92,7 @@ impl Snapshots {
             let reader = index
                 .reader_builder()
                 .reload_policy(ReloadPolicy::Manual)
+                .doc_store_cache_num_blocks(STORE_BLOCKS)
                 .try_into();
             let reader: IndexReader = match reader {
                 Err(TantivyError::OpenReadError(OpenReadError::FileDoesNotExist(path))) => {

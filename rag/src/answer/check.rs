@@ -4,7 +4,6 @@ use super::{
     Answer,
     cited::quotations,
     facts::{contradict, missing_names, numbers, opposed},
-    frame,
     spend::chat,
     stream::sum,
 };
@@ -14,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::HashSet, fmt::Write as _, future::IntoFuture, ops::Range, sync::Arc};
 use stepwell_core::{
     Budget, ChatModel, ChatRequest, Cost, EmbedKind, Embedder, Message, Origin, Part, ResponseFormat, Result,
-    Role, Usage, Warning, find_quote,
+    Role, Usage, Warning, fence, find_quote,
     words::{all_sentences, stems},
 };
 
@@ -261,7 +260,7 @@ impl Check<'_> {
     async fn ask(&self, judge: &dyn ChatModel, sources: &[Vec<&str>], report: &mut CheckReport) {
         let mut texts: Vec<&str> = sources.iter().flatten().copied().collect();
         texts.push(&self.answer.text);
-        let key = stepwell_core::fence(&texts);
+        let key = fence(&texts);
         let mut asked = String::new();
         let mut places = Vec::new();
         for (at, (claim, source)) in report.claims.iter().zip(sources).enumerate() {

@@ -1,6 +1,6 @@
 //! [`MultiQuery`]: a retriever that asks in several wordings.
 
-use super::{frame, lists::reciprocal_rank, spend::chat};
+use super::{lists::reciprocal_rank, spend::chat};
 use async_trait::async_trait;
 use futures::future::join_all;
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use stepwell_core::{
     Budget, ChatModel, ChatRequest, Cost, Hit, Message, Origin, Part, Query, ResponseFormat, Result,
-    Retriever, Role, Usage, Warning,
+    Retriever, Role, Usage, Warning, fence,
 };
 
 /// Most wordings beside the question.
@@ -120,7 +120,7 @@ impl MultiQuery {
 
     /// Asks the model for other wordings.
     async fn reword(&self, question: &str, searched: &mut Searched) {
-        let key = stepwell_core::fence(&[question]);
+        let key = fence(&[question]);
         let told = format!(
             "Give {} other wordings of the question that stands between the lines with the key {key}: other words for the same \
              thing, a part of it alone, or how a document that answers it would say it. They are searched for. Do not answer \

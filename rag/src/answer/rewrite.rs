@@ -1,7 +1,9 @@
 //! [`rewrite_follow_up`]: a question that leans on a conversation → one that stands alone.
 
-use super::{frame, spend::chat};
-use stepwell_core::{Budget, ChatModel, ChatRequest, Cost, Message, Origin, Part, Role, Usage, Warning};
+use super::spend::chat;
+use stepwell_core::{
+    Budget, ChatModel, ChatRequest, Cost, Message, Origin, Part, Role, Usage, Warning, fence,
+};
 
 /// Turns of the conversation that are read.
 const TURNS: usize = 12;
@@ -67,7 +69,7 @@ pub(super) async fn rewrite_within(
     }
     turns.reverse();
     let turns = turns.join("\n\n");
-    let key = stepwell_core::fence(&[&turns, question]);
+    let key = fence(&[&turns, question]);
     let told = format!(
         "Rewrite the last question so that somebody who has not read the conversation understands it: put names in the place \
          of words such as `it` or `there`, and add what it silently assumes. Do not answer it, add nothing new, keep its \

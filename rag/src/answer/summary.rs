@@ -21,7 +21,7 @@ use std::{
 use stepwell_core::{
     Budget, ChatModel, ChatRequest, ChatResponse, Chunk, Citation, Cost, Document, Error, Explanation,
     FinishReason, HeuristicTokens, Hit, Message, Origin, Part, Result, Role, Scope, TokenCounter, Usage,
-    Warning, store::Cache,
+    Warning, fence, store::Cache,
 };
 use tokio::sync::Notify;
 
@@ -599,7 +599,7 @@ fn listed(pieces: &[Piece], sources: &[Passage]) -> String {
         })
         .collect();
     let whole: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let key = stepwell_core::fence(&whole);
+    let key = fence(&whole);
     let framed: Vec<String> = (1..)
         .zip(&texts)
         .map(|(number, text)| format!("<<part {number} {key}>>\n{text}\n<<end {number} {key}>>"))

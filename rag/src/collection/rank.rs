@@ -20,8 +20,10 @@ use crate::snapshot::Snapshot;
 use crate::vector::plan::SegmentSearch;
 use crate::vector::search::{self, exact_score};
 
-/// How deep each leg's list goes: normalisation needs the spread, and depth 1,000 gains up to .026 over 100.
-const DEPTH: usize = 1_000;
+/// How deep each leg's list goes: normalisation needs the spread. One hit per document, nDCG@10 was .7254, .7285, .7351,
+/// .7349, .7333 on SciFact and .4160, .4147, .4132, .4121, .4081 on Cranfield at 500, 1,000, 1,200, 1,500 and 2,000; depth
+/// 1,000 gained up to .026 over 100.
+const DEPTH: usize = 1_200;
 /// Candidates that are judged or compared with each other beyond those asked for.
 const CANDIDATES: usize = 100;
 /// Likeness is compared among so many candidates for each hit asked for.

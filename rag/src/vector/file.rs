@@ -269,6 +269,11 @@ impl VectorFile {
         &self.section(Section::Codes)[rows.start as usize * self.dim..rows.end as usize * self.dim]
     }
 
+    /// Scales of consecutive rows, little endian.
+    pub(crate) fn scales(&self, rows: std::ops::Range<u32>) -> &[[u8; 4]] {
+        &self.section(Section::Scales).as_chunks().0[rows.start as usize..rows.end as usize]
+    }
+
     pub(crate) fn scale(&self, row: u32) -> f32 {
         f32::from_bits(read_u32(self.section(Section::Scales), row as usize * 4))
     }

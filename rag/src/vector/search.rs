@@ -350,10 +350,11 @@ fn scan_file(
         if bits == 0 || first >= rows {
             continue;
         }
+        let last = (first + 64).min(rows);
+        let scales = file.scales(first..last);
         // A well filled word is multiplied in one go, unwanted rows included.
         let together = bits.count_ones() >= 16;
         if together {
-            let last = (first + 64).min(rows);
             kernels.dot_codes(
                 file.codes(first..last),
                 &probe.codes,
@@ -361,25 +362,16 @@ fn scan_file(
             );
         }
         while bits != 0 {
-            let at = bits.trailing_zeros();
+            let at = bits.trailing_zeros() as usize;
             bits &= bits - 1;
-            let row = first + at;
-            if row >= rows {
-                break;
-            }
+            let Some(scale) = scales.get(at) else { break };
+            let row = first + at as u32;
             if !together {
-                kernels.dot_codes(
-                    file.codes(row..row + 1),
-                    &probe.codes,
-                    &mut sums[at as usize..=at as usize],
-                );
+                kernels.dot_codes(file.codes(row..row + 1), &probe.codes, &mut sums[at..=at]);
             }
-            let scale = file.scale(row);
-            see(
-                row,
-                probe.score(metric, sums[at as usize], scale, || file.norm(row)),
-                scale,
-            );
+            let scale = f32::from_le_bytes(*scale);
+            let score = probe.score(metric, sums[at], scale, || file.norm(row));
+            see(row, score, scale);
         }
     }
 }
