@@ -791,7 +791,7 @@ async fn a_retriever_as_a_tool_gives_labelled_text_and_whole_hits_as_documents()
     assert_eq!(hits[0].chunk.cite(0..9).expect("a slice").quote, "A journal");
     // A small limit leaves the later hits out of both.
     let small = retriever_tool("search", Arc::new(Shelf))
-        .text_bytes(260)
+        .text_bytes(340)
         .into_dyn_tool()
         .expect("a name");
     let cx = ToolContext::new("1", "r", stepwell_core::Scope::local());
