@@ -70,7 +70,7 @@ test('a hit stands for what the search asks for', async () => {
 test('relevance compares between questions, and diversity moves copies down', async () => {
   const collection = await Collection.inMemory({ embedder })
   await collection.add([...wells, { id: 'copy', text: 'Sodium cathodes swell in summer.' }])
-  const question = 'Do sodium cathodes swell in summer?'
+  const question = 'sodium cathodes swell in summer'
   const [best] = await collection.search(question, { minRelevance: 0.38 })
   assert.ok(best.explanation.relevance >= 0.38 && best.explanation.weightedCoverage > 0.99)
   assert.deepEqual(await collection.search('Who won the football match on Sunday?', { minRelevance: 0.38 }), [])
@@ -94,7 +94,7 @@ test('what no search can be asked for is told in a sentence', async () => {
   ]) {
     await assert.rejects(collection.search('cathodes', options), refused(sentence))
   }
-  await assert.rejects(collection.search('tenant:local', { expression: true }), refused(/tenant/))
+  await assert.rejects(collection.search('tenant:local', { expression: true }), refused(/`title`, `heading` or `text`/))
 })
 
 test('a search explains how it was done', async () => {
