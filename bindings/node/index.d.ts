@@ -882,6 +882,18 @@ export interface Chunk {
   metadata?: { [key: string]: Json }
 }
 export interface LegScore { rank: number | null; raw: number; normalized: number }
+export interface Explanation {
+  lexical?: LegScore
+  dense?: LegScore
+  /** Share of the question's distinct words that the chunk has, 0 to 1. */
+  termCoverage?: number
+  /** The same share, a word counting the more the fewer chunks have it. */
+  weightedCoverage?: number
+  /** How likely it answers the question, 0 to 1, comparable between questions. */
+  relevance?: number
+  /** What put it there last. */
+  stage: string
+}
 export interface Hit {
   chunk: Chunk
   /** Higher is better; comparable within one answer. */
@@ -889,7 +901,9 @@ export interface Hit {
   /** File, then page or heading, to show. */
   place: string
   /** Why it is where it is. */
-  explanation: { lexical?: LegScore; dense?: LegScore; termCoverage?: number; stage: string }
+  explanation: Explanation
+  /** Bytes of `chunk.text` (UTF-8) where words of the question stand, where they were asked for and are there. */
+  highlights?: Span[]
 }
 
 type FilterValue = string | number | boolean | { date: string }
@@ -964,18 +978,41 @@ export interface AddProgress {
   documentsUpdated: number
   documentsUnchanged: number
   documentsSkipped: number
+  documentsFailed: number
   chunks: number
+  /** Of these, chunks whose vector came from the embedding cache. */
+  chunksCached: number
+  /** Of these, chunks whose vector stood in the index, or was made for an equal text of the same call. */
+  chunksReused: number
   tokens: number
   commits: number
+  elapsedMs: number
+  /** Of late; `null` until it can be told. */
+  chunksPerSecond: number | null
+  /** What the rest will take at the pace of late; `null` until it can be told. */
+  remainingMs: number | null
 }
 export interface SkippedDocument { documentId: string; reason: string }
-export type AddEvent = ({ type: 'progress' } & AddProgress) | ({ type: 'skipped' } & SkippedDocument)
-export interface AddReport { progress: AddProgress; skipped: SkippedDocument[] }
+/** A document that could not be added; an older version of it still stands. */
+export interface FailedDocument { documentId: string; error: Failure }
+export type AddEvent =
+  | ({ type: 'progress' } & AddProgress)
+  | ({ type: 'skipped' } & SkippedDocument)
+  | ({ type: 'failed' } & FailedDocument)
+export interface AddReport {
+  progress: AddProgress
+  /** Documents left out, but for unchanged ones. */
+  skipped: SkippedDocument[]
+  /** Documents that could not be added; the others are in. */
+  failed: FailedDocument[]
+}
 export interface AddOptions extends CallOptions {
   /** Called at each step. What it throws stops the work and rejects the call. */
   onProgress?: (event: AddEvent) => void
-  /** 256; a document is never split between commits. */
+  /** 4,096, or what 5 seconds bring; a document is never split between commits. */
   chunksPerCommit?: number
+  /** Whether the first document that cannot be added rejects the call with its error; it is reported otherwise. */
+  stopsAtError?: boolean
 }
 
 export interface SyncProgress {
@@ -983,21 +1020,54 @@ export interface SyncProgress {
   filesDone: number
   filesAdded: number
   filesUpdated: number
+  /** Files that were only moved: nothing was embedded for them. */
+  filesRenamed: number
   filesUnchanged: number
   filesSkipped: number
   documentsRemoved: number
   chunks: number
+  chunksCached: number
+  chunksReused: number
   tokens: number
   commits: number
+  elapsedMs: number
+  chunksPerSecond: number | null
+  remainingMs: number | null
 }
 export interface SkippedFile { uri: string; reason: string }
 export type SyncEvent = ({ type: 'progress' } & SyncProgress) | ({ type: 'skipped' } & SkippedFile)
-export interface SyncReport { progress: SyncProgress; skipped: SkippedFile[]; removed: string[] }
-export interface SyncOptions extends CallOptions {
-  onProgress?: (event: SyncEvent) => void
-  chunksPerCommit?: number
+/** A file that was moved: the id its document had, and the one it has now. */
+export interface RenamedFile { from: string; to: string }
+export interface SyncReport {
+  progress: SyncProgress
+  skipped: SkippedFile[]
+  /** Ids of documents that were deleted. */
+  removed: string[]
+  /** Ids of new documents. */
+  added: string[]
+  /** Ids of documents whose file changed. */
+  updated: string[]
+  renamed: RenamedFile[]
+}
+/** What a `sync` would do. */
+export interface SyncPlan {
+  added: string[]
+  updated: string[]
+  renamed: RenamedFile[]
+  removed: string[]
+  /** How many files stand in the index as they are. */
+  unchanged: number
+  skipped: SkippedFile[]
+}
+export interface PlanOptions extends CallOptions {
   /** Whether documents whose files are gone are deleted; they are. */
   removes?: boolean
+  /** Whether a folder may have lost all its files; such a sync is refused otherwise. */
+  allowsEmpty?: boolean
+}
+export interface SyncOptions extends PlanOptions {
+  onProgress?: (event: SyncEvent) => void
+  chunksPerCommit?: number
 }
 
 export interface CollectionOptions extends CallOptions {
@@ -1007,8 +1077,15 @@ export interface CollectionOptions extends CallOptions {
   scope?: Scope
   /** Lower-case English name, or `neutral`; `english` where absent. Fixed when the index is made. */
   language?: string
-  /** Keeps int8 codes alone: a third of the size. Fixed when the index is made. */
+  /** The same as `storage: 'codes'`. Fixed when the index is made. */
   codesOnly?: boolean
+  /**
+   * What is kept of a vector: `int16` where absent (2 bytes per dimension), `codes` alone (1, approximate scores), or `f32`
+   * (5, the vectors as they came). Fixed when the index is made.
+   */
+  storage?: 'codes' | 'int16' | 'f32'
+  /** How vectors are compared; `cosine` where absent. Fixed when the index is made. */
+  metric?: 'cosine' | 'dot' | 'l2'
   fusion?: { zScore: { weight: number } } | { minMax: { weight: number } } | { reciprocalRank: { k: number } }
   /** How long chunks may be; what the embedder reads where absent. */
   chunks?: { maxTokens?: number; overlapTokens?: number }
@@ -1020,6 +1097,50 @@ export interface SearchOptions extends CallOptions {
   mode?: 'hybrid' | 'lexical' | 'dense'
   vector?: ArrayLike<number>
   minScore?: number
+  /** Hits below this relevance are left out, 0 to 1; the answer may then be empty. */
+  minRelevance?: number
+  /** What one hit stands for: a chunk, the best chunk of a document, or a document; `chunk` where absent. */
+  unit?: 'chunk' | 'best_chunk' | 'document'
+  /** Hits like those before them move down: 0 for not at all, 1 for difference alone. */
+  diversity?: number
+  /** Whether hits tell where the question's words stand in them. */
+  highlight?: boolean
+  /** Words side by side in the question count more where they stand so in a chunk. */
+  phrases?: boolean
+  /** Words that nothing has are searched with a letter wrong. */
+  fuzzy?: boolean
+  /** What is called like the question comes first. */
+  exactFirst?: boolean
+  /** The text is an expression for experts: `+must -not "side by side" title:word`. */
+  expression?: boolean
+}
+/** How a segment of the index was searched by meaning, and why so. */
+export interface SegmentSearch {
+  /** Vectors of the segment, of all tenants. */
+  vectors: number
+  /** Of these, those that tenant and filter let through. */
+  allowed: number
+  strategy: string
+  isExact: boolean
+  reason: string
+  /** Rows that a walk through the graph keeps; 0 without one. */
+  ef: number
+  compared: number
+}
+/** An answer with what was done for it. `segments` are for who runs the index, not for a tenant. */
+export interface Explained { hits: Hit[]; allowed: number; segments: SegmentSearch[] }
+/** How much of a document's text its stored chunks hold. */
+export interface Coverage {
+  documentId: string
+  chunks: number
+  /** The length of its text, where its chunker covered all of it. */
+  textBytes: number | null
+  /** Bytes of the text that are in no chunk. */
+  gaps: Span[]
+  /** Whether the chunks are numbered from 0, each once. */
+  isNumbered: boolean
+  /** Whether every byte of the text is proved to be in a chunk. */
+  isWhole: boolean
 }
 /** What a collection holds of its tenant. */
 export interface CollectionStats {
@@ -1051,14 +1172,20 @@ export declare class Collection {
   add(documents: Document | readonly Document[], options?: AddOptions): Promise<AddReport>
   /** Makes the collection hold what files and folders hold: text, Markdown, HTML, PDF, DOCX. */
   sync(paths: string | readonly string[], options?: SyncOptions): Promise<SyncReport>
+  /** What `sync` would do with these paths now: files are read, but nothing is embedded or written. */
+  planSync(paths: string | readonly string[], options?: PlanOptions): Promise<SyncPlan>
   /** The best hits, best first. */
   search(text: string, options?: SearchOptions): Promise<Hit[]>
+  /** `search`, and how each segment of the index was searched by meaning: row by row or through its graph. */
+  explain(text: string, options?: SearchOptions): Promise<Explained>
   /** Deletes documents by id; how many there were. */
   delete(ids: string | readonly string[]): Promise<number>
   deleteWhere(filter: Filter): Promise<number>
   /** How many chunks there are, or how many a filter lets through. */
   count(filter?: Filter, options?: CallOptions): Promise<number>
   documents(options?: CallOptions): Promise<{ id: string; contentHash: string; chunks: number }[]>
+  /** How much of a document's text its stored chunks hold. */
+  coverage(documentId: string, options?: CallOptions): Promise<Coverage>
   stats(options?: CallOptions): Promise<CollectionStats>
   /** How large the whole index is, whoever the chunks belong to: for who runs it, not for a tenant. */
   indexStats(options?: CallOptions): Promise<IndexStats>

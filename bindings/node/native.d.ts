@@ -131,11 +131,15 @@ export declare class NativeCollection {
   /** A tool that searches it. */
   tool(name: string, options: string): SearchTool
   /** Adds documents (a JSON list). The items are progress events, the outcome is the report. */
-  add(documents: string, chunksPerCommit: number | undefined | null, cancel: Cancel): NativeStream
+  add(documents: string, options: string, cancel: Cancel): NativeStream
   /** Makes the collection hold what files and folders hold. The items are progress events, the outcome is the report. */
   sync(paths: Array<string>, options: string, cancel: Cancel): NativeStream
+  /** What `sync` would do with these paths now, as JSON. */
+  planSync(paths: Array<string>, options: string, cancel?: Cancel | undefined | null): Promise<string>
   /** The best hits for a question, best first, as JSON. */
   search(query: string, cancel?: Cancel | undefined | null): Promise<string>
+  /** `search`, and how each segment was searched by meaning, as JSON. */
+  explain(query: string, cancel?: Cancel | undefined | null): Promise<string>
   /** Deletes documents by id; how many there were. */
   delete(ids: Array<string>): Promise<number>
   /** Deletes every document of which a chunk passes the filter; how many there were. */
@@ -144,6 +148,8 @@ export declare class NativeCollection {
   count(filter?: string | undefined | null, cancel?: Cancel | undefined | null): Promise<number>
   /** All documents by id, as JSON. */
   documents(cancel?: Cancel | undefined | null): Promise<string>
+  /** How much of a document's text its stored chunks hold, as JSON. */
+  coverage(documentId: string, cancel?: Cancel | undefined | null): Promise<string>
   /** How large it is, as JSON. */
   stats(cancel?: Cancel | undefined | null): Promise<string>
   /** How large the whole index is, whoever the chunks belong to, as JSON. */

@@ -5,7 +5,22 @@ const { known, signalOf, under } = require('./signal.js')
 const { collectionEmbedder } = require('./embedder.js')
 const { SearchTool } = require('./tool.js')
 
-const openOptions = ['scope', 'language', 'codesOnly', 'fusion', 'chunks']
+const openOptions = ['scope', 'language', 'codesOnly', 'storage', 'metric', 'fusion', 'chunks']
+const flags = ['highlight', 'phrases', 'fuzzy', 'exactFirst', 'expression']
+const numbers = ['minScore', 'minRelevance', 'diversity']
+const searchOptions = ['topK', 'filter', 'mode', 'vector', 'unit', ...numbers, ...flags]
+
+/** A question as JSON. JSON has no NaN and no infinity: they would pass for options that were left out. */
+function queryText(text, options) {
+  const { signal: _, vector, ...settings } = known('options', options, [...searchOptions, 'signal'])
+  for (const name of flags) {
+    if (![undefined, true, false].includes(settings[name])) throw invalid(name, 'pass true or false')
+  }
+  for (const name of numbers) {
+    if (settings[name] !== undefined && !Number.isFinite(settings[name])) throw invalid(name, 'pass a number')
+  }
+  return JSON.stringify({ text, ...settings, vector: vector && Array.from(vector) })
+}
 
 /**
  * Drives a native stream of progress events to its report. A callback that throws stops the work, and what it threw is
@@ -38,6 +53,8 @@ async function withProgress(start, onProgress, signal) {
   }
   throw thrown.error
 }
+
+const pathList = (paths) => (Array.isArray(paths) ? paths : [paths]).map(String)
 
 const natives = new WeakMap()
 
@@ -72,24 +89,34 @@ class Collection {
   }
 
   async add(documents, options) {
-    const { onProgress, chunksPerCommit } = known('options', options, ['onProgress', 'chunksPerCommit', 'signal'])
+    const names = ['onProgress', 'chunksPerCommit', 'stopsAtError', 'signal']
+    const { onProgress, chunksPerCommit, stopsAtError } = known('options', options, names)
+    const settings = JSON.stringify({ chunksPerCommit, stopsAtError })
     const text = JSON.stringify(Array.isArray(documents) ? documents : [documents])
-    return withProgress((cancel) => this.#native.add(text, chunksPerCommit, cancel), onProgress, signalOf(options))
+    return withProgress((cancel) => this.#native.add(text, settings, cancel), onProgress, signalOf(options))
   }
 
   async sync(paths, options) {
-    const names = ['onProgress', 'chunksPerCommit', 'removes', 'signal']
-    const { onProgress, chunksPerCommit, removes } = known('options', options, names)
-    const settings = JSON.stringify({ chunksPerCommit, removes })
-    const list = (Array.isArray(paths) ? paths : [paths]).map(String)
-    return withProgress((cancel) => this.#native.sync(list, settings, cancel), onProgress, signalOf(options))
+    const names = ['onProgress', 'chunksPerCommit', 'removes', 'allowsEmpty', 'signal']
+    const { onProgress, signal: _, ...settings } = known('options', options, names)
+    const [list, text] = [pathList(paths), JSON.stringify(settings)]
+    return withProgress((cancel) => this.#native.sync(list, text, cancel), onProgress, signalOf(options))
+  }
+
+  async planSync(paths, options) {
+    const { signal: _, ...settings } = known('options', options, ['removes', 'allowsEmpty', 'signal'])
+    const [list, text] = [pathList(paths), JSON.stringify(settings)]
+    return JSON.parse(await under(signalOf(options), (cancel) => this.#native.planSync(list, text, cancel)))
   }
 
   async search(text, options) {
-    const given = known('options', options, ['topK', 'filter', 'mode', 'vector', 'minScore', 'signal'])
-    const { signal: _, vector, ...settings } = given
-    const query = JSON.stringify({ text, ...settings, vector: vector && Array.from(vector) })
+    const query = queryText(text, options)
     return JSON.parse(await under(signalOf(options), (cancel) => this.#native.search(query, cancel)))
+  }
+
+  async explain(text, options) {
+    const query = queryText(text, options)
+    return JSON.parse(await under(signalOf(options), (cancel) => this.#native.explain(query, cancel)))
   }
 
   async delete(ids) {
@@ -110,6 +137,12 @@ class Collection {
   async documents(options) {
     const signal = signalOf(known('options', options, ['signal']))
     return JSON.parse(await under(signal, (cancel) => this.#native.documents(cancel)))
+  }
+
+  async coverage(documentId, options) {
+    const signal = signalOf(known('options', options, ['signal']))
+    if (typeof documentId !== 'string') throw invalid('documentId', 'pass the id of a document')
+    return JSON.parse(await under(signal, (cancel) => this.#native.coverage(documentId, cancel)))
   }
 
   async stats(options) {

@@ -8,6 +8,7 @@
 
 mod agent;
 mod ask;
+mod bring;
 mod chat;
 mod convert;
 mod ended;

@@ -1,6 +1,7 @@
 //! [`NativeCollection`]: documents in, hits out.
 
 use crate::{
+    bring::{AddGiven, SyncGiven, event_json, plan_json, report_json, sync_event_json, sync_report_json},
     convert::{from_json, parse, read, to_json, with_members},
     error::to_napi,
     models::Embedder,
@@ -13,12 +14,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use stepwell::{
-    Citation, Document, DynTool, Error, Filter, Hit, IntoDynTool, Query, Result, Scope, SearchMode,
+    Citation, Document, DynTool, Error, Filter, Hit, HitUnit, IntoDynTool, Query, Result, Scope, SearchMode,
     agent::retriever_tool,
-    rag::{
-        AddEvent, AddOptions, AddProgress, AddReport, ChunkOptions, Collection, Fusion, Language,
-        SkippedFile, SyncEvent, SyncOptions, SyncProgress, SyncReport,
-    },
+    rag::{ChunkOptions, Collection, Coverage, Explained, Fusion, Language, Metric, Storage},
 };
 
 #[derive(Deserialize)]
@@ -56,6 +54,22 @@ enum FusionGiven {
     ReciprocalRank { k: f32 },
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StorageGiven {
+    Codes,
+    Int16,
+    F32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MetricGiven {
+    Cosine,
+    Dot,
+    L2,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct OpenOptions {
@@ -63,6 +77,8 @@ struct OpenOptions {
     scope: Option<ScopeGiven>,
     language: Option<String>,
     codes_only: Option<bool>,
+    storage: Option<StorageGiven>,
+    metric: Option<MetricGiven>,
     fusion: Option<FusionGiven>,
     chunks: Option<ChunksGiven>,
 }
@@ -94,9 +110,27 @@ async fn open(options: OpenOptions, embedder: Option<Arc<dyn stepwell::Embedder>
         })?;
         builder = builder.language(language);
     }
+    if options.codes_only.is_some() && options.storage.is_some() {
+        return Err(Error::invalid(
+            "storage",
+            "`codesOnly` says it already: pass one of the two",
+        ));
+    }
     if let Some(codes_only) = options.codes_only {
         builder = builder.codes_only(codes_only);
     }
+    builder = match options.storage {
+        Some(StorageGiven::Codes) => builder.storage(Storage::Codes),
+        Some(StorageGiven::Int16) => builder.storage(Storage::Int16),
+        Some(StorageGiven::F32) => builder.storage(Storage::F32),
+        None => builder,
+    };
+    builder = match options.metric {
+        Some(MetricGiven::Cosine) => builder.metric(Metric::Cosine),
+        Some(MetricGiven::Dot) => builder.metric(Metric::Dot),
+        Some(MetricGiven::L2) => builder.metric(Metric::L2),
+        None => builder,
+    };
     if let Some(fusion) = options.fusion {
         builder = builder.fusion(match fusion {
             FusionGiven::ZScore { weight } => Fusion::ZScore { weight },
@@ -129,6 +163,14 @@ struct QueryGiven {
     mode: Option<SearchMode>,
     vector: Option<Vec<f32>>,
     min_score: Option<f32>,
+    min_relevance: Option<f32>,
+    unit: Option<HitUnit>,
+    diversity: Option<f32>,
+    highlight: Option<bool>,
+    phrases: Option<bool>,
+    fuzzy: Option<bool>,
+    exact_first: Option<bool>,
+    expression: Option<bool>,
 }
 
 fn query(text: &str) -> Result<Query> {
@@ -141,6 +183,14 @@ fn query(text: &str) -> Result<Query> {
     query.mode = given.mode.unwrap_or_default();
     query.vector = given.vector;
     query.min_score = given.min_score;
+    query.min_relevance = given.min_relevance;
+    query.unit = given.unit.unwrap_or_default();
+    query.diversity = given.diversity;
+    query.highlight = given.highlight.unwrap_or_default();
+    query.words.phrases = given.phrases.unwrap_or_default();
+    query.words.fuzzy = given.fuzzy.unwrap_or_default();
+    query.words.exact_first = given.exact_first.unwrap_or_default();
+    query.words.expression = given.expression.unwrap_or_default();
     Ok(query)
 }
 
@@ -205,74 +255,31 @@ pub(crate) fn hits_json(hits: &[Hit]) -> Result<String> {
     Ok(format!("[{}]", texts?.join(",")))
 }
 
-fn progress_json(progress: &AddProgress) -> Value {
-    json!({
-        "documentsTotal": progress.documents_total, "documentsDone": progress.documents_done,
-        "documentsAdded": progress.documents_added, "documentsUpdated": progress.documents_updated,
-        "documentsUnchanged": progress.documents_unchanged, "documentsSkipped": progress.documents_skipped,
-        "chunks": progress.chunks, "tokens": progress.tokens, "commits": progress.commits,
-    })
-}
-
-fn event_json(event: &AddEvent) -> Option<String> {
-    match event {
-        AddEvent::Progress(progress) => {
-            let Value::Object(mut members) = progress_json(progress) else {
-                return None;
-            };
-            members.shift_insert(0, "type".into(), "progress".into());
-            Some(Value::Object(members).to_string())
-        }
-        AddEvent::Skipped { document_id, reason } => Some(
-            json!({ "type": "skipped", "documentId": document_id, "reason": reason.as_str() }).to_string(),
-        ),
-        _ => None,
-    }
-}
-
-fn report_json(report: &AddReport) -> String {
-    let skipped: Vec<_> = report
-        .skipped
+fn explained_json(explained: &Explained) -> Result<String> {
+    let segments: Vec<_> = explained
+        .segments
         .iter()
-        .map(|(id, reason)| json!({ "documentId": id, "reason": reason.as_str() }))
+        .map(|segment| {
+            json!({
+                "vectors": segment.vectors, "allowed": segment.allowed, "strategy": segment.strategy.as_str(),
+                "isExact": segment.strategy.is_exact(), "reason": segment.reason, "ef": segment.ef,
+                "compared": segment.compared,
+            })
+        })
         .collect();
-    json!({ "progress": progress_json(&report.progress), "skipped": skipped }).to_string()
+    let rest = json!({ "allowed": explained.allowed, "segments": segments });
+    Ok(with_members(
+        &rest.to_string(),
+        &[("hits", hits_json(&explained.hits)?)],
+    ))
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct SyncGiven {
-    chunks_per_commit: Option<usize>,
-    removes: Option<bool>,
-}
-
-fn sync_progress_json(progress: &SyncProgress) -> Value {
+fn coverage_json(coverage: &Coverage) -> String {
     json!({
-        "filesTotal": progress.files_total, "filesDone": progress.files_done, "filesAdded": progress.files_added,
-        "filesUpdated": progress.files_updated, "filesUnchanged": progress.files_unchanged,
-        "filesSkipped": progress.files_skipped, "documentsRemoved": progress.documents_removed,
-        "chunks": progress.chunks, "tokens": progress.tokens, "commits": progress.commits,
+        "documentId": coverage.document_id, "chunks": coverage.chunks, "textBytes": coverage.text_bytes,
+        "gaps": coverage.gaps, "isNumbered": coverage.is_numbered, "isWhole": coverage.is_whole(),
     })
-}
-
-fn skipped_json(file: &SkippedFile) -> Value {
-    json!({ "uri": file.uri, "reason": file.reason })
-}
-
-fn sync_event_json(event: &SyncEvent) -> Option<String> {
-    let (kind, mut event) = match event {
-        SyncEvent::Progress(progress) => ("progress", sync_progress_json(progress)),
-        SyncEvent::Skipped(file) => ("skipped", skipped_json(file)),
-        _ => return None,
-    };
-    event.as_object_mut()?.shift_insert(0, "type".into(), kind.into());
-    Some(event.to_string())
-}
-
-fn sync_report_json(report: &SyncReport) -> String {
-    let skipped: Vec<_> = report.skipped.iter().map(skipped_json).collect();
-    json!({ "progress": sync_progress_json(&report.progress), "skipped": skipped, "removed": report.removed })
-        .to_string()
+    .to_string()
 }
 
 /// A search that an agent may call.
@@ -361,18 +368,11 @@ impl NativeCollection {
 
     /// Adds documents (a JSON list). The items are progress events, the outcome is the report.
     #[napi]
-    pub fn add(
-        &self,
-        documents: String,
-        chunks_per_commit: Option<u32>,
-        cancel: &Cancel,
-    ) -> napi::Result<NativeStream> {
+    pub fn add(&self, documents: String, options: String, cancel: &Cancel) -> napi::Result<NativeStream> {
         let collection = self.inner();
         let documents: Vec<Document> = from_json("documents", &documents).map_err(to_napi)?;
-        let mut options = AddOptions::new().cancel(Cancel::of(Some(cancel)));
-        if let Some(chunks) = chunks_per_commit {
-            options = options.chunks_per_commit(chunks as usize);
-        }
+        let given: AddGiven = parse("options", &options).map_err(to_napi)?;
+        let options = given.options(Cancel::of(Some(cancel)));
         Ok(NativeStream::open(move |feed| async move {
             let options = options.progress(move |event| {
                 if let Some(json) = event_json(event) {
@@ -389,13 +389,7 @@ impl NativeCollection {
     pub fn sync(&self, paths: Vec<String>, options: String, cancel: &Cancel) -> napi::Result<NativeStream> {
         let collection = self.inner();
         let given: SyncGiven = parse("options", &options).map_err(to_napi)?;
-        let mut options = SyncOptions::new().cancel(Cancel::of(Some(cancel)));
-        if let Some(chunks) = given.chunks_per_commit {
-            options = options.chunks_per_commit(chunks);
-        }
-        if let Some(removes) = given.removes {
-            options = options.removes(removes);
-        }
+        let options = given.options(Cancel::of(Some(cancel)));
         Ok(NativeStream::open(move |feed| async move {
             let options = options.progress(move |event| {
                 if let Some(json) = sync_event_json(event) {
@@ -405,6 +399,23 @@ impl NativeCollection {
             let report = collection.sync(paths, options).await?;
             Ok(Some(sync_report_json(&report)))
         }))
+    }
+
+    /// What `sync` would do with these paths now, as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn plan_sync<'env>(
+        &self,
+        env: &'env Env,
+        paths: Vec<String>,
+        options: String,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let collection = self.inner();
+        let given: SyncGiven = parse("options", &options).map_err(to_napi)?;
+        let options = given.options(Cancel::of(cancel));
+        promise(env, Cancel::of(cancel), async move {
+            Ok(plan_json(&collection.plan_sync(paths, options).await?))
+        })
     }
 
     /// The best hits for a question, best first, as JSON.
@@ -419,6 +430,21 @@ impl NativeCollection {
         let query = self::query(&query).map_err(to_napi)?;
         promise(env, Cancel::of(cancel), async move {
             hits_json(&collection.search(&query).await?)
+        })
+    }
+
+    /// `search`, and how each segment was searched by meaning, as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn explain<'env>(
+        &self,
+        env: &'env Env,
+        query: String,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let collection = self.inner();
+        let query = self::query(&query).map_err(to_napi)?;
+        promise(env, Cancel::of(cancel), async move {
+            explained_json(&collection.explain(&query).await?)
         })
     }
 
@@ -474,6 +500,20 @@ impl NativeCollection {
                 .map(|entry| json!({ "id": entry.id, "contentHash": entry.content_hash, "chunks": entry.chunks }))
                 .collect();
             Ok(Value::Array(entries).to_string())
+        })
+    }
+
+    /// How much of a document's text its stored chunks hold, as JSON.
+    #[napi(ts_return_type = "Promise<string>")]
+    pub fn coverage<'env>(
+        &self,
+        env: &'env Env,
+        document_id: String,
+        cancel: Option<&Cancel>,
+    ) -> napi::Result<PromiseRaw<'env, String>> {
+        let collection = self.inner();
+        promise(env, Cancel::of(cancel), async move {
+            Ok(coverage_json(&collection.coverage(&document_id).await?))
         })
     }
 

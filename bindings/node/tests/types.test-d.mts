@@ -2,7 +2,7 @@
 import {
   Agent, Approval, Collection, Extractive, Filter, MiniLm, RateLimitedError, RunStore, Scripted, StepwellError, model,
   retrieverTool, tool,
-  type ChatResponse, type Hit, type RunEvent, type RunResult, type StreamEvent,
+  type ChatResponse, type FailedDocument, type Hit, type RunEvent, type RunResult, type SegmentSearch, type Span, type StreamEvent,
 } from 'stepwell'
 import { z } from 'zod'
 
@@ -82,6 +82,22 @@ async function main(): Promise<void> {
   await papers.add({ text: 'b' })
   const hits = await papers.search('x', { topK: 3, filter: Filter.and(Filter.eq('year', 2024), Filter.exists('title')) })
   yes<Equal<typeof hits, Hit[]>>()
+  await papers.search('x', { unit: 'best_chunk', diversity: 0.3, minRelevance: 0.4, highlight: true, fuzzy: true, exactFirst: true })
+  yes<Equal<Hit['highlights'], Span[] | undefined>>()
+  // @ts-expect-error: no such unit
+  await papers.search('x', { unit: 'page' })
+  const report = await papers.add({ id: 'a', text: 'b' }, { stopsAtError: true, onProgress: (event) => void (event.type === 'failed' && event.error.code) })
+  yes<Equal<typeof report.failed, FailedDocument[]>>()
+  const plan = await papers.planSync('docs', { removes: false })
+  const moved: { from: string; to: string }[] = plan.renamed
+  void moved
+  const explained = await papers.explain('x')
+  yes<Equal<typeof explained.segments, SegmentSearch[]>>()
+  const whole: boolean = (await papers.coverage('a')).isWhole
+  void whole
+  await Collection.inMemory({ storage: 'f32', metric: 'dot' })
+  // @ts-expect-error: no such storage
+  await Collection.inMemory({ storage: 'f16' })
   // @ts-expect-error: open one with `Collection.open`
   new Collection()
 

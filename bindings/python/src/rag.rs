@@ -13,8 +13,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{path::PathBuf, sync::Arc};
 use stepwell::{
-    Embedder, Error, Filter, HeuristicTokens, Query, Result, Scope, TokenCounter,
-    rag::{ChunkOptions, Chunker, Chunking, Collection, Fusion, Language, WholeDocuments},
+    Embedder, Error, Filter, HeuristicTokens, Hit, Query, Result, Scope, TokenCounter,
+    rag::{
+        ChunkOptions, Chunker, Chunking, Collection, Coverage, Explained, Fusion, Language, Metric, Storage,
+        WholeDocuments,
+    },
 };
 
 /// The settings a Python caller may name.
@@ -25,8 +28,26 @@ struct Settings {
     actor: Option<String>,
     language: Option<String>,
     codes_only: Option<bool>,
+    storage: Option<StorageName>,
+    metric: Option<MetricName>,
     fusion: Option<FusionName>,
     chunks: Option<ChunkSettings>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StorageName {
+    Codes,
+    Int16,
+    F32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MetricName {
+    Cosine,
+    Dot,
+    L2,
 }
 
 #[derive(Deserialize)]
@@ -100,9 +121,27 @@ async fn open(
         })?;
         builder = builder.language(language);
     }
+    if settings.codes_only.is_some() && settings.storage.is_some() {
+        return Err(Error::invalid(
+            "storage",
+            "`codes_only` says it already: pass one of the two",
+        ));
+    }
     if let Some(codes_only) = settings.codes_only {
         builder = builder.codes_only(codes_only);
     }
+    builder = match settings.storage {
+        Some(StorageName::Codes) => builder.storage(Storage::Codes),
+        Some(StorageName::Int16) => builder.storage(Storage::Int16),
+        Some(StorageName::F32) => builder.storage(Storage::F32),
+        None => builder,
+    };
+    builder = match settings.metric {
+        Some(MetricName::Cosine) => builder.metric(Metric::Cosine),
+        Some(MetricName::Dot) => builder.metric(Metric::Dot),
+        Some(MetricName::L2) => builder.metric(Metric::L2),
+        None => builder,
+    };
     builder = match settings.fusion {
         Some(FusionName::ZScore { weight }) => builder.fusion(Fusion::ZScore { weight }),
         Some(FusionName::MinMax { weight }) => builder.fusion(Fusion::MinMax { weight }),
@@ -193,11 +232,47 @@ fn opening(
     Ok(open(path, embedder, settings))
 }
 
+fn hits_json(hits: &[Hit]) -> Result<Value> {
+    serde_json::to_value(hits).map_err(|error| Error::internal(format!("a hit is no JSON: {error}")))
+}
+
+fn explained_json(explained: &Explained) -> Result<Value> {
+    let segments: Vec<_> = explained
+        .segments
+        .iter()
+        .map(|segment| {
+            json!({
+                "vectors": segment.vectors,
+                "allowed": segment.allowed,
+                "strategy": segment.strategy.as_str(),
+                "is_exact": segment.strategy.is_exact(),
+                "reason": segment.reason,
+                "ef": segment.ef,
+                "compared": segment.compared,
+            })
+        })
+        .collect();
+    let hits = hits_json(&explained.hits)?;
+    Ok(json!({ "hits": hits, "allowed": explained.allowed, "segments": segments }))
+}
+
+fn coverage_json(coverage: &Coverage) -> Value {
+    json!({
+        "document_id": coverage.document_id,
+        "chunks": coverage.chunks,
+        "text_bytes": coverage.text_bytes,
+        "gaps": coverage.gaps,
+        "is_numbered": coverage.is_numbered,
+        "is_whole": coverage.is_whole(),
+    })
+}
+
 /// One question of a collection that changes nothing, or a simple change: named by a word, answered with JSON.
 async fn ask(collection: Collection, what: Ask) -> Result<Value> {
     Ok(match what {
-        Ask::Search(query) => serde_json::to_value(collection.search(&query).await?)
-            .map_err(|error| Error::internal(format!("a hit is no JSON: {error}")))?,
+        Ask::Search(query) => hits_json(&collection.search(&query).await?)?,
+        Ask::Explain(query) => explained_json(&collection.explain(&query).await?)?,
+        Ask::Coverage(document_id) => coverage_json(&collection.coverage(&document_id).await?),
         Ask::Count(filter) => json!(collection.count(filter.as_ref()).await?),
         Ask::Delete(ids) => json!(collection.delete(ids).await?),
         Ask::DeleteWhere(filter) => json!(collection.delete_where(&filter).await?),
@@ -245,6 +320,8 @@ async fn ask(collection: Collection, what: Ask) -> Result<Value> {
 #[serde(rename_all = "snake_case")]
 enum Ask {
     Search(Query),
+    Explain(Query),
+    Coverage(String),
     Count(Option<Filter>),
     Delete(Vec<String>),
     DeleteWhere(Filter),
@@ -302,10 +379,11 @@ impl NativeCollection {
         py: Python<'py>,
         documents: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
-        chunks_per_commit: Option<usize>,
+        settings: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let documents = py_to_serde("documents", documents).map_err(|error| to_pyerr(py, &error))?;
-        self.change(py, Bringing::Documents(documents, chunks_per_commit), progress)
+        let settings = py_to_serde("add settings", settings).map_err(|error| to_pyerr(py, &error))?;
+        self.change(py, Bringing::Documents(documents, settings), progress)
     }
 
     fn add_sync<'py>(
@@ -313,10 +391,11 @@ impl NativeCollection {
         py: Python<'py>,
         documents: &Bound<'py, PyAny>,
         progress: Option<Py<PyAny>>,
-        chunks_per_commit: Option<usize>,
+        settings: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let documents = py_to_serde("documents", documents).map_err(|error| to_pyerr(py, &error))?;
-        self.change_sync(py, Bringing::Documents(documents, chunks_per_commit), progress)
+        let settings = py_to_serde("add settings", settings).map_err(|error| to_pyerr(py, &error))?;
+        self.change_sync(py, Bringing::Documents(documents, settings), progress)
     }
 
     /// Makes it hold the files under these paths.
@@ -341,6 +420,28 @@ impl NativeCollection {
     ) -> PyResult<Bound<'py, PyAny>> {
         let settings = py_to_serde("sync settings", settings).map_err(|error| to_pyerr(py, &error))?;
         self.change_sync(py, Bringing::Files(paths, settings), progress)
+    }
+
+    /// What `sync_files` would do.
+    fn plan_files<'py>(
+        &self,
+        py: Python<'py>,
+        paths: Vec<PathBuf>,
+        settings: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let settings = py_to_serde("sync settings", settings).map_err(|error| to_pyerr(py, &error))?;
+        self.change(py, Bringing::Plan(paths, settings), None)
+    }
+
+    /// The blocking twin of `plan_files`.
+    fn plan_files_sync<'py>(
+        &self,
+        py: Python<'py>,
+        paths: Vec<PathBuf>,
+        settings: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let settings = py_to_serde("sync settings", settings).map_err(|error| to_pyerr(py, &error))?;
+        self.change_sync(py, Bringing::Plan(paths, settings), None)
     }
 
     /// Asks it something: `{"search": query}`, `{"count": filter}`, `"documents"` …

@@ -58,6 +58,17 @@ async def agents() -> None:
     assert_type(added, stepwell.AddReport)
     hits = await notes.search("what?", top_k=3, filter=stepwell.Filter.eq("year", 2024), mode="hybrid")
     assert_type(hits, list[stepwell.Hit])
+    await notes.search("what?", unit="best_chunk", diversity=0.3, min_relevance=0.4, highlight=True, fuzzy=True)
+    assert_type(hits[0].highlights, list[stepwell.Span])
+    assert_type(hits[0].explanation.relevance, float | None)
+    await notes.search("what?", unit="page")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(added.failed[0].error.code, str)
+    plan = await notes.plan_sync("docs", removes=False)
+    assert_type(plan.renamed[0].from_, str)
+    assert_type((await notes.explain("what?", top_k=3)).segments, list[stepwell.SegmentSearch])
+    assert_type((await notes.coverage("a")).gaps, list[stepwell.Span])
+    await stepwell.Collection.open("exact", storage="f32", metric="dot")
+    await stepwell.Collection.open("x", storage="f16")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     agent = stepwell.Agent(
         stepwell.Scripted("a").call("weather", {"city": "Oslo"}),
         tools=[weather, slow, stepwell.retriever_tool("notes", notes)],

@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::HashSet, fmt::Write as _, future::IntoFuture, ops::Range, sync::Arc};
 use stepwell_core::{
-    Budget, ChatModel, ChatRequest, Cost, EmbedKind, Embedder, Message, Origin, Part, ResponseFormat, Result,
-    Role, Usage, Warning, fence, find_quote,
+    Budget, ChatModel, ChatRequest, Cost, EmbedKind, Embedder, Error, Message, Origin, Part, ResponseFormat,
+    Result, Role, Usage, Warning, fence, find_quote,
     words::{all_sentences, stems},
 };
 
@@ -172,6 +172,9 @@ impl Answer {
     /// well, with [`Check::judge`] a model has the last word.
     ///
     /// It tells what is not borne out by the words that are cited. It does not know whether these are true.
+    ///
+    /// # Errors
+    /// `invalid_input` for an answer whose claims are no slices of its text; those of the embedder.
     pub fn check(&self) -> Check<'_> {
         Check {
             answer: self,
@@ -210,6 +213,20 @@ impl Check<'_> {
 
     async fn run(self) -> Result<CheckReport> {
         let answer = self.answer;
+        // An answer may come from outside, as JSON.
+        if let Some(claim) = answer
+            .claims
+            .iter()
+            .find(|claim| answer.text.get(claim.span.clone()).is_none())
+        {
+            return Err(Error::invalid(
+                "answer",
+                format!(
+                    "the claim at bytes {}..{} is no slice of its text; check the answer as it came",
+                    claim.span.start, claim.span.end
+                ),
+            ));
+        }
         let sources: Vec<Vec<&str>> = answer
             .claims
             .iter()
@@ -460,7 +477,7 @@ async fn closest(embedder: &dyn Embedder, pairs: &[(&str, &[&str])]) -> Result<V
     }
     let made = embedder.embed(&texts, EmbedKind::Document).await?;
     if made.len() != texts.len() {
-        return Err(stepwell_core::Error::InvalidResponse {
+        return Err(Error::InvalidResponse {
             provider: embedder.info().provider.clone(),
             message: format!("{} vectors for {} texts", made.len(), texts.len()),
         });

@@ -32,11 +32,17 @@ if TYPE_CHECKING:
         AddReport as AddReport,
         Collection as Collection,
         CollectionStats as CollectionStats,
+        Coverage as Coverage,
         DocumentEntry as DocumentEntry,
         DocumentSkipped as DocumentSkipped,
+        Explained as Explained,
+        FailedDocument as FailedDocument,
         FileSkipped as FileSkipped,
         IndexStats as IndexStats,
+        RenamedFile as RenamedFile,
+        SegmentSearch as SegmentSearch,
         SyncEvent as SyncEvent,
+        SyncPlan as SyncPlan,
         SyncProgress as SyncProgress,
         SyncReport as SyncReport,
     )
@@ -152,6 +158,7 @@ if TYPE_CHECKING:
         ChatResponse as ChatResponse,
         Citation as Citation,
         Data as Data,
+        Failure as Failure,
         Media as Media,
         Message as Message,
         ModelInfo as ModelInfo,
@@ -173,7 +180,6 @@ if TYPE_CHECKING:
     from ._runs import (
         Approval as Approval,
         CustomEvent as CustomEvent,
-        Failure as Failure,
         ModelEvent as ModelEvent,
         NodeEnd as NodeEnd,
         NodeRetry as NodeRetry,
@@ -208,8 +214,8 @@ else:
             "retriever_tool"
         ),
         "_collection": (
-            "AddEvent AddProgress AddReport Collection CollectionStats DocumentEntry DocumentSkipped FileSkipped "
-            "IndexStats SyncEvent SyncProgress SyncReport"
+            "AddEvent AddProgress AddReport Collection CollectionStats Coverage DocumentEntry DocumentSkipped Explained "
+            "FailedDocument FileSkipped IndexStats RenamedFile SegmentSearch SyncEvent SyncPlan SyncProgress SyncReport"
         ),
         "_documents": "Chunk Document Explanation Filter Heading Hit LegScore PageSpan",
         "_embedders": "Embedder EmbedderInfo MiniLm Reranker embedder reranker",
@@ -233,11 +239,11 @@ else:
             "register_compatible"
         ),
         "_records": (
-            "Attempt ChatResponse Citation Data Media Message ModelInfo Opaque Part RateLimit Reasoning Record "
+            "Attempt ChatResponse Citation Data Failure Media Message ModelInfo Opaque Part RateLimit Reasoning Record "
             "Refusal Span Structured Text ToolCall ToolResult Unknown Usage Warning"
         ),
         "_runs": (
-            "Approval CustomEvent Failure ModelEvent NodeEnd NodeRetry NodeStart Pause Question QuestionEvent RunEnd RunEvent "
+            "Approval CustomEvent ModelEvent NodeEnd NodeRetry NodeStart Pause Question QuestionEvent RunEnd RunEvent "
             "RunResult RunStart Spend StepEnd StepStart ToolEnd ToolProgress ToolStart UnknownRunEvent UpdateEvent"
         ),
         "_tools": "Tool ToolContext tool",

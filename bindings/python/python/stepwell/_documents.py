@@ -110,17 +110,27 @@ class Explanation(Record):
     stage: str = ""
     lexical: LegScore | None = None
     dense: LegScore | None = None
+    #: Share of the question's distinct words that the chunk has, 0 to 1.
     term_coverage: float | None = None
+    #: The same share, a word counting the more the fewer chunks have it.
+    weighted_coverage: float | None = None
+    #: How likely it answers the question, 0 to 1, comparable between questions.
+    relevance: float | None = None
     _nested = {"lexical": _one(LegScore), "dense": _one(LegScore)}
 
 
 class Hit(Record):
-    """A found chunk; a higher score is better."""
+    """A found chunk; a higher score is better.
+
+    `highlights` are where words of the question stand, where they were asked for: bytes of the UTF-8 of `chunk.text`,
+    not characters, such as `hit.text.encode()[span.start : span.end].decode()`.
+    """
 
     chunk: Chunk
     score: float
     explanation: Explanation = Explanation()
-    _nested = {"chunk": _one(Chunk), "explanation": _one(Explanation)}
+    highlights: list[Span] = []
+    _nested = {"chunk": _one(Chunk), "explanation": _one(Explanation), "highlights": _many(Span)}
 
     @property
     def text(self) -> str:

@@ -369,6 +369,13 @@ class Warning(Record):  # noqa: A001  the engine's word
     message: str
 
 
+class Failure(Record):
+    """A failure as plain data."""
+
+    code: str
+    message: str
+
+
 class Refusal(Record):
     """The model or the vendor would not answer."""
 

@@ -7,7 +7,7 @@ from typing import Generic
 from ._documents import Hit
 from ._events import StreamEvent, event_of
 from ._errors import InvalidInputError
-from ._records import Citation, Message, Record, ToolCall, ToolResult, Usage, _many, _one
+from ._records import Citation, Failure, Message, Record, ToolCall, ToolResult, Usage, _many, _one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,13 +104,6 @@ class UpdateEvent(_Event):
 
     update: Any
     type: Literal["update"] = "update"
-
-
-class Failure(Record):
-    """A failure as plain data."""
-
-    code: str
-    message: str
 
 
 class NodeEnd(_Event):
