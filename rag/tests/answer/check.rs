@@ -82,6 +82,29 @@ async fn a_sentence_in_the_words_of_its_source_is_supported_and_altered_ones_are
 }
 
 #[tokio::test]
+async fn an_answer_that_was_altered_outside_is_refused_or_doubted_and_never_a_panic() {
+    let answer = said("The trial enrolled 120 patients in Norway [1].").await;
+    let altered = |change: &dyn Fn(&mut serde_json::Value)| -> Answer {
+        let mut value = serde_json::to_value(&answer).expect("JSON");
+        change(&mut value);
+        serde_json::from_value(value).expect("still an answer")
+    };
+    let judge: Arc<dyn ChatModel> = Player::says("never asked");
+    for text in ["", "short", "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}"] {
+        let answer = altered(&|value| value["text"] = json!(text));
+        let error = answer
+            .check()
+            .judge(Arc::clone(&judge))
+            .await
+            .expect_err("no slice");
+        assert_eq!(error.code(), "invalid_input", "{error}");
+    }
+    let answer = altered(&|value| value["claims"][0]["citations"] = json!([7]));
+    let report = answer.check().await.expect("checked");
+    assert_eq!(report.claims[0].verdict, Verdict::Uncited);
+}
+
+#[tokio::test]
 async fn whole_passages_count_where_asked() {
     let answer = said("Older adults in Norway had a reduced risk of stroke [1].").await;
     let strict = answer.check().await.expect("offline");
