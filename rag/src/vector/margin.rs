@@ -1,8 +1,8 @@
 //! How far a score by codes may lie from the score by what a file keeps: what makes a scan exact.
 //!
-//! Codes are rounded to a step, what is kept beside them to finer ones; both errors have bounds (Cauchy–Schwarz for products, the
-//! triangle inequality for distances). A row whose bound lies below the k-th exact score cannot be among the best k and
-//! needs no exact comparison.
+//! Codes are rounded to a step, what is kept beside them to finer ones; both errors have bounds (Cauchy–Schwarz for
+//! products, the triangle inequality for distances). A row whose bound lies below the k-th exact score cannot be among the
+//! best k and needs no exact comparison.
 
 use super::format::{Encoding, Metric};
 
