@@ -90,7 +90,7 @@ impl Shared {
     }
 
     pub(crate) fn kept(&self) -> MutexGuard<'_, HashMap<String, Value>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 }
 
@@ -151,7 +151,6 @@ struct Notes {
     used: Option<Box<Used>>,
     /// What the journal knows already: what runs inside the task used, and what was booked with its effects.
     inner_used: Option<Box<Used>>,
-    memory: TaskMemory,
 }
 
 /// What is one task's own.
@@ -164,6 +163,8 @@ struct Task {
     beats: AtomicU64,
     cancel: OnceLock<Cancel>,
     notes: Mutex<Notes>,
+    /// Most tasks have none.
+    memory: OnceLock<Box<Mutex<TaskMemory>>>,
 }
 
 /// The facts of one task, and its doors to the run. Clones are the same task.
@@ -189,10 +190,6 @@ impl RunContext {
         budget: Option<Budget>,
         memory: Option<TaskMemory>,
     ) -> Self {
-        let notes = Notes {
-            memory: memory.unwrap_or_default(),
-            ..Notes::default()
-        };
         Self {
             shared,
             node,
@@ -206,7 +203,8 @@ impl RunContext {
                 attempt: AtomicU32::new(1),
                 beats: AtomicU64::new(0),
                 cancel: OnceLock::new(),
-                notes: Mutex::new(notes),
+                notes: Mutex::default(),
+                memory: memory.map_or_else(OnceLock::new, |memory| Box::new(Mutex::new(memory)).into()),
             }),
         }
     }
@@ -248,7 +246,8 @@ impl RunContext {
 
     /// Why the node failed, in the handler of its failure.
     pub fn failure(&self) -> Option<Failure> {
-        self.memory().failure.clone()
+        let memory = self.task.memory.get()?;
+        lock(memory).failure.clone()
     }
 
     /// What a Send gave this task alone.
@@ -418,8 +417,10 @@ impl RunContext {
         let Some(journal) = &self.shared.journal else {
             return Ok(Left(None));
         };
-        let waiting = journal.push_waiting(kind, body, must_be_safe);
-        waiting.map(Left).map_err(NodeError::passed_on)
+        let pushed = journal.push_waiting(kind, body, must_be_safe);
+        pushed
+            .map(|pushed| Left(pushed.written))
+            .map_err(NodeError::passed_on)
     }
 
     pub(crate) fn event(&self, kind: impl FnOnce() -> EventKind) {
@@ -503,15 +504,17 @@ impl RunContext {
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.task.notes.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.task.notes)
     }
 
-    pub(crate) fn memory(&self) -> Memory<'_> {
-        Memory(self.notes())
+    /// The task's memory, locked: never held across an await.
+    pub(crate) fn memory(&self) -> MutexGuard<'_, TaskMemory> {
+        lock(self.task.memory.get_or_init(Box::default))
     }
 
     pub(crate) fn take_memory(&self) -> TaskMemory {
-        std::mem::take(&mut self.notes().memory)
+        let memory = self.task.memory.get();
+        memory.map_or_else(TaskMemory::default, |memory| std::mem::take(&mut *lock(memory)))
     }
 
     pub(crate) fn add_used(&self, usage: &Usage, spend: Spend) {
@@ -577,21 +580,8 @@ fn read_memo<T: DeserializeOwned>(key: &str, value: Value) -> Result<T, NodeErro
     })
 }
 
-/// The task's memory, locked: never held across an await.
-pub(crate) struct Memory<'a>(MutexGuard<'a, Notes>);
-
-impl std::ops::Deref for Memory<'_> {
-    type Target = TaskMemory;
-
-    fn deref(&self) -> &TaskMemory {
-        &self.0.memory
-    }
-}
-
-impl std::ops::DerefMut for Memory<'_> {
-    fn deref_mut(&mut self) -> &mut TaskMemory {
-        &mut self.0.memory
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Debug for RunContext {

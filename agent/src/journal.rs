@@ -20,10 +20,10 @@ pub(crate) use replay::{Reader, Replay, refused, renumber};
 pub(crate) use stored::{Stored, not_found, replay};
 
 use crate::{RunContext, State, command::Next, context::Used, step::TaskId};
+use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 use std::{
-    collections::VecDeque,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -74,20 +74,52 @@ pub(crate) enum Saving {
     AtExit,
 }
 
-struct Waiting {
-    record: NewRecord,
-    is_sync: bool,
-    written: Option<oneshot::Sender<()>>,
-}
-
 #[derive(Default)]
 struct Backlog {
-    records: VecDeque<Waiting>,
+    records: Vec<NewRecord>,
+    /// Whom to tell once so many of the records are written.
+    waiting: Vec<(usize, oneshot::Sender<()>)>,
     bytes: usize,
     since_snapshot: usize,
     last_snapshot: usize,
     /// Something waits that must be written now, whatever the saving.
     is_urgent: bool,
+}
+
+impl Backlog {
+    /// Takes the records of one append; whether it has to be safe when it ends, and whom to tell then.
+    fn take_batch(&mut self) -> (Vec<NewRecord>, bool, Vec<oneshot::Sender<()>>) {
+        let is_urgent = self.is_urgent;
+        if self.records.len() <= BATCH_RECORDS {
+            (self.bytes, self.is_urgent) = (0, false);
+            let waiting = std::mem::take(&mut self.waiting).into_iter();
+            let waiting = waiting.map(|(_, written)| written).collect();
+            return (std::mem::take(&mut self.records), is_urgent, waiting);
+        }
+        let rest = self.records.split_off(BATCH_RECORDS);
+        let batch = std::mem::replace(&mut self.records, rest);
+        self.bytes -= batch.iter().map(|record| record.body.len()).sum::<usize>();
+        let done = self.waiting.extract_if(.., |(count, _)| *count <= BATCH_RECORDS);
+        let done = done.map(|(_, written)| written).collect();
+        for (count, _) in &mut self.waiting {
+            *count -= BATCH_RECORDS;
+        }
+        (batch, is_urgent, done)
+    }
+
+    fn is_snapshot_due(&self) -> bool {
+        self.since_snapshot > SNAPSHOT_BYTES.max(2 * self.last_snapshot)
+    }
+}
+
+/// How a record that was pushed stands.
+pub(crate) struct Pushed {
+    /// To wait for where it has to be safe before the caller goes on.
+    pub(crate) written: Option<oneshot::Receiver<()>>,
+    /// The records since the last snapshot outweigh it. Runs inside a task leave that to the one around them.
+    pub(crate) is_snapshot_due: bool,
+    /// So much waits that the run should.
+    pub(crate) is_full: bool,
 }
 
 /// The task a run is inside of, and which run of it.
@@ -137,7 +169,7 @@ impl JournalQueue {
     }
 
     /// The record as the log has it.
-    fn bytes(&self, kind: RecordKind, body: &impl Serialize) -> Result<(RecordKind, Vec<u8>)> {
+    fn bytes(&self, kind: RecordKind, body: &impl Serialize) -> Result<(RecordKind, Bytes)> {
         let Some(mut outer) = self.outer.as_ref() else {
             return Ok((kind, encode(kind, body)?));
         };
@@ -151,10 +183,11 @@ impl JournalQueue {
 
     fn enqueue(
         &self,
-        (kind, body): (RecordKind, Vec<u8>),
+        (kind, body): (RecordKind, Bytes),
         is_sync: bool,
         written: Option<oneshot::Sender<()>>,
-    ) {
+    ) -> MutexGuard<'_, Backlog> {
+        let at_ms = now_ms();
         let mut backlog = self.lock();
         backlog.bytes += body.len();
         backlog.is_urgent |= is_sync;
@@ -165,29 +198,30 @@ impl JournalQueue {
             // What is only told changes no state that a snapshot could spare reading.
             backlog.since_snapshot += body.len();
         }
-        backlog.records.push_back(Waiting {
-            record: NewRecord::new(kind, now_ms(), body),
-            is_sync,
-            written,
-        });
+        backlog.records.push(NewRecord::new(kind, at_ms, body));
+        if let Some(written) = written {
+            let count = backlog.records.len();
+            backlog.waiting.push((count, written));
+        }
+        backlog
     }
 
     pub(crate) fn push(&self, kind: RecordKind, body: &impl Serialize) -> Result<()> {
         let bytes = self.bytes(kind, body)?;
-        self.enqueue(bytes, self.is_sync(), None);
+        drop(self.enqueue(bytes, self.is_sync(), None));
         Ok(())
     }
 
     /// Pushes an event for whoever watches later: nothing waits for it, whatever the saving.
     pub(crate) fn push_event(&self, body: &impl Serialize) -> Result<()> {
         let bytes = self.bytes(RecordKind::Event, body)?;
-        self.enqueue(bytes, false, None);
+        drop(self.enqueue(bytes, false, None));
         Ok(())
     }
 
     /// Pushes a record that is in bytes already.
     pub(crate) fn push_record(&self, record: RunRecord) {
-        self.enqueue((record.kind, record.body.into()), self.is_sync(), None);
+        drop(self.enqueue((record.kind, record.body), self.is_sync(), None));
     }
 
     /// Pushes a record; something to wait for where it has to be safe before the caller goes on.
@@ -196,15 +230,16 @@ impl JournalQueue {
         kind: RecordKind,
         body: &impl Serialize,
         must_be_safe: bool,
-    ) -> Result<Option<oneshot::Receiver<()>>> {
+    ) -> Result<Pushed> {
         let bytes = self.bytes(kind, body)?;
-        if !must_be_safe && !self.is_sync() {
-            self.enqueue(bytes, false, None);
-            return Ok(None);
-        }
-        let (sender, receiver) = oneshot::channel();
-        self.enqueue(bytes, true, Some(sender));
-        Ok(Some(receiver))
+        let is_sync = must_be_safe || self.is_sync();
+        let (sender, written) = is_sync.then(oneshot::channel).unzip();
+        let backlog = self.enqueue(bytes, is_sync, sender);
+        Ok(Pushed {
+            written,
+            is_snapshot_due: self.outer.is_none() && backlog.is_snapshot_due(),
+            is_full: self.saving != Saving::AtExit && backlog.bytes > WAITING_BYTES,
+        })
     }
 
     /// Keeps the state of a persistent graph under its place, beside the records of the outermost run.
@@ -217,7 +252,7 @@ impl JournalQueue {
         }
         let text = record::wrap(&outer.task, place, RecordKind::Snapshot, &record::text(body)?)?;
         let bytes = record::headed(RecordKind::Child, &text)?;
-        self.enqueue((RecordKind::Child, bytes), self.is_sync(), None);
+        drop(self.enqueue((RecordKind::Child, bytes), self.is_sync(), None));
         Ok(())
     }
 
@@ -246,17 +281,6 @@ impl JournalQueue {
             stop: done.stop.as_ref().map(Into::into),
         };
         self.push(RecordKind::Task, &body)
-    }
-
-    /// Whether the records since the last snapshot outweigh it. Runs inside a task leave that to the one around them.
-    pub(crate) fn is_snapshot_due(&self) -> bool {
-        let backlog = self.lock();
-        self.outer.is_none() && backlog.since_snapshot > SNAPSHOT_BYTES.max(2 * backlog.last_snapshot)
-    }
-
-    /// Whether so much waits that the run should.
-    pub(crate) fn is_full(&self) -> bool {
-        self.saving != Saving::AtExit && self.lock().bytes > WAITING_BYTES
     }
 
     /// What the log weighs that a run was read back from: its last snapshot, and the records since.
@@ -320,10 +344,7 @@ impl Journal {
                 let Poll::Ready(written) = append.as_mut().poll(cx) else {
                     return Poll::Pending;
                 };
-                let (_, waiting) = self
-                    .in_flight
-                    .take()
-                    .unwrap_or((Box::pin(async { Ok(0) }), Vec::new()));
+                let waiting = self.in_flight.take().map(|(_, waiting)| waiting);
                 match written {
                     Ok(last) => self.last_seq = last,
                     Err(error) => {
@@ -331,7 +352,7 @@ impl Journal {
                         return Poll::Ready(Err(error));
                     }
                 }
-                for written in waiting {
+                for written in waiting.into_iter().flatten() {
                     let _ = written.send(()); // the task may be gone
                 }
             }
@@ -339,21 +360,12 @@ impl Journal {
             if backlog.records.is_empty() {
                 return Poll::Ready(Ok(()));
             }
-            let count = backlog.records.len().min(BATCH_RECORDS);
-            let mut batch = Vec::with_capacity(count);
-            let (mut is_sync, mut waiting, mut bytes) = (false, Vec::new(), 0);
-            for record in backlog.records.drain(..count) {
-                is_sync |= record.is_sync;
-                bytes += record.record.body.len();
-                waiting.extend(record.written);
-                batch.push(record.record);
-            }
-            backlog.bytes -= bytes;
-            backlog.is_urgent = backlog.records.iter().any(|record| record.is_sync);
+            let (batch, is_sync, waiting) = backlog.take_batch();
             drop(backlog);
             // The store has the graph's name from the first record on.
             let graph = if self.last_seq == 0 { &*self.graph } else { "" };
-            let mut append = RunAppend::new(&*self.run_id, graph, self.last_seq, batch).status(self.status);
+            let mut append =
+                RunAppend::new(Arc::clone(&self.run_id), graph, self.last_seq, batch).status(self.status);
             if is_sync {
                 append = append.sync();
             }
@@ -376,7 +388,7 @@ impl Journal {
         self.drain().await?;
         self.status = end.status;
         let bytes = self.queue.bytes(RecordKind::End, end)?;
-        self.queue.enqueue(bytes, true, None);
+        drop(self.queue.enqueue(bytes, true, None));
         self.drain().await
     }
 }

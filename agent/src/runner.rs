@@ -5,7 +5,7 @@ use crate::{
     EventKind, Failure, Graph, RunContext, State, Targets,
     command::Next,
     context::{Shared, TaskMemory, Used},
-    journal::{Journal, SnapshotBody, StepBody, TaskDone, TaskRef, UsageBody},
+    journal::{Journal, JournalQueue, SnapshotBody, StepBody, TaskDone, TaskRef, UsageBody},
     progress::Progress,
     run::{Pause, RunOptions},
     state::fold,
@@ -162,17 +162,16 @@ async fn run_step<S: State>(
         }
         race.decide(schedule, topology);
     }
-    let now = (shared.clock)();
+    let mut now = None;
     let mut has_paused = false;
     let mut open: Vec<TaskId> = Vec::new();
     for task in schedule.tasks() {
         if finished.iter().any(|done| done.id == task) || race.has_beaten(task) {
             continue;
         }
-        if memory
-            .get(&task)
-            .is_some_and(|memory| memory.is_waiting(&shared.path, now))
-        {
+        if memory.get(&task).is_some_and(|memory| {
+            memory.is_waiting(&shared.path, *now.get_or_insert_with(|| (shared.clock)()))
+        }) {
             has_paused = true;
             continue;
         }
@@ -196,7 +195,7 @@ async fn run_step<S: State>(
                 *task,
                 schedule.sent(*task).map(|sent| Arc::clone(&sent.input)),
                 shares.get(at).cloned().flatten(),
-                memory.remove(task),
+                (!memory.is_empty()).then(|| memory.remove(task)).flatten(),
             )
         })
         .collect();
@@ -445,7 +444,7 @@ async fn end_step<S: State>(
     let mut updates = Vec::with_capacity(finished.len());
     let mut ways: Vec<(NodeIndex, Next)> = Vec::with_capacity(finished.len());
     let mut stop = None;
-    for task in finished {
+    for task in finished.drain(..) {
         updates.push((&**graph.name_of(task.id.node), task.updates));
         // Tasks of one node that follow its edges lead to the same places: once is enough.
         let is_known = matches!(task.next, Next::Edges)
@@ -457,37 +456,36 @@ async fn end_step<S: State>(
         }
         stop = stop.or(task.stop);
     }
+    progress.finished = finished; // empty, with its room for the next step
     progress.state.expire(graph.blank());
     let state = &mut progress.state;
     let mut leave: Option<Targets> = None;
-    let folded = fold(state, updates).and_then(|()| {
-        ways.into_iter()
-            .map(|(node, next)| {
-                if let Next::Leave(targets) = &next {
-                    if shared.path.is_empty() {
-                        return Err(Error::InvalidGraph {
-                            faults: vec![format!(
-                                "`{}` left its graph, which is inside of no other; use a goto to END",
-                                graph.name_of(node)
-                            )],
-                        });
-                    }
-                    leave = Some(match leave.take() {
-                        Some(earlier) => earlier.and(targets.clone()),
-                        None => targets.clone(),
+    let mut exits = Vec::with_capacity(ways.len() + dropped.len());
+    let end = || {
+        fold(state, updates)?;
+        for (node, next) in ways {
+            if let Next::Leave(targets) = &next {
+                if shared.path.is_empty() {
+                    return Err(Error::InvalidGraph {
+                        faults: vec![format!(
+                            "`{}` left its graph, which is inside of no other; use a goto to END",
+                            graph.name_of(node)
+                        )],
                     });
                 }
-                Ok((node, graph.exit(node, next, state)?))
-            })
-            .collect::<Result<Vec<_>>>()
-    });
-    let mut exits = match folded {
-        Ok(exits) => exits,
-        Err(error) => {
-            progress.is_step_void = true;
-            return Err(error);
+                leave = Some(match leave.take() {
+                    Some(earlier) => earlier.and(targets.clone()),
+                    None => targets.clone(),
+                });
+            }
+            exits.push((node, graph.exit(node, next, state)?));
         }
+        Ok(())
     };
+    if let Err(error) = end() {
+        progress.is_step_void = true;
+        return Err(error);
+    }
     exits.extend(dropped.into_iter().map(|node| (node, Exit::dropped())));
     progress.schedule.advance(graph.topology(), exits);
     if leave.is_some() {
@@ -498,12 +496,14 @@ async fn end_step<S: State>(
         let body = StepBody {
             schedule: Cow::Borrowed(&progress.schedule),
         };
-        let written = queue.push_waiting(RecordKind::Step, &body, false)?;
-        if queue.is_snapshot_due() {
-            snapshot(graph, shared, progress)?;
-        }
-        match (journal, written) {
-            (Some(journal), _) if queue.is_sync() || queue.is_full() => journal.drain().await?,
+        let pushed = queue.push_waiting(RecordKind::Step, &body, false)?;
+        let is_full = if pushed.is_snapshot_due {
+            snapshot(graph, queue, shared, progress)?
+        } else {
+            pushed.is_full
+        };
+        match (journal, pushed.written) {
+            (Some(journal), _) if queue.is_sync() || is_full => journal.drain().await?,
             // Begins the append; it goes on beside the next step.
             (Some(journal), _) => {
                 poll_fn(|cx| match journal.poll(cx) {
@@ -524,10 +524,13 @@ async fn end_step<S: State>(
     stop.map_or(Ok(()), Err)
 }
 
-fn snapshot<S: State>(graph: &Graph<S>, shared: &Shared, progress: &Progress<S>) -> Result<()> {
-    let Some(queue) = &shared.journal else {
-        return Ok(());
-    };
+/// Writes the whole state; whether so much waits then that the run should.
+fn snapshot<S: State>(
+    graph: &Graph<S>,
+    queue: &JournalQueue,
+    shared: &Shared,
+    progress: &Progress<S>,
+) -> Result<bool> {
     let body = SnapshotBody {
         graph: Cow::Borrowed(graph.shape()),
         state: progress.state.save()?,
@@ -536,5 +539,6 @@ fn snapshot<S: State>(graph: &Graph<S>, shared: &Shared, progress: &Progress<S>)
         used: Cow::Borrowed(&progress.used),
         kept: shared.kept().clone(),
     };
-    queue.push(RecordKind::Snapshot, &body)
+    let pushed = queue.push_waiting(RecordKind::Snapshot, &body, false)?;
+    Ok(pushed.is_full)
 }

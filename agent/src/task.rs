@@ -44,7 +44,7 @@ pub(crate) async fn run_task<S: State>(
             Err(error) => ended(error, entry),
         };
     };
-    if cx.memory().failure.is_some() {
+    if cx.failure().is_some() {
         // Before a crash it had failed for good: only its handler is still to run.
         return handle(entry, options, state, cx).await;
     }

@@ -22,6 +22,8 @@ const STEPS: i64 = 1_000;
 /// Messages of the long run, and the bytes of each.
 const LONG: i64 = 1_001;
 const BYTES: usize = 200;
+/// Rounds of the long run.
+const GROWTHS: usize = 25;
 const PAUSED: usize = 5_000;
 /// The steps between which it is measured: a hundred early ones, a hundred late ones.
 const MARKS: [i64; 4] = [5, 105, 900, 1_000];
@@ -65,6 +67,12 @@ async fn loops(rounds: usize, store: impl Fn() -> Option<Arc<dyn RunStore>>) -> 
     median(times)
 }
 
+/// A late step over an early one, medians of each: how many commits a hundred steps share is chance.
+fn growth(times: Vec<(f64, f64)>) -> f64 {
+    let (early, late) = times.into_iter().unzip();
+    median(late) / median(early)
+}
+
 fn median(mut times: Vec<f64>) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
@@ -77,8 +85,8 @@ struct Talk {
     messages: stepwell::agent::Messages,
 }
 
-/// One message per step: how a step grows, and what the file weighs per byte of content.
-async fn long(store: Option<Arc<dyn RunStore>>) -> f64 {
+/// One message per step: what an early step and a late one cost, and what the file weighs per byte of content.
+async fn long(store: Option<Arc<dyn RunStore>>) -> (f64, f64) {
     /// Says something, and notes the CPU time so far. Where records wait to be written, they are first: their writing
     /// belongs to the steps that made them.
     struct Say {
@@ -122,7 +130,7 @@ async fn long(store: Option<Arc<dyn RunStore>>) -> f64 {
     let marks = marks.lock().expect("no panic holds it");
     let at = |from: usize, to: usize| (marks[to] - marks[from]) / (to - from) as f64;
     let [early, early_end, late, late_end] = MARKS.map(|mark| usize::try_from(mark).expect("a step"));
-    at(late, late_end) / at(early, early_end)
+    (at(early, early_end), at(late, late_end))
 }
 
 /// A run of 1,000 Sends whose results are appended and then summed up.
@@ -306,12 +314,12 @@ pub(crate) async fn rows() -> HashMap<&'static str, f64> {
     rows.insert("step_sqlite", loops(9, || Some(Arc::clone(&store))).await);
     let mut growths = Vec::new();
     let mut stored = Vec::new();
-    for _ in 0..9 {
+    for _ in 0..GROWTHS {
         growths.push(long(None).await);
         stored.push(long(Some(Arc::new(sqlite()))).await);
     }
-    rows.insert("growth", median(growths));
-    rows.insert("growth_sqlite", median(stored));
+    rows.insert("growth", growth(growths));
+    rows.insert("growth_sqlite", growth(stored));
     let weighed = tempfile::tempdir().expect("a folder");
     let store = SqliteStore::open(weighed.path().join("long.db")).expect("opens");
     long(Some(Arc::new(store))).await;

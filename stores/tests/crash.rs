@@ -39,7 +39,7 @@ async fn write_until_killed(store: SqliteStore, run: String) {
     let mut last = head.map_or(0, |head| head.last_seq);
     loop {
         let records = [last + 1, last + 2].map(|seq| NewRecord::new(RecordKind::Task, seq, body(&run, seq)));
-        let mut append = RunAppend::new(&run, "graph", last, records.into());
+        let mut append = RunAppend::new(run.as_str(), "graph", last, records.into());
         let is_sync = last % 8 != 0;
         if is_sync {
             append = append.sync();

@@ -6,6 +6,7 @@ use crate::{
     journal::{EditBody, EditWrite, InputBody, Outline, Replay, StartBody, Stored, encode, now_ms},
     step::{Exit, NodeIndex, Schedule, TaskId},
 };
+use bytes::Bytes;
 use std::borrow::Cow;
 use stepwell_core::{
     Error, Result, Scope,
@@ -128,7 +129,7 @@ impl<S: State> Graph<S> {
     }
 
     /// Makes one step of these updates, and its record.
-    fn edit(&self, replay: &mut Replay<S>, step: Vec<(String, S::Update)>) -> Result<(RecordKind, Vec<u8>)> {
+    fn edit(&self, replay: &mut Replay<S>, step: Vec<(String, S::Update)>) -> Result<(RecordKind, Bytes)> {
         if step.iter().all(|(name, _)| name == START) {
             let updates = step.into_iter().map(|(_, update)| update).collect();
             return Ok((RecordKind::Input, self.input(replay, updates)?));
@@ -186,7 +187,7 @@ impl<S: State> Graph<S> {
         Ok((RecordKind::Edit, encode(RecordKind::Edit, &body)?))
     }
 
-    fn input(&self, replay: &mut Replay<S>, updates: Vec<S::Update>) -> Result<Vec<u8>> {
+    fn input(&self, replay: &mut Replay<S>, updates: Vec<S::Update>) -> Result<Bytes> {
         replay.fold_finished(self.blank(), self.shape())?;
         replay.go_on();
         for update in updates.clone() {

@@ -254,7 +254,7 @@ pub(crate) async fn migrate<S: State>(
             .collect(),
     };
     let bytes = encode(RecordKind::Snapshot, &snapshot)?;
-    let mut written = vec![RunRecord::new(boundary, RecordKind::Snapshot, 0, bytes.into())];
+    let mut written = vec![RunRecord::new(boundary, RecordKind::Snapshot, 0, bytes)];
     written.append(&mut remembered);
     let mut reader = Reader::new(graph);
     for record in &written {

@@ -2,12 +2,13 @@
 //! the text) and JSON.
 
 use crate::{GraphShape, Question, Targets, context::Used, event::Failure, run::Pause, step::Schedule};
+use bytes::Bytes;
 use serde::{
     Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
 use serde_json::{Value, value::RawValue};
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, cell::Cell, collections::HashMap};
 use stepwell_core::{
     Error, Result, ToolResult,
     store::{RecordKind, RunRecord, RunStatus},
@@ -17,6 +18,8 @@ use stepwell_core::{
 const VERSION: u8 = 1;
 /// Version byte and checksum.
 const HEADER: usize = 9;
+/// The largest buffer that is kept for further records.
+const BUFFER_BYTES: usize = 64 << 10;
 /// JSON nested deeper than this would not be read back.
 const DEPTH: usize = 120;
 
@@ -297,15 +300,28 @@ fn checksum(kind: RecordKind, text: &[u8]) -> [u8; 8] {
     sum
 }
 
-/// A record's bytes.
-pub(crate) fn encode<T: Serialize>(kind: RecordKind, body: &T) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(160);
-    bytes.resize(HEADER, 0);
-    write(&mut bytes, body)?;
-    if !matches!(kind, RecordKind::Task | RecordKind::Step) {
-        bytes.shrink_to_fit(); // a run that waits takes no more room than it needs; steps are in a hurry
+/// Gives what was written into a buffer that is kept for the thread's next record: a record takes no more room than it
+/// needs, and one allocation.
+fn written(write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<Bytes> {
+    thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    seal(kind, bytes)
+    let mut buffer = BUFFER.take(); // a body that writes a record of its own meets an empty one
+    buffer.clear();
+    let bytes = write(&mut buffer).map(|()| Bytes::copy_from_slice(&buffer));
+    if buffer.capacity() <= BUFFER_BYTES {
+        BUFFER.set(buffer);
+    }
+    bytes
+}
+
+/// A record's bytes.
+pub(crate) fn encode<T: Serialize>(kind: RecordKind, body: &T) -> Result<Bytes> {
+    written(|bytes| {
+        bytes.resize(HEADER, 0);
+        write(bytes, body)?;
+        seal(kind, bytes)
+    })
 }
 
 /// A record of a run inside a task, wrapped into one of the run around it.
@@ -335,11 +351,12 @@ pub(crate) fn text<T: Serialize>(body: &T) -> Result<Vec<u8>> {
 }
 
 /// Puts version and checksum before the JSON of a record.
-pub(crate) fn headed(kind: RecordKind, text: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn headed(kind: RecordKind, text: &[u8]) -> Result<Bytes> {
     let mut bytes = Vec::with_capacity(HEADER + text.len());
     bytes.resize(HEADER, 0);
     bytes.extend_from_slice(text);
-    seal(kind, bytes)
+    seal(kind, &mut bytes)?;
+    Ok(bytes.into())
 }
 
 fn write<T: Serialize>(bytes: &mut Vec<u8>, body: &T) -> Result<()> {
@@ -347,7 +364,7 @@ fn write<T: Serialize>(bytes: &mut Vec<u8>, body: &T) -> Result<()> {
         .map_err(|error| Error::invalid("journal", format!("a record cannot be written as JSON: {error}")))
 }
 
-fn seal(kind: RecordKind, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
+fn seal(kind: RecordKind, bytes: &mut [u8]) -> Result<()> {
     // A level takes two bytes at least.
     if bytes.len() > HEADER + 2 * DEPTH && depth(&bytes[HEADER..]) > DEPTH {
         return Err(Error::LimitExceeded {
@@ -358,7 +375,7 @@ fn seal(kind: RecordKind, mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     bytes[0] = VERSION;
     let sum = checksum(kind, &bytes[HEADER..]);
     bytes[1..HEADER].copy_from_slice(&sum);
-    Ok(bytes)
+    Ok(())
 }
 
 /// How deep JSON text is nested.
@@ -415,13 +432,14 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(seq: u64, text: &'a [u8]) -> Result<T
 #[cfg(test)]
 mod tests {
     use super::{ChildBody, EndBody, TaskRef, encode, headed, open, read, text, wrap};
+    use bytes::Bytes;
     use serde::de::DeserializeOwned;
     use stepwell_core::{
         Error, Result,
         store::{RecordKind, RunRecord, RunStatus},
     };
 
-    fn record(kind: RecordKind, body: Vec<u8>) -> RunRecord {
+    fn record(kind: RecordKind, body: impl Into<Bytes>) -> RunRecord {
         RunRecord::new(1, kind, 0, body.into())
     }
 
@@ -467,14 +485,14 @@ mod tests {
         let good = encode(RecordKind::End, &done()).expect("plain data");
         decode::<EndBody<'_>>(&record(RecordKind::End, good.clone())).expect("reads back");
         for at in 1..good.len() {
-            let mut bad = good.clone();
+            let mut bad = good.to_vec();
             bad[at] ^= 1;
             let found = decode::<EndBody<'_>>(&record(RecordKind::End, bad));
             assert!(matches!(found, Err(Error::Damaged { .. })), "byte {at}");
         }
         let found = decode::<EndBody<'_>>(&record(RecordKind::Step, good.clone()));
         assert!(matches!(found, Err(Error::Damaged { .. })), "another kind");
-        let mut newer = good.clone();
+        let mut newer = good.to_vec();
         newer[0] = 2;
         let found = decode::<EndBody<'_>>(&record(RecordKind::End, newer));
         assert!(matches!(

@@ -41,7 +41,7 @@ impl RunStore for OneRun {
     async fn append(&self, _: &Scope, append: RunAppend) -> Result<u64> {
         let mut kept = self.lock();
         let (head, records) = &mut *kept;
-        if append.run_id != head.run_id || append.after != head.last_seq {
+        if *append.run_id != *head.run_id || append.after != head.last_seq {
             return Err(Error::Conflict {
                 what: format!("run `{}`", append.run_id),
             });

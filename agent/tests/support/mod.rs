@@ -148,7 +148,7 @@ impl RunStore for LogStore {
         }
         tokio::task::yield_now().await; // a real store is not done at once
         let mut runs = self.runs.lock().expect("no panic holds it");
-        let key = (scope.tenant().to_owned(), append.run_id.clone());
+        let key = (scope.tenant().to_owned(), append.run_id.to_string());
         let last = runs.get(&key).map_or(0, Kept::last_seq);
         if last != append.after {
             return Err(Error::Conflict {
@@ -168,7 +168,7 @@ impl RunStore for LogStore {
         }
         if let Some(path) = &self.file {
             let row = json!({
-                "tenant": scope.tenant(), "run": append.run_id, "graph": kept.graph,
+                "tenant": scope.tenant(), "run": &*append.run_id, "graph": kept.graph,
                 "status": kept.status.as_str(), "records": rows,
             });
             let mut file = OpenOptions::new()

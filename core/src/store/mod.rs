@@ -78,7 +78,9 @@ pub fn check_name(what: &str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > 256 {
         return Err(Error::invalid(what, "give it 1 to 256 bytes"));
     }
-    if name.chars().any(char::is_control) {
+    // Nearly all names are ASCII; appends ask often.
+    let is_plain = name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if !is_plain && name.chars().any(char::is_control) {
         return Err(Error::invalid(what, "leave control characters out"));
     }
     Ok(())

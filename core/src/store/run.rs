@@ -5,7 +5,7 @@ use crate::{Error, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::{fmt::Debug, str::FromStr, time::Duration};
+use std::{fmt::Debug, str::FromStr, sync::Arc, time::Duration};
 
 /// What a journal record tells. Closed: an unknown word is refused, never skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -256,7 +256,7 @@ pub struct RunFilter {
 #[non_exhaustive]
 pub struct RunAppend {
     /// The run.
-    pub run_id: String,
+    pub run_id: Arc<str>,
     /// Number of the record that must be the last so far; 0 for a new run.
     pub after: u64,
     /// The fence of [`RunStore::claim`]; 0 where nobody claims runs.
@@ -274,7 +274,7 @@ pub struct RunAppend {
 impl RunAppend {
     /// Records for a run.
     pub fn new(
-        run_id: impl Into<String>,
+        run_id: impl Into<Arc<str>>,
         graph: impl Into<String>,
         after: u64,
         records: Vec<NewRecord>,

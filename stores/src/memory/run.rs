@@ -3,7 +3,7 @@
 use super::MemoryStore;
 use crate::rules::{self, Cursor, Holder};
 use async_trait::async_trait;
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use stepwell_core::{
     Error, Result, Scope,
     store::{
@@ -38,7 +38,7 @@ fn append_to(runs: &mut Runs, append: RunAppend) -> Result<u64> {
         fence,
         ..
     } = append;
-    let run = if let Some(run) = runs.get_mut(&run_id) {
+    let run = if let Some(run) = runs.get_mut(&*run_id) {
         if run.head.last_seq != after || run.head.fence != fence {
             return Err(rules::conflict_run());
         }
@@ -47,8 +47,8 @@ fn append_to(runs: &mut Runs, append: RunAppend) -> Result<u64> {
         if after != 0 || fence != 0 {
             return Err(rules::conflict_run());
         }
-        runs.entry(run_id.clone()).or_insert_with(|| Run {
-            head: RunHead::new(run_id, graph),
+        runs.entry(run_id.to_string()).or_insert_with(|| Run {
+            head: RunHead::new(&*run_id, graph),
             holder: Holder::default(),
             records: Vec::new(),
         })
@@ -211,7 +211,7 @@ impl RunStore for MemoryStore {
 
     async fn replace(&self, scope: &Scope, append: RunAppend) -> Result<u64> {
         rules::check_append(&append)?;
-        let (run_id, after) = (append.run_id.clone(), append.after);
+        let (run_id, after) = (Arc::clone(&append.run_id), append.after);
         self.inner.runs.with(scope, |runs| {
             append_to(runs, append)?;
             Ok(remove_before(runs, &run_id, after.saturating_add(1)))

@@ -66,7 +66,7 @@ fn append(db: &Connection, scope: &Scope, append: &RunAppend) -> Work<u64> {
         )?
         .execute(params![
             scope.tenant(),
-            append.run_id,
+            &*append.run_id,
             append.graph,
             append.status.as_str(),
             scope.actor(),

@@ -159,7 +159,7 @@ async fn callers_that_go_away_at_any_moment_leave_whole_appends() {
     let scope = Scope::local();
     for number in 0..60_u32 {
         let mut first = append("r", 0, 10).sync();
-        first.run_id = format!("r{number}");
+        first.run_id = format!("r{number}").into();
         first.records.push(NewRecord::new(RecordKind::Task, 1, "second"));
         let mut future = Box::pin(RunStore::append(&store, &scope, first));
         for _ in 0..number % 4 {
