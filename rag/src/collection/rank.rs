@@ -9,12 +9,12 @@ use tantivy::{DocAddress, TantivyDocument};
 
 use super::Inner;
 use super::search::Ask;
-use crate::best::Scored;
+use crate::best::{Scored, sort_best_first};
 use crate::diversify::diversify;
 use crate::filter::RowSet;
 use crate::fuse::{Fused, Leg, fuse};
 use crate::lexical::exact::{MOST_NAMESAKES, names, namesakes};
-use crate::lexical::{self, Coverage};
+use crate::lexical::{self, Coverage, Terms};
 use crate::schema::{self, DocumentKey, NUMBER};
 use crate::snapshot::Snapshot;
 use crate::vector::plan::SegmentSearch;
@@ -52,7 +52,9 @@ pub(super) struct Ranking<'a> {
     pub(super) snapshot: &'a Snapshot,
     pub(super) ask: &'a Ask,
     pub(super) allowed: &'a [Arc<RowSet>],
-    pub(super) words: Option<&'a dyn tantivy::query::Query>,
+    pub(super) terms: &'a Terms<'a>,
+    /// What is searched instead of the question's words.
+    pub(super) expression: Option<&'a dyn tantivy::query::Query>,
 }
 
 impl Ranking<'_> {
@@ -107,11 +109,10 @@ impl Ranking<'_> {
         let (inner, query) = (self.inner, &self.ask.query);
         let is_hybrid = query.mode == SearchMode::Hybrid && self.ask.vector.is_some();
         let list = if is_hybrid { DEPTH.max(depth) } else { depth };
-        let mut words = match self.words {
-            Some(words) if query.mode != SearchMode::Dense => {
-                lexical::run(&self.snapshot.searcher, words, self.allowed, list, &inner.place)?
-            }
-            _ => Vec::new(),
+        let mut words = if query.mode == SearchMode::Dense {
+            Vec::new()
+        } else {
+            self.by_words(list)?
         };
         let (mut meaning, segments) = match &self.ask.vector {
             Some(vector) if query.mode != SearchMode::Lexical => {
@@ -127,7 +128,7 @@ impl Ranking<'_> {
         };
         let is_all = list >= rows || (words.len() < list && meaning.len() < list);
         let without_words = rows.min(list).saturating_sub(words.len());
-        let mut best_rows = [HashMap::new(), HashMap::new()];
+        let mut best_rows = [Vec::new(), Vec::new()];
         if is_folded {
             best_rows = [self.fold(&mut words)?, self.fold(&mut meaning)?];
         }
@@ -138,9 +139,9 @@ impl Ranking<'_> {
                 "fused",
             )
         } else if self.ask.vector.is_some() {
-            (alone(&meaning, |leg, none| (none, leg)), "dense")
+            (alone(meaning.clone(), |leg, none| (none, leg)), "dense")
         } else {
-            (alone(&words, |leg, none| (leg, none)), "lexical")
+            (alone(words.clone(), |leg, none| (leg, none)), "lexical")
         };
         ranked.truncate(depth);
         if is_folded {
@@ -149,26 +150,64 @@ impl Ranking<'_> {
                 let rank = |leg: Leg| leg.rank.unwrap_or(u32::MAX);
                 let by_words = rank(fused.lexical) < rank(fused.dense);
                 let document = fused.scored.address();
-                if let Some(row) = best_rows[usize::from(!by_words)].get(&document) {
-                    fused.scored.row = *row;
+                let (list, best_rows) = if by_words {
+                    (&words, &best_rows[0])
+                } else {
+                    (&meaning, &best_rows[1])
+                };
+                if let Ok(at) = list.binary_search_by_key(&document, |scored| scored.address()) {
+                    fused.scored.row = best_rows[at];
                 }
             }
         }
         Ok((ranked, stage, segments, is_all))
     }
 
-    /// Leaves each document's best row, as its first row; the best row of each is given back.
-    fn fold(&self, list: &mut Vec<Scored>) -> Result<HashMap<(u32, u32), u32>> {
+    /// The best rows by the question's words, in the order of their addresses.
+    fn by_words(&self, depth: usize) -> Result<Vec<Scored>> {
+        let (inner, searcher) = (self.inner, &self.snapshot.searcher);
+        let (place, has_phrases) = (&inner.place, self.ask.query.words.phrases);
+        if let Some(expression) = self.expression {
+            return lexical::run(searcher, expression, self.allowed, depth, place);
+        }
+        if !has_phrases && self.terms.scores_all(depth) {
+            return self.terms.run(self.allowed, depth, place);
+        }
+        let question = &self.ask.question;
+        let words = lexical::words_query(
+            searcher,
+            &inner.fields,
+            inner.boosts,
+            question,
+            has_phrases,
+            place,
+        )?;
+        words.map_or_else(
+            || Ok(Vec::new()),
+            |words| lexical::run(searcher, words.as_ref(), self.allowed, depth, place),
+        )
+    }
+
+    /// Leaves the first row of each document, with the score of its best one in the list; that one's row is given back.
+    fn fold(&self, list: &mut Vec<Scored>) -> Result<Vec<u32>> {
         let first = self.first_rows(list.iter().map(|scored| scored.address()))?;
-        let mut best = HashMap::new();
-        let mut folded = Vec::with_capacity(list.len());
+        let mut best = Vec::with_capacity(list.len());
+        let mut folded: Vec<Scored> = Vec::with_capacity(list.len());
         for (scored, document) in list.iter().zip(first) {
-            if let std::collections::hash_map::Entry::Vacant(entry) = best.entry(document) {
-                entry.insert(scored.row);
-                folded.push(Scored {
-                    row: document.1,
-                    ..*scored
-                });
+            match (folded.last_mut(), best.last_mut()) {
+                // The list is in the order of addresses, where a document's rows lie side by side.
+                (Some(last), Some(row)) if last.address() == document => {
+                    if scored.score > last.score {
+                        (last.score, *row) = (scored.score, scored.row);
+                    }
+                }
+                _ => {
+                    best.push(scored.row);
+                    folded.push(Scored {
+                        row: document.1,
+                        ..*scored
+                    });
+                }
             }
         }
         *list = folded;
@@ -206,7 +245,7 @@ impl Ranking<'_> {
         let inner = self.inner;
         let rows: Vec<(u32, u32)> = fused.iter().map(|fused| fused.scored.address()).collect();
         let words = &self.ask.question.words;
-        let covered = lexical::coverage(&self.snapshot.searcher, &inner.fields, words, &rows, &inner.place)?;
+        let covered = self.terms.coverage(&rows, &inner.place)?;
         let ranked = fused.into_iter().zip(covered).map(|(fused, coverage)| {
             let cosine = self.ask.vector.as_ref().and_then(|vector| {
                 let (segment, row) = fused.scored.address();
@@ -480,7 +519,8 @@ fn join(best: Chunk, parts: Vec<Chunk>, span: Range<usize>) -> Chunk {
 }
 
 /// One leg's list as it is: the raw score decides.
-fn alone(list: &[Scored], place: impl Fn(Leg, Leg) -> (Leg, Leg)) -> Vec<Fused> {
+fn alone(mut list: Vec<Scored>, place: impl Fn(Leg, Leg) -> (Leg, Leg)) -> Vec<Fused> {
+    sort_best_first(&mut list);
     let none = Leg {
         rank: None,
         raw: 0.0,

@@ -6,7 +6,7 @@ use super::rank::Ranking;
 use super::{Collection, Inner};
 use crate::error::blocking;
 use crate::lexical::exact::plain_name;
-use crate::lexical::{self, Expression, Question};
+use crate::lexical::{self, Expression, Question, Terms};
 use crate::snapshot::Snapshot;
 use crate::vector::plan::SegmentSearch;
 use crate::vector::rows::prepare;
@@ -49,7 +49,7 @@ pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Exp
         let expression = Expression::read(&query.text, &inner.questions)?;
         (expression.question.clone(), Some(expression))
     } else {
-        (inner.questions.read(&query.text)?, None)
+        (inner.questions.read(&query.text, query.words.phrases)?, None)
     };
     if query.top_k == 0 {
         return Ok(Explained {
@@ -152,22 +152,22 @@ fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, mut ask: Ask) -> Re
     if ask.query.words.fuzzy && ask.expression.is_none() {
         lexical::mend(searcher, &inner.fields, &mut ask.question.words, &inner.place)?;
     }
-    let words = match &ask.expression {
+    let expression = match &ask.expression {
         Some(expression) => {
             let query = expression.query(searcher, &inner.fields, inner.boosts, &inner.place)?;
             // What does not match the expression is not found by meaning either.
             allowed = lexical::matching_rows(searcher, query.as_ref(), &allowed, &inner.place)?;
             Some(query)
         }
-        None => lexical::words_query(
-            searcher,
-            &inner.fields,
-            inner.boosts,
-            &ask.question,
-            ask.query.words.phrases,
-            &inner.place,
-        )?,
+        None => None,
     };
+    let terms = Terms::find(
+        searcher,
+        &inner.fields,
+        inner.boosts,
+        &ask.question.words,
+        &inner.place,
+    )?;
     let allowed_rows: usize = allowed.iter().map(|rows| rows.len() as usize).sum();
     let ranking = Ranking {
         inner,
@@ -175,7 +175,8 @@ fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, mut ask: Ask) -> Re
         snapshot,
         ask: &ask,
         allowed: &allowed,
-        words: words.as_deref(),
+        terms: &terms,
+        expression: expression.as_deref(),
     };
     let (ranked, segments) = ranking.rank()?;
     let hits = ranking.hits(&ranked)?;
@@ -184,4 +185,92 @@ fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, mut ask: Ask) -> Re
         allowed: allowed_rows as u64,
         segments,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stepwell_core::Document;
+
+    use super::*;
+    use crate::FieldBoosts;
+    use crate::best::Scored;
+    use crate::filter::RowSet;
+
+    /// Words of a small language, the first far more common than the last.
+    fn text(seed: &mut u64, count: usize) -> String {
+        let words = (0..count).map(|_| {
+            *seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            let word = (*seed >> 33) % 60;
+            format!("word{} ", word * word / 60)
+        });
+        words.collect()
+    }
+
+    #[tokio::test]
+    async fn words_scored_here_and_by_tantivy_find_the_same_rows_with_the_same_scores() {
+        let boosts = FieldBoosts::default();
+        let collection = Collection::in_memory()
+            .boosts(boosts)
+            .build()
+            .await
+            .expect("opens");
+        let mut seed = 5;
+        for batch in 0..3 {
+            let documents = (0..80).map(|number| {
+                let body = format!("# {}\n\n{}", text(&mut seed, 2), text(&mut seed, 20 + number * 7));
+                Document::new(format!("{batch}-{number}"), body).with_title(text(&mut seed, 3))
+            });
+            collection
+                .add(documents.collect::<Vec<_>>())
+                .await
+                .expect("added");
+        }
+        collection.delete(["0-3", "1-70", "2-0"]).await.expect("deleted");
+        let inner = &collection.inner;
+        let snapshot = inner.snapshots.latest().expect("reads");
+        let searcher = &snapshot.searcher;
+        let allowed = inner
+            .allowed(&snapshot, &collection.scope, None)
+            .expect("allowed");
+        let third = allowed.iter().map(|rows| {
+            let members = rows.rows().filter(|row| row % 3 == 0);
+            Arc::new(RowSet::from_rows(rows.words().len() as u32 * 64, members))
+        });
+        let third: Vec<Arc<RowSet>> = third.collect();
+        for count in [1, 2, 9, 44] {
+            let asked = format!("{} unheard", text(&mut seed, count));
+            let mut question = inner.questions.read(&asked, false).expect("short");
+            question.words[0].forms.push(("word7".to_owned(), 0.5));
+            let terms =
+                Terms::find(searcher, &inner.fields, boosts, &question.words, &inner.place).expect("found");
+            let query = lexical::words_query(searcher, &inner.fields, boosts, &question, false, &inner.place)
+                .expect("made")
+                .expect("words");
+            for allowed in [&allowed, &third] {
+                let rows: usize = allowed.iter().map(|rows| rows.len() as usize).sum();
+                assert!(rows > 60, "{rows}");
+                for depth in [1, 10, rows] {
+                    let ours = terms.run(allowed, depth, &inner.place).expect("scored");
+                    let theirs =
+                        lexical::run(searcher, query.as_ref(), allowed, depth, &inner.place).expect("scored");
+                    let addresses = |list: &[Scored]| -> Vec<(u32, u32)> {
+                        list.iter().map(|scored| scored.address()).collect()
+                    };
+                    assert_eq!(
+                        addresses(&ours),
+                        addresses(&theirs),
+                        "{asked:?}, {depth} of {rows}"
+                    );
+                    for (ours, theirs) in ours.iter().zip(&theirs) {
+                        let far = (ours.score - theirs.score).abs();
+                        assert!(far <= 1e-5 * theirs.score, "{ours:?} {theirs:?}");
+                    }
+                }
+            }
+        }
+    }
 }

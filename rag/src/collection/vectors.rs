@@ -7,6 +7,7 @@ use tantivy::{DocAddress, TantivyDocument};
 
 use super::Collection;
 use super::search::MOST_HITS;
+use crate::best::sort_best_first;
 use crate::error::guarded;
 use crate::filter::RowSet;
 use crate::schema;
@@ -117,9 +118,10 @@ impl VectorReader {
             .iter()
             .map(AsRef::as_ref)
             .zip(self.allowed.iter().map(AsRef::as_ref));
-        let (found, segments) = guarded(&self.collection.inner.place, || {
+        let (mut found, segments) = guarded(&self.collection.inner.place, || {
             Ok(search(segments, &DenseQuery::new(vector), k, k, self.effort))
         })?;
+        sort_best_first(&mut found);
         let neighbours = found
             .into_iter()
             .map(|scored| Neighbour {

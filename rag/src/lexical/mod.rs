@@ -22,7 +22,8 @@
 //! |---|---|
 //! | `language.rs`, `words.rs` | the analyser of each language |
 //! | `question.rs` | a question's words, and where they stand in a hit |
-//! | `search.rs` | terms → BM25 → the best rows; how much of a question a row has |
+//! | `terms.rs` | words → BM25 → the best rows; how much of a question a row has |
+//! | `search.rs` | the same for phrases, expressions and large segments, by tantivy's queries |
 //! | `fuzzy.rs` | words that nothing has → words that something has |
 //! | `exact.rs` | documents that are called like the question |
 //! | `expression.rs` | the syntax for experts, behind limits |
@@ -33,6 +34,7 @@ mod fuzzy;
 mod language;
 mod question;
 mod search;
+mod terms;
 mod words;
 
 pub(crate) use self::expression::Expression;
@@ -41,4 +43,5 @@ pub use self::language::Language;
 pub(crate) use self::language::{analyzer, tokenizer_name, tokenizers};
 pub(crate) use self::question::{Question, Questions};
 pub use self::search::FieldBoosts;
-pub(crate) use self::search::{Coverage, coverage, matching_rows, run, words_query};
+pub(crate) use self::search::{matching_rows, run, words_query};
+pub(crate) use self::terms::{Coverage, Terms};

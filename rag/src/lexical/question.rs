@@ -54,8 +54,8 @@ impl Questions {
         }
     }
 
-    /// The words of a question.
-    pub(crate) fn read(&self, question: &str) -> Result<Question> {
+    /// The words of a question, and the pairs of neighbours where they are asked for.
+    pub(crate) fn read(&self, question: &str, with_pairs: bool) -> Result<Question> {
         if question.len() > LONGEST_QUESTION {
             return Err(Error::LimitExceeded {
                 what: "the question".to_owned(),
@@ -63,7 +63,7 @@ impl Questions {
             });
         }
         for analyzer in [&self.asking, &self.reading] {
-            let words = question_of(analyzer.clone(), question);
+            let words = question_of(analyzer.clone(), question, with_pairs);
             if !words.words.is_empty() {
                 return Ok(words);
             }
@@ -105,7 +105,7 @@ impl Questions {
     }
 }
 
-fn question_of(mut analyzer: TextAnalyzer, question: &str) -> Question {
+fn question_of(mut analyzer: TextAnalyzer, question: &str, with_pairs: bool) -> Question {
     let mut stream = analyzer.token_stream(question);
     let mut found = Question::default();
     let mut seen = HashSet::new();
@@ -115,7 +115,7 @@ fn question_of(mut analyzer: TextAnalyzer, question: &str) -> Question {
         if token.text.is_empty() {
             continue;
         }
-        if let Some((position, word)) = before
+        if let Some((position, word)) = before.take()
             && position + 1 == token.position
             && word != token.text
         {
@@ -124,10 +124,13 @@ fn question_of(mut analyzer: TextAnalyzer, question: &str) -> Question {
                 found.pairs.push(pair);
             }
         }
-        if seen.insert(token.text.clone()) {
+        if !seen.contains(&token.text) {
+            seen.insert(token.text.clone());
             found.words.push(Sought::word(&token.text));
         }
-        before = Some((token.position, token.text.clone()));
+        if with_pairs {
+            before = Some((token.position, token.text.clone()));
+        }
     }
     found
 }
@@ -137,7 +140,7 @@ mod tests {
     use super::*;
 
     fn words(language: Language, text: &str) -> Vec<String> {
-        let question = Questions::new(language).read(text).expect("short");
+        let question = Questions::new(language).read(text, true).expect("short");
         question
             .words
             .into_iter()
@@ -182,7 +185,7 @@ mod tests {
         assert!(words(Language::English, &"x".repeat(500)).is_empty());
         assert_eq!(
             Questions::new(Language::English)
-                .read(&"x".repeat(70_000))
+                .read(&"x".repeat(70_000), true)
                 .expect_err("long")
                 .code(),
             "limit_exceeded"
@@ -192,7 +195,7 @@ mod tests {
     #[test]
     fn words_are_pairs_only_where_nothing_stood_between_them() {
         let question = Questions::new(Language::English)
-            .read("sodium cathodes of sodium cathodes in wells")
+            .read("sodium cathodes of sodium cathodes in wells", true)
             .expect("short");
         assert_eq!(question.pairs, [["sodium", "cathod"].map(str::to_owned)]);
     }
@@ -200,7 +203,7 @@ mod tests {
     #[test]
     fn the_places_of_words_are_the_bytes_of_every_form_they_take() {
         let questions = Questions::new(Language::English);
-        let question = questions.read("Running the café").expect("short");
+        let question = questions.read("Running the café", false).expect("short");
         let text = "She runs. Cafés run; the CAFE ran";
         let found: Vec<&str> = questions
             .places(&question.words, text)

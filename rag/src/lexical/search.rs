@@ -1,14 +1,14 @@
-//! Terms → BM25 → the best rows, and how much of a question a row has.
+//! A query of tantivy's → the best rows: phrases, expressions, and words in large segments.
 
 use std::sync::Arc;
 
 use stepwell_core::{Error, Result};
+use tantivy::Searcher;
 use tantivy::query::{BooleanQuery, BoostQuery, EnableScoring, Occur, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption, Term};
-use tantivy::{DocSet, Searcher, TERMINATED};
 
-use super::question::{Question, Sought};
-use crate::best::{Best, Scored};
+use super::question::Question;
+use crate::best::{Best, Scored, sort_by_address};
 use crate::error::Place;
 use crate::filter::RowSet;
 use crate::schema::Fields;
@@ -143,10 +143,10 @@ pub(crate) fn words_query(
 }
 
 /// With fewer rows than this for each wanted one, all are scored: pruning would skip little, and sorts a long question's
-/// words anew at each step. A hybrid question of 44 words over 10,000 passages took 1.0 ms instead of 1.9.
+/// words anew at each step.
 const PRUNED_FROM: usize = 32;
 
-/// The best `depth` of the allowed rows by the query's score.
+/// The best `depth` of the allowed rows by the query's score, in the order of their addresses.
 pub(crate) fn run(
     searcher: &Searcher,
     query: &dyn Query,
@@ -181,7 +181,9 @@ pub(crate) fn run(
         Ok(())
     };
     place.check("searching", walk(&mut best))?;
-    Ok(best.into_sorted())
+    let mut list = best.into_list();
+    sort_by_address(&mut list);
+    Ok(list)
 }
 
 /// The allowed rows that a query matches.
@@ -208,93 +210,4 @@ pub(crate) fn matching_rows(
         Ok(sets)
     };
     place.check("searching", walk())
-}
-
-/// How much of a question a row has.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Coverage {
-    /// Share of the question's words.
-    pub(crate) words: f32,
-    /// The same, a word counting the more the fewer rows have it (inverse document frequency).
-    pub(crate) weight: f32,
-}
-
-/// How much of the question each row has in its text, title or headings.
-pub(crate) fn coverage(
-    searcher: &Searcher,
-    fields: &Fields,
-    words: &[Sought],
-    rows: &[(u32, u32)],
-    place: &Place,
-) -> Result<Vec<Coverage>> {
-    if words.is_empty() || rows.is_empty() {
-        return Ok(vec![Coverage::default(); rows.len()]);
-    }
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_unstable_by_key(|at| rows[*at]);
-    let mut found = vec![Coverage::default(); rows.len()];
-    let searched = [fields.body, fields.title, fields.heading];
-    let mut walk = || -> tantivy::Result<()> {
-        let total = searcher
-            .segment_readers()
-            .iter()
-            .map(|reader| f64::from(reader.max_doc()))
-            .sum::<f64>();
-        let mut weights = Vec::with_capacity(words.len());
-        for word in words {
-            let mut frequency = 0;
-            for (form, _) in &word.forms {
-                frequency = frequency.max(searcher.doc_freq(&Term::from_field_text(fields.body, form))?);
-            }
-            let frequency = frequency as f64;
-            weights.push((1.0 + (total - frequency + 0.5) / (frequency + 0.5)).ln() as f32);
-        }
-        let sum: f32 = weights.iter().sum();
-        for group in order.chunk_by(|left, right| rows[*left].0 == rows[*right].0) {
-            let Some(reader) = searcher.segment_readers().get(rows[group[0]].0 as usize) else {
-                continue;
-            };
-            let mut indexes = Vec::with_capacity(searched.len());
-            for field in searched {
-                let index = reader.inverted_index(field)?;
-                if index.total_num_tokens() > 0 {
-                    indexes.push((index, field));
-                }
-            }
-            for (word, weight) in words.iter().zip(&weights) {
-                let mut has = vec![false; group.len()];
-                for ((form, _), (index, field)) in word
-                    .forms
-                    .iter()
-                    .flat_map(|form| indexes.iter().map(move |index| (form, index)))
-                {
-                    let term = Term::from_field_text(*field, form);
-                    let Some(mut postings) = index.read_postings(&term, IndexRecordOption::Basic)? else {
-                        continue;
-                    };
-                    let mut doc = postings.doc();
-                    for (has, at) in has.iter_mut().zip(group) {
-                        let row = rows[*at].1;
-                        if doc < row {
-                            doc = postings.seek(row);
-                        }
-                        *has |= doc == row && doc != TERMINATED;
-                    }
-                }
-                for (has, at) in has.into_iter().zip(group) {
-                    if has {
-                        found[*at].words += 1.0 / words.len() as f32;
-                        found[*at].weight += weight / sum.max(f32::MIN_POSITIVE);
-                    }
-                }
-            }
-        }
-        Ok(())
-    };
-    place.check("searching", walk())?;
-    // Sums of shares miss 1 by a rounding.
-    for coverage in &mut found {
-        (coverage.words, coverage.weight) = (coverage.words.min(1.0), coverage.weight.min(1.0));
-    }
-    Ok(found)
 }

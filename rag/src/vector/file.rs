@@ -34,6 +34,8 @@ pub(crate) struct VectorFile {
     graph: OnceLock<Option<Head>>,
     /// Whether the rows match their checksums, once that was looked at.
     whole: OnceLock<bool>,
+    /// The largest scale, once it was asked for.
+    widest: OnceLock<f32>,
 }
 
 impl std::fmt::Debug for VectorFile {
@@ -141,6 +143,7 @@ impl VectorFile {
             sections,
             graph: OnceLock::new(),
             whole: OnceLock::new(),
+            widest: OnceLock::new(),
         };
         let counted: u32 = file
             .section(Section::Presence)
@@ -276,6 +279,14 @@ impl VectorFile {
 
     pub(crate) fn scale(&self, row: u32) -> f32 {
         f32::from_bits(read_u32(self.section(Section::Scales), row as usize * 4))
+    }
+
+    /// The largest scale of a row.
+    pub(crate) fn widest(&self) -> f32 {
+        *self.widest.get_or_init(|| {
+            let scales = self.scales(0..self.rows).iter();
+            scales.map(|scale| f32::from_le_bytes(*scale)).fold(0.0, f32::max)
+        })
     }
 
     /// Squared length of what a row's codes stand for; for L2 alone.

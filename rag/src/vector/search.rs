@@ -13,7 +13,7 @@ use super::plan::{Choice, Effort, SegmentSearch, Strategy, choose};
 use super::rows::quantise;
 use super::simd::{Kernels, kernels, prefetch};
 use super::walk::{Comparison, Probe, Reach, with_scratch};
-use crate::best::{Best, Scored, best_first};
+use crate::best::{Best, Scored, best_first, keep_best, nth_score, sort_by_address};
 use crate::filter::RowSet;
 
 /// Rows rescored exactly for each row asked for. Recall@10 against f32 was 1.0 on SciFact and Cranfield with MiniLM;
@@ -91,10 +91,11 @@ fn rescore(kernels: Kernels, file: &VectorFile, row: u32, query: &DenseQuery) ->
     }
 }
 
-/// The best `depth` of the allowed rows; at least the first `4 × exact` of them are rescored and ordered exactly, and
-/// among scanned rows the best `exact` are the true ones. How each segment was searched comes beside.
+/// The best `depth` of the allowed rows, in the order of their addresses; at least the best `4 × exact` of them by their codes
+/// have their exact score, and among scanned rows the best `exact` are the true ones. How each segment was searched comes
+/// beside.
 pub(crate) fn search<'a>(
-    segments: impl Iterator<Item = (&'a VectorFile, &'a RowSet)>,
+    segments: impl Iterator<Item = (&'a VectorFile, &'a RowSet)> + Clone,
     query: &DenseQuery,
     depth: usize,
     exact: usize,
@@ -103,81 +104,80 @@ pub(crate) fn search<'a>(
     let kernels = kernels();
     let rescored = (exact * RESCORE_FACTOR).max(RESCORE_LEAST);
     let kept = depth.max(rescored).max(KEPT_LEAST);
-    let mut best = Best::new(kept);
+    let most = segments.clone().map(|(_, allowed)| allowed.len() as usize).sum();
+    // At most those that are scanned.
+    let mut best = Best::of_rows(kept, most);
     let mut files = Vec::new();
     let mut scans = Vec::new();
     let mut told = Vec::new();
     for (segment, (file, allowed)) in segments.enumerate() {
         let segment = segment as u32;
-        let (search, widest) = search_file(kernels, file, allowed, query, segment, depth, effort, &mut best);
-        scans.extend(widest.map(|widest| (segment, allowed, widest)));
+        let (search, is_scan) = search_file(kernels, file, allowed, query, segment, depth, effort, &mut best);
+        scans.extend(is_scan.then_some((segment, file, allowed)));
         told.push(search);
         files.push(file);
     }
-    let mut rest = best.into_sorted();
-    let last = rest.last().copied().filter(|_| rest.len() == kept);
-    let mut exactly = Rescored {
+    let mut list = best.into_list();
+    // Rows that were not kept come after this one.
+    let last = if scans.is_empty() || list.len() < kept {
+        None
+    } else {
+        list.iter().copied().max_by(best_first)
+    };
+    let mut exactly = Rescoring {
         kernels,
         files: &files,
         query,
         nearest: Best::new(exact),
-        rows: Vec::new(),
     };
-    exactly.take_all(rest.drain(..rescored.min(rest.len())));
-    let widest = scans.iter().map(|(_, _, widest)| *widest).reduce(f32::max);
-    if let (Some(widest), Some(file)) = (widest, files.first()) {
+    let bar = nth_score(&list, rescored);
+    let (first, rest): (Vec<u32>, Vec<u32>) =
+        (0..list.len() as u32).partition(|at| list[*at as usize].score >= bar);
+    exactly.rescore(&mut list, &first);
+    if let Some((_, first, _)) = scans.first() {
         let margin = Margin::new(
-            file.metric(),
-            file.encoding(),
+            first.metric(),
+            first.encoding(),
             query.vector.len(),
             query.length,
             query.left_out,
         );
-        // What was kept comes in the order of its codes: past some row none can be among the best.
+        let widest = scans.iter().map(|(_, file, _)| file.widest()).fold(0.0, f32::max);
         let least = exactly.least();
-        let ruled_out = |scored: &Scored| margin.most(scored.score, widest) < least;
-        let end = rest.iter().position(ruled_out);
-        exactly.take_all(rest.drain(..end.unwrap_or(rest.len())));
+        let (close, far): (Vec<u32>, Vec<u32>) = rest
+            .into_iter()
+            .partition(|at| margin.most(list[*at as usize].score, widest) >= least);
+        exactly.rescore(&mut list, &close);
         // Where none was ruled out, rows that were not kept are not either.
-        if let (None, Some(last)) = (end, last) {
-            for (segment, allowed, _) in scans {
-                scan_file(
-                    kernels,
-                    files[segment as usize],
-                    allowed,
-                    query,
-                    |row, score, scale| {
-                        let scored = Scored { score, segment, row };
-                        let was_kept = best_first(&last, &scored) != Ordering::Less;
-                        if !was_kept && margin.most(score, scale) >= exactly.least() {
-                            exactly.take(scored);
-                        }
-                    },
-                );
+        if let (true, Some(last)) = (far.is_empty(), last) {
+            for (segment, file, allowed) in scans {
+                scan_file(kernels, file, allowed, query, |row, score| {
+                    let scored = Scored { score, segment, row };
+                    let was_kept = best_first(&last, &scored) != Ordering::Less;
+                    if !was_kept && margin.most(score, file.scale(row)) >= exactly.least() {
+                        list.push(exactly.exact(scored));
+                    }
+                });
             }
         }
     }
-    // Only the rescored rows are sorted again: below them every score is approximate alike.
-    let mut found = exactly.rows;
-    found.sort_unstable_by(best_first);
-    found.append(&mut rest);
     // Numbers that only a damaged file can hold.
-    found.retain(|scored| !scored.score.is_nan());
-    found.truncate(depth);
-    (found, told)
+    list.retain(|scored| !scored.score.is_nan());
+    keep_best(&mut list, depth);
+    sort_by_address(&mut list);
+    (list, told)
 }
 
-/// Rows with their exact scores.
-struct Rescored<'a> {
+/// Gives rows their exact scores, and keeps the nearest of them.
+struct Rescoring<'a> {
     kernels: Kernels,
     files: &'a [&'a VectorFile],
     query: &'a DenseQuery,
     nearest: Best,
-    rows: Vec<Scored>,
 }
 
-impl Rescored<'_> {
-    fn take(&mut self, mut scored: Scored) {
+impl Rescoring<'_> {
+    fn exact(&mut self, mut scored: Scored) -> Scored {
         scored.score = rescore(
             self.kernels,
             self.files[scored.segment as usize],
@@ -185,20 +185,23 @@ impl Rescored<'_> {
             self.query,
         );
         self.nearest.push(scored);
-        self.rows.push(scored);
+        scored
     }
 
-    fn take_all(&mut self, rows: impl Iterator<Item = Scored>) {
-        let rows: Vec<Scored> = rows.collect();
-        for scored in &rows {
-            let file = self.files[scored.segment as usize];
+    /// The rows in these places of the list.
+    fn rescore(&mut self, list: &mut [Scored], places: &[u32]) {
+        let files = self.files;
+        for at in places {
+            let scored = &list[*at as usize];
+            let file = files[scored.segment as usize];
             prefetch(file.vector_bytes(scored.row));
             if file.encoding() == Encoding::Codes16 {
                 prefetch(file.codes(scored.row..scored.row + 1));
             }
         }
-        for scored in rows {
-            self.take(scored);
+        for at in places {
+            let scored = &mut list[*at as usize];
+            *scored = self.exact(*scored);
         }
         self.nearest.settle();
     }
@@ -219,7 +222,7 @@ fn search_file(
     depth: usize,
     effort: Effort,
     best: &mut Best,
-) -> (SegmentSearch, Option<f32>) {
+) -> (SegmentSearch, bool) {
     let reachable = reachable(file, allowed);
     let mut told = SegmentSearch {
         vectors: file.present(),
@@ -230,13 +233,13 @@ fn search_file(
         compared: 0,
     };
     if file.dim() != query.vector.len() || file.present() == 0 {
-        return (told, None);
+        return (told, false);
     }
     // The graph is read against its checksum on first use: not where nothing would use it.
     let has_graph = file.has_graph() && reachable as usize > depth;
     let graph = if has_graph { file.graph() } else { None };
     match choose(graph.is_some(), file.present(), reachable, depth, effort) {
-        Choice::Skip => return (told, None),
+        Choice::Skip => return (told, false),
         Choice::Scan { reason } => {
             (told.strategy, told.reason) = (Strategy::Scan, reason);
             if file.has_graph() && graph.is_none() && has_graph {
@@ -250,17 +253,15 @@ fn search_file(
                 )
             });
             if walked {
-                return (told, None);
+                return (told, false);
             }
         }
     }
-    let mut widest = 0.0_f32;
-    scan_file(kernels, file, allowed, query, |row, score, scale| {
-        widest = widest.max(scale);
+    scan_file(kernels, file, allowed, query, |row, score| {
         best.push(Scored { score, segment, row });
     });
     told.compared += reachable as usize;
-    (told, Some(widest))
+    (told, true)
 }
 
 /// How many of the allowed rows have a vector.
@@ -333,17 +334,17 @@ fn walk(
     })
 }
 
-/// Shows every allowed row with its score by codes and their scale.
+/// Shows every allowed row with its score by codes.
 fn scan_file(
     kernels: Kernels,
     file: &VectorFile,
     allowed: &RowSet,
     query: &DenseQuery,
-    mut see: impl FnMut(u32, f32, f32),
+    mut see: impl FnMut(u32, f32),
 ) {
     let (probe, metric) = (&query.probe, file.metric());
     let rows = file.rows();
-    let mut sums = [0_i32; 64];
+    let (mut sums, mut scores) = ([0_i32; 64], [0.0_f32; 64]);
     for (word, bits) in allowed.words().iter().enumerate() {
         let mut bits = bits & file.presence_word(word);
         let first = word as u32 * 64;
@@ -355,11 +356,10 @@ fn scan_file(
         // A well filled word is multiplied in one go, unwanted rows included.
         let together = bits.count_ones() >= 16;
         if together {
-            kernels.dot_codes(
-                file.codes(first..last),
-                &probe.codes,
-                &mut sums[..(last - first) as usize],
-            );
+            kernels.dot_codes(file.codes(first..last), &probe.codes, &mut sums[..scales.len()]);
+            for ((score, sum), scale) in scores.iter_mut().zip(&sums).zip(scales) {
+                *score = probe.dot(*sum, f32::from_le_bytes(*scale));
+            }
         }
         while bits != 0 {
             let at = bits.trailing_zeros() as usize;
@@ -369,9 +369,12 @@ fn scan_file(
             if !together {
                 kernels.dot_codes(file.codes(row..row + 1), &probe.codes, &mut sums[at..=at]);
             }
-            let scale = f32::from_le_bytes(*scale);
-            let score = probe.score(metric, sums[at], scale, || file.norm(row));
-            see(row, score, scale);
+            let score = if together && metric != Metric::L2 {
+                scores[at]
+            } else {
+                probe.score(metric, sums[at], f32::from_le_bytes(*scale), || file.norm(row))
+            };
+            see(row, score);
         }
     }
 }
@@ -383,6 +386,7 @@ mod tests {
     use super::super::format::{self, VectorSpec};
     use super::super::rows::{RowBuffer, prepare};
     use super::*;
+    use crate::best::sort_best_first;
 
     struct Noise(u64);
 
@@ -487,7 +491,7 @@ mod tests {
                     }
                     want.sort_by(|left, right| right.0.total_cmp(&left.0));
                     for k in [1, 10, 40] {
-                        let (got, told) = search(
+                        let (mut got, told) = search(
                             files.iter().zip(&sets),
                             &DenseQuery::new(query.clone()),
                             k,
@@ -496,7 +500,8 @@ mod tests {
                         );
                         assert!(told.iter().all(|search| search.strategy.is_exact()));
                         assert_eq!(got.len(), want.len().min(k), "k or all, filter 1/{every}");
-                        assert!(got.is_sorted_by(|left, right| best_first(left, right) != Ordering::Greater));
+                        assert!(got.is_sorted_by_key(|scored| scored.address()));
+                        sort_best_first(&mut got);
                         for (scored, (score, ..)) in got.iter().zip(&want) {
                             let true_score = kept_score(&files[scored.segment as usize], scored.row, &query);
                             // Rows nearer to each other than sums in f32 tell may stand for each other.

@@ -222,60 +222,31 @@ mod x86 {
         _mm512_setzero_si512,
     };
 
-    /// 64 products per instruction: unsigned codes, signed query.
+    /// How far ahead of a scan codes are asked for: the processor itself stops at the end of a page.
+    const AHEAD: usize = 4_096;
+
+    /// 64 products per instruction: unsigned codes, signed query. Four rows at a time.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn dot_codes_vnni(codes: &[u8], query: &[i8], out: &mut [i32]) {
         let dim = query.len();
-        let whole = dim / 64 * 64;
-        let tail = (1_u64 << (dim % 64)) - 1;
-        for (row, out) in codes.chunks_exact(dim).zip(out) {
-            let mut even = _mm512_setzero_si512();
-            let mut odd = _mm512_setzero_si512();
-            let mut at = 0;
-            while at + 128 <= whole {
-                // SAFETY: at + 128 <= dim, the length of both slices.
-                let (left, right, left_query, right_query) = unsafe {
-                    (
-                        _mm512_loadu_si512(row.as_ptr().add(at).cast()),
-                        _mm512_loadu_si512(row.as_ptr().add(at + 64).cast()),
-                        _mm512_loadu_si512(query.as_ptr().add(at).cast()),
-                        _mm512_loadu_si512(query.as_ptr().add(at + 64).cast()),
-                    )
-                };
-                even = _mm512_dpbusd_epi32(even, left, left_query);
-                odd = _mm512_dpbusd_epi32(odd, right, right_query);
-                at += 128;
+        let (out_fours, out_rest) = out.as_chunks_mut::<4>();
+        let mut fours = codes.chunks_exact(dim * 4);
+        for (four, out) in fours.by_ref().zip(out_fours) {
+            let (left, right) = four.split_at(dim * 2);
+            let ((first, second), (third, fourth)) = (left.split_at(dim), right.split_at(dim));
+            for line in four.chunks(64) {
+                _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().wrapping_add(AHEAD).cast());
             }
-            if at < whole {
-                // SAFETY: at + 64 <= whole <= dim, the length of both slices.
-                let (left, left_query) = unsafe {
-                    (
-                        _mm512_loadu_si512(row.as_ptr().add(at).cast()),
-                        _mm512_loadu_si512(query.as_ptr().add(at).cast()),
-                    )
-                };
-                even = _mm512_dpbusd_epi32(even, left, left_query);
-            }
-            if tail != 0 {
-                // SAFETY: whole < dim, and the mask lets only the bytes below dim be read.
-                let (left, left_query) = unsafe {
-                    (
-                        _mm512_maskz_loadu_epi8(tail, row.as_ptr().add(whole).cast()),
-                        _mm512_maskz_loadu_epi8(tail, query.as_ptr().add(whole)),
-                    )
-                };
-                odd = _mm512_dpbusd_epi32(odd, left, left_query);
-            }
-            *out = _mm512_reduce_add_epi32(_mm512_add_epi32(even, odd));
+            *out = dot_four_vnni([first, second, third, fourth], query);
+        }
+        for (row, out) in fours.remainder().chunks_exact(dim).zip(out_rest) {
+            *out = dot_row_vnni(row, query);
         }
     }
 
     /// Four rows at a time: their loads overlap, and those of the next four are under way.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     pub(super) fn dot_rows_vnni(rows: &[&[u8]], query: &[i8], out: &mut [i32]) {
-        let dim = query.len();
-        let whole = dim / 64 * 64;
-        let tail = (1_u64 << (dim % 64)) - 1;
         let (fours, rest) = rows.as_chunks::<4>();
         let (out_fours, out_rest) = out.as_chunks_mut::<4>();
         for (at_four, (four, out)) in fours.iter().zip(out_fours).enumerate() {
@@ -284,47 +255,104 @@ mod x86 {
                     _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
                 }
             }
-            let mut sums = [_mm512_setzero_si512(); 4];
-            let mut at = 0;
-            while at < whole {
-                // SAFETY: at + 64 <= whole <= dim, the length of the query and, as the caller checked, of each row.
-                unsafe {
-                    let right = _mm512_loadu_si512(query.as_ptr().add(at).cast());
-                    for (sum, row) in sums.iter_mut().zip(four) {
-                        *sum =
-                            _mm512_dpbusd_epi32(*sum, _mm512_loadu_si512(row.as_ptr().add(at).cast()), right);
-                    }
-                }
-                at += 64;
-            }
-            if tail != 0 {
-                // SAFETY: whole < dim, and the mask lets only the bytes below dim be read.
-                unsafe {
-                    let right = _mm512_maskz_loadu_epi8(tail, query.as_ptr().add(whole));
-                    for (sum, row) in sums.iter_mut().zip(four) {
-                        let left = _mm512_maskz_loadu_epi8(tail, row.as_ptr().add(whole).cast());
-                        *sum = _mm512_dpbusd_epi32(*sum, left, right);
-                    }
-                }
-            }
-            // Halves, then pairs, then pairs of pairs: one sum per row in each 128-bit half.
-            let half = |sum: __m512i| {
-                _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
-            };
-            let pairs = _mm256_hadd_epi32(
-                _mm256_hadd_epi32(half(sums[0]), half(sums[1])),
-                _mm256_hadd_epi32(half(sums[2]), half(sums[3])),
-            );
-            let four = _mm_add_epi32(
-                _mm256_castsi256_si128(pairs),
-                _mm256_extracti128_si256::<1>(pairs),
-            );
-            // SAFETY: `out` has the 16 bytes that are stored.
-            unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), four) };
+            *out = dot_four_vnni(*four, query);
         }
         for (row, out) in rest.iter().zip(out_rest) {
-            dot_codes_vnni(row, query, std::slice::from_mut(out));
+            *out = dot_row_vnni(row, query);
         }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn dot_row_vnni(row: &[u8], query: &[i8]) -> i32 {
+        assert_eq!(row.len(), query.len(), "codes are whole rows");
+        let dim = query.len();
+        let whole = dim / 64 * 64;
+        let tail = (1_u64 << (dim % 64)) - 1;
+        let mut even = _mm512_setzero_si512();
+        let mut odd = _mm512_setzero_si512();
+        let mut at = 0;
+        while at + 128 <= whole {
+            // SAFETY: at + 128 <= dim, the length of both slices.
+            let (left, right, left_query, right_query) = unsafe {
+                (
+                    _mm512_loadu_si512(row.as_ptr().add(at).cast()),
+                    _mm512_loadu_si512(row.as_ptr().add(at + 64).cast()),
+                    _mm512_loadu_si512(query.as_ptr().add(at).cast()),
+                    _mm512_loadu_si512(query.as_ptr().add(at + 64).cast()),
+                )
+            };
+            even = _mm512_dpbusd_epi32(even, left, left_query);
+            odd = _mm512_dpbusd_epi32(odd, right, right_query);
+            at += 128;
+        }
+        if at < whole {
+            // SAFETY: at + 64 <= whole <= dim, the length of both slices.
+            let (left, left_query) = unsafe {
+                (
+                    _mm512_loadu_si512(row.as_ptr().add(at).cast()),
+                    _mm512_loadu_si512(query.as_ptr().add(at).cast()),
+                )
+            };
+            even = _mm512_dpbusd_epi32(even, left, left_query);
+        }
+        if tail != 0 {
+            // SAFETY: whole < dim, and the mask lets only the bytes below dim be read.
+            let (left, left_query) = unsafe {
+                (
+                    _mm512_maskz_loadu_epi8(tail, row.as_ptr().add(whole).cast()),
+                    _mm512_maskz_loadu_epi8(tail, query.as_ptr().add(whole)),
+                )
+            };
+            odd = _mm512_dpbusd_epi32(odd, left, left_query);
+        }
+        _mm512_reduce_add_epi32(_mm512_add_epi32(even, odd))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn dot_four_vnni(rows: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
+        let dim = query.len();
+        assert!(rows.iter().all(|row| row.len() == dim), "codes are whole rows");
+        let whole = dim / 64 * 64;
+        let tail = (1_u64 << (dim % 64)) - 1;
+        let mut sums = [_mm512_setzero_si512(); 4];
+        let mut at = 0;
+        while at < whole {
+            // SAFETY: at + 64 <= whole <= dim, the length of the query and of each row.
+            unsafe {
+                let right = _mm512_loadu_si512(query.as_ptr().add(at).cast());
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = _mm512_dpbusd_epi32(*sum, _mm512_loadu_si512(row.as_ptr().add(at).cast()), right);
+                }
+            }
+            at += 64;
+        }
+        if tail != 0 {
+            // SAFETY: whole < dim, and the mask lets only the bytes below dim be read.
+            unsafe {
+                let right = _mm512_maskz_loadu_epi8(tail, query.as_ptr().add(whole));
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    let left = _mm512_maskz_loadu_epi8(tail, row.as_ptr().add(whole).cast());
+                    *sum = _mm512_dpbusd_epi32(*sum, left, right);
+                }
+            }
+        }
+        // Halves, then pairs, then pairs of pairs: one sum per row in each 128-bit half.
+        let half =
+            |sum: __m512i| _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum));
+        let pairs = _mm256_hadd_epi32(
+            _mm256_hadd_epi32(half(sums[0]), half(sums[1])),
+            _mm256_hadd_epi32(half(sums[2]), half(sums[3])),
+        );
+        let four = _mm_add_epi32(
+            _mm256_castsi256_si128(pairs),
+            _mm256_extracti128_si256::<1>(pairs),
+        );
+        let mut out = [0; 4];
+        // SAFETY: `out` has the 16 bytes that are stored.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), four) };
+        out
     }
 
     /// 16 products per step in 16-bit lanes: `maddubs` would saturate with codes up to 255.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::format::Metric;
 use super::simd::{Kernels, prefetch};
+use crate::best::{ordered, unordered};
 
 /// Neighbours that are compared in one go.
 const BATCH: usize = 32;
@@ -59,11 +60,16 @@ impl Probe {
     /// How alike a row is whose codes gave `sum`; higher is nearer.
     #[inline]
     pub(crate) fn score(&self, metric: Metric, sum: i32, scale: f32, norm: impl FnOnce() -> f32) -> f32 {
-        let dot = (sum - self.offset) as f32 * (self.scale * scale);
         match metric {
-            Metric::Cosine | Metric::Dot => dot,
-            Metric::L2 => 2.0 * dot - self.norm - norm(),
+            Metric::Cosine | Metric::Dot => self.dot(sum, scale),
+            Metric::L2 => 2.0 * self.dot(sum, scale) - self.norm - norm(),
         }
+    }
+
+    /// The product with a row whose codes gave `sum`.
+    #[inline]
+    pub(crate) fn dot(&self, sum: i32, scale: f32) -> f32 {
+        (sum - self.offset) as f32 * (self.scale * scale)
     }
 }
 
@@ -79,14 +85,7 @@ pub(crate) struct Near(u64);
 
 impl Near {
     pub(crate) fn new(score: f32, node: u32) -> Self {
-        let bits = score.to_bits();
-        // Turned so that the order of the bits is the order of the numbers.
-        let ordered = if bits >> 31 == 0 {
-            bits | 0x8000_0000
-        } else {
-            !bits
-        };
-        Self(u64::from(ordered) << 32 | u64::from(!node))
+        Self(u64::from(ordered(score)) << 32 | u64::from(!node))
     }
 
     pub(crate) fn node(self) -> u32 {
@@ -94,12 +93,7 @@ impl Near {
     }
 
     pub(crate) fn score(self) -> f32 {
-        let ordered = (self.0 >> 32) as u32;
-        f32::from_bits(if ordered >> 31 == 1 {
-            ordered & 0x7FFF_FFFF
-        } else {
-            !ordered
-        })
+        unordered((self.0 >> 32) as u32)
     }
 }
 

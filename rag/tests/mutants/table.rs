@@ -90,6 +90,12 @@ pub(crate) const TABLE: &[Mutant] = &[
     ),
     instead!(
         "allowed rows by words",
+        "lexical/terms.rs",
+        "let mut bits = *bits;",
+        "let mut bits = *bits | u64::MAX;"
+    ),
+    instead!(
+        "allowed rows by a query of tantivy's",
         "lexical/search.rs",
         "allowed.contains(row)",
         "true"
