@@ -34,9 +34,10 @@ use self::peer::Peer;
 const K: usize = 10;
 /// Turns of each engine; the median of their ratios counts.
 const TURNS: usize = 7;
-const EFS: [usize; 26] = [
-    10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 32, 36, 40, 48, 56, 64, 72, 80, 96, 112, 128, 192, 256, 384, 512,
-    768,
+/// Close together: the recall that a size happens to overshoot by would count as its growth.
+const EFS: [usize; 47] = [
+    10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 36, 38, 40, 44, 48, 52, 56, 60, 64, 68, 72, 76, 80,
+    88, 96, 104, 112, 120, 128, 144, 160, 176, 192, 208, 224, 240, 256, 288, 320, 352, 384, 448, 512, 768,
 ];
 
 /// Hands out the vector of the row that a text names.

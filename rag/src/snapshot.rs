@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use stepwell_core::Result;
 use tantivy::directory::error::OpenReadError;
@@ -31,6 +31,20 @@ pub(crate) struct Snapshot {
     /// One per segment, in the searcher's order.
     pub(crate) vectors: Vec<Arc<VectorFile>>,
     stamp: Option<Stamp>,
+    /// Whether it was searched before.
+    warm: OnceLock<()>,
+}
+
+impl Snapshot {
+    pub(crate) fn rows(&self) -> u64 {
+        let readers = self.searcher.segment_readers().iter();
+        readers.map(|reader| u64::from(reader.max_doc())).sum()
+    }
+
+    /// It was searched: what a search needs is in memory.
+    pub(crate) fn set_warm(&self) {
+        self.warm.get_or_init(|| ());
+    }
 }
 
 /// Tells whether meta.json is still the file that was read: it is only ever replaced.
@@ -135,6 +149,11 @@ impl Snapshots {
         }
     }
 
+    /// The snapshot, if nothing was committed since it was searched last. Reads no more than the time of a file.
+    pub(crate) fn if_warm(&self) -> Option<Arc<Snapshot>> {
+        self.if_current().filter(|snapshot| snapshot.warm.get().is_some())
+    }
+
     /// The snapshot, if nothing was committed since it was read.
     fn if_current(&self) -> Option<Arc<Snapshot>> {
         let current = self.current();
@@ -224,5 +243,6 @@ fn open_vectors(
         searcher,
         vectors,
         stamp,
+        warm: OnceLock::new(),
     }))
 }
