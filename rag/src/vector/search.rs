@@ -131,9 +131,13 @@ pub(crate) fn search<'a>(
         nearest: Best::new(exact),
     };
     let bar = nth_score(&list, rescored);
-    let (first, rest): (Vec<u32>, Vec<u32>) =
-        (0..list.len() as u32).partition(|at| list[*at as usize].score >= bar);
-    exactly.rescore(&mut list, &first);
+    let mut near = Vec::with_capacity(list.len());
+    let mut far = Vec::with_capacity(list.len());
+    for (at, scored) in (0..).zip(&list) {
+        let part = if scored.score >= bar { &mut near } else { &mut far };
+        part.push(at);
+    }
+    exactly.rescore(&mut list, &near);
     if let Some((_, first, _)) = scans.first() {
         let margin = Margin::new(
             first.metric(),
@@ -144,10 +148,15 @@ pub(crate) fn search<'a>(
         );
         let widest = scans.iter().map(|(_, file, _)| file.widest()).fold(0.0, f32::max);
         let least = exactly.least();
-        let (close, far): (Vec<u32>, Vec<u32>) = rest
-            .into_iter()
-            .partition(|at| margin.most(list[*at as usize].score, widest) >= least);
-        exactly.rescore(&mut list, &close);
+        near.clear();
+        far.retain(|at| {
+            let is_near = margin.most(list[*at as usize].score, widest) >= least;
+            if is_near {
+                near.push(*at);
+            }
+            !is_near
+        });
+        exactly.rescore(&mut list, &near);
         // Where none was ruled out, rows that were not kept are not either.
         if let (true, Some(last)) = (far.is_empty(), last) {
             for (segment, file, allowed) in scans {
