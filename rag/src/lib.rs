@@ -27,6 +27,7 @@ mod load;
 mod record;
 mod rerank;
 mod schema;
+mod sealed;
 mod snapshot;
 mod sync;
 mod vector;

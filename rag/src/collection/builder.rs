@@ -19,6 +19,7 @@ use crate::filter::FilterCache;
 use crate::fuse::Fusion;
 use crate::lexical::{FieldBoosts, Language, Questions, tokenizers};
 use crate::schema::{self, Fields, Pinned};
+use crate::sealed::Sealed;
 use crate::snapshot::Snapshots;
 use crate::vector::format::{Encoding, Metric};
 use crate::vector::plan::{Effort, GraphOptions};
@@ -260,6 +261,7 @@ impl CollectionBuilder {
             self.language.unwrap_or_default(),
         )?;
         let graphs = Arc::new(Graphs::new(self.graph.clone()));
+        let directory: Box<dyn Directory> = Box::new(Sealed::new(directory));
         let is_there = place.check(
             "opening",
             Index::exists(directory.as_ref()).map_err(TantivyError::from),
