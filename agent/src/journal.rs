@@ -187,8 +187,8 @@ impl JournalQueue {
         is_sync: bool,
         written: Option<oneshot::Sender<()>>,
     ) -> MutexGuard<'_, Backlog> {
-        let at_ms = now_ms();
         let mut backlog = self.lock();
+        let at_ms = now_ms(); // under the lock: two tasks at once do not swap their times
         backlog.bytes += body.len();
         backlog.is_urgent |= is_sync;
         if matches!(kind, RecordKind::Input | RecordKind::Snapshot) {

@@ -143,6 +143,26 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn every_commit_and_merge_seals_the_list_and_plain_tantivy_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let collection = crate::Collection::open(folder.path())
+            .build()
+            .await
+            .expect("made");
+        let file = || std::fs::read(folder.path().join(META)).expect("readable");
+        for number in 0..3 {
+            let document = stepwell_core::Document::new(format!("{number}"), "some words");
+            collection.add([document]).await.expect("added");
+            assert!(file().starts_with(BEGIN), "commit {number}");
+        }
+        collection.optimize().await.expect("merged");
+        assert!(file().starts_with(BEGIN));
+        let plain = tantivy::Index::open_in_dir(folder.path()).expect("opens");
+        let segments = plain.load_metas().expect("reads").segments;
+        assert_eq!(segments.iter().map(tantivy::SegmentMeta::max_doc).sum::<u32>(), 3);
+    }
+
     #[test]
     fn a_file_of_before_is_read_as_it_is() {
         assert_eq!(unseal(b"{\"a\": 1}".to_vec()).expect("taken"), b"{\"a\": 1}");

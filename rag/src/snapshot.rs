@@ -31,7 +31,7 @@ pub(crate) struct Snapshot {
     /// One per segment, in the searcher's order.
     pub(crate) vectors: Vec<Arc<VectorFile>>,
     stamp: Option<Stamp>,
-    /// Whether it was searched before.
+    /// Whether it was searched by words and by meaning before.
     warm: OnceLock<()>,
 }
 
@@ -41,7 +41,7 @@ impl Snapshot {
         readers.map(|reader| u64::from(reader.max_doc())).sum()
     }
 
-    /// It was searched: what a search needs is in memory.
+    /// It was searched by words and by meaning: what a search reads is in memory.
     pub(crate) fn set_warm(&self) {
         self.warm.get_or_init(|| ());
     }

@@ -281,7 +281,7 @@ impl Collection {
     /// The best hits for a question, best first.
     ///
     /// It is searched on a thread for blocking work. A plain question (chunks, no filter) to an index of up to 16,384 chunks
-    /// that was searched since its last commit takes less than half a millisecond and is answered by the task that asks.
+    /// that was searched so since its last commit takes about half a millisecond and is answered by the task that asks.
     pub async fn search(&self, query: &Query) -> Result<Vec<Hit>> {
         let span = tracing::debug_span!(
             "retrieval",

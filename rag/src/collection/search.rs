@@ -12,7 +12,7 @@ use crate::vector::plan::SegmentSearch;
 use crate::vector::rows::prepare;
 use crate::vector::search::DenseQuery;
 
-/// An index of so few rows that was searched since its last commit is in memory, and a plain question takes less than half a
+/// An index of so few rows that was searched since its last commit is in memory, and a plain question takes about half a
 /// millisecond there: it is answered where it was asked. Another thread would make that 70 µs more.
 const SMALL_ROWS: u64 = 16_384;
 /// A question for more hits reads too much to count as plain.
@@ -92,8 +92,12 @@ pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Exp
     let this = collection.clone();
     blocking(&inner.place, move || {
         let snapshot = this.inner.snapshots.latest()?;
+        // What a plain question reads is in memory only after one that read all of it: words and vectors.
+        let reads_all = is_plain(&ask.query) && (ask.vector.is_some() || this.inner.pinned.spec.dim == 0);
         let answered = answer(&this.inner, &this.scope, &snapshot, ask)?;
-        snapshot.set_warm();
+        if reads_all {
+            snapshot.set_warm();
+        }
         Ok(answered)
     })
     .await
@@ -214,12 +218,37 @@ fn answer(inner: &Inner, scope: &Scope, snapshot: &Snapshot, mut ask: Ask) -> Re
 mod tests {
     use std::sync::Arc;
 
-    use stepwell_core::Document;
+    use stepwell_core::{Document, Embedder, EmbedderInfo, Embeddings, HeuristicTokens, TokenCounter, Usage};
 
     use super::*;
     use crate::FieldBoosts;
     use crate::best::Scored;
     use crate::filter::RowSet;
+
+    /// One vector for everything.
+    #[derive(Debug)]
+    struct OneVector(EmbedderInfo);
+
+    impl OneVector {
+        fn new() -> Arc<Self> {
+            Arc::new(Self(EmbedderInfo::new("test", "one", "1", 2, 256, true)))
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Embedder for OneVector {
+        fn info(&self) -> &EmbedderInfo {
+            &self.0
+        }
+
+        async fn embed(&self, texts: &[&str], _: EmbedKind) -> Result<Embeddings> {
+            Embeddings::new(2, [1.0, 0.0].repeat(texts.len()), Usage::default())
+        }
+
+        fn tokens(&self) -> Arc<dyn TokenCounter> {
+            Arc::new(HeuristicTokens)
+        }
+    }
 
     /// Words of a small language, the first far more common than the last.
     fn text(seed: &mut u64, count: usize) -> String {
@@ -312,6 +341,23 @@ mod tests {
         assert!(snapshots.if_warm().is_none(), "nobody has searched");
         let beside = collection.explain(&query).await.expect("found");
         assert!(snapshots.if_warm().is_some());
+        // Words alone leave the vectors where they are.
+        let vectors = Collection::in_memory()
+            .embedder(OneVector::new())
+            .build()
+            .await
+            .expect("opens");
+        vectors.add([Document::new("a", "word3")]).await.expect("added");
+        vectors
+            .search(&query.clone().mode(SearchMode::Lexical))
+            .await
+            .expect("found");
+        assert!(
+            vectors.inner.snapshots.if_warm().is_none(),
+            "its vectors were not read"
+        );
+        vectors.search(&query).await.expect("found");
+        assert!(vectors.inner.snapshots.if_warm().is_some());
         let turns = Arc::new(AtomicUsize::new(0));
         let counting = Arc::clone(&turns);
         let other = tokio::spawn(async move {

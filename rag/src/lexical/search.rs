@@ -8,6 +8,7 @@ use tantivy::query::{BooleanQuery, BoostQuery, EnableScoring, Occur, PhraseQuery
 use tantivy::schema::{Field, IndexRecordOption, Term};
 
 use super::question::Question;
+use super::terms::ROWS_FOR_EACH;
 use crate::best::{Best, Scored, sort_by_address};
 use crate::error::Place;
 use crate::filter::RowSet;
@@ -142,10 +143,6 @@ pub(crate) fn words_query(
     Ok((!clauses.is_empty()).then(|| Box::new(BooleanQuery::new(clauses)) as Box<dyn Query>))
 }
 
-/// With fewer rows than this for each wanted one, all are scored: pruning would skip little, and sorts a long question's
-/// words anew at each step.
-const PRUNED_FROM: usize = 32;
-
 /// The best `depth` of the allowed rows by the query's score, in the order of their addresses.
 pub(crate) fn run(
     searcher: &Searcher,
@@ -169,7 +166,7 @@ pub(crate) fn run(
                 }
                 best.threshold().next_down()
             };
-            if reader.max_doc() as usize / PRUNED_FROM < depth {
+            if (reader.max_doc() as usize) < depth.saturating_mul(ROWS_FOR_EACH) {
                 weight.for_each(reader, &mut |row, score| {
                     see(row, score);
                 })?;

@@ -21,7 +21,7 @@ const B: f32 = 0.75;
 /// Segments of fewer rows for each wanted one are scored row by row. In larger ones whole blocks of postings can be passed
 /// over, which sorts a long question's words anew at each step: a hybrid question of 44 words over 10,000 passages took
 /// 1.9 ms of CPU so, 1.0 with every row scored by tantivy's union of lists, and .7 scored here.
-const ROWS_FOR_EACH: usize = 32;
+pub(super) const ROWS_FOR_EACH: usize = 32;
 /// Where fewer are wanted, as if so many were.
 const WANTED_LEAST: usize = 1_000;
 
