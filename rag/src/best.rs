@@ -95,34 +95,27 @@ pub(crate) fn keep_best(list: &mut Vec<Scored>, limit: usize) -> f32 {
     last
 }
 
-/// Up to so many rows for each wanted one nothing is cut before the end.
-const UNCUT: usize = 16;
 /// Room made at once.
 const MOST_ROOM: usize = 1 << 15;
+/// Of many rows one in so many is looked at to guess how high the bar lies.
+const SAMPLED: usize = 16;
+/// Rows for each wanted one from which the bar is guessed.
+const GUESSED: usize = 4;
 
 /// Keeps the best `limit` of many: fills to twice the limit, then cuts, so a push is mostly one comparison. Nothing is
 /// sorted but equal scores at the cut: rows that come in the order of their addresses stay in it.
 #[derive(Debug)]
 pub(crate) struct Best {
     limit: usize,
-    /// What is kept is cut beyond so many.
-    room: usize,
     kept: Vec<Scored>,
     threshold: f32,
 }
 
 impl Best {
     pub(crate) fn new(limit: usize) -> Self {
-        Self::of_rows(limit, usize::MAX)
-    }
-
-    /// The same for so many rows at most: where that is not far more than the limit, all are kept until the end.
-    pub(crate) fn of_rows(limit: usize, rows: usize) -> Self {
-        let room = if rows <= limit * UNCUT { rows } else { limit * 2 };
         Self {
             limit,
-            room,
-            kept: Vec::with_capacity(room.min(MOST_ROOM)),
+            kept: Vec::with_capacity((limit * 2).min(MOST_ROOM)),
             threshold: f32::NEG_INFINITY,
         }
     }
@@ -139,7 +132,83 @@ impl Best {
             return;
         }
         self.kept.push(scored);
-        if self.kept.len() > self.room {
+        if self.kept.len() > self.limit * 2 {
+            self.settle();
+        }
+    }
+
+    /// Many rows of a segment at once, from row `first` on: those whose bit is set, each with the score at its place. Of
+    /// unset ones the score may be anything. Scores below `least`, and NaN, count for nothing.
+    ///
+    /// Where many rows are given, a few of them tell how high the bar lies: most rows are then compared and never moved.
+    pub(crate) fn push_rows(&mut self, segment: u32, first: u32, bits: &[u64], scores: &[f32], least: f32) {
+        if self.limit == 0 {
+            return;
+        }
+        let bar = self.threshold.max(least);
+        let before = self.kept.len();
+        if let Some(guess) = self.guess(bits, scores, bar) {
+            self.append(segment, first, bits, scores, guess);
+            if self.kept.len() - before >= self.limit {
+                self.threshold = guess;
+                self.cut();
+                return;
+            }
+            self.kept.truncate(before);
+        }
+        self.append(segment, first, bits, scores, bar);
+        self.cut();
+    }
+
+    /// A score that more rows than wanted probably reach, if most do not.
+    fn guess(&self, bits: &[u64], scores: &[f32], bar: f32) -> Option<f32> {
+        let given: usize = bits.iter().map(|word| word.count_ones() as usize).sum();
+        if given < self.limit.saturating_mul(GUESSED) || given < SAMPLED * SAMPLED {
+            return None;
+        }
+        let mut sample = Vec::with_capacity(given / SAMPLED + 64);
+        // Another four of each 64 rows, so that no regular order of rows is seen as all there is.
+        for (at, (word, scores)) in bits.iter().zip(scores.chunks(64)).enumerate() {
+            let turn = at as u32 * 7;
+            let mut seen = word & 0x0001_0001_0001_0001_u64.rotate_left(turn);
+            while seen != 0 {
+                let score = scores.get(seen.trailing_zeros() as usize);
+                // NaN is not above the bar.
+                sample.extend(score.filter(|score| **score >= bar).map(|score| ordered(*score)));
+                seen &= seen - 1;
+            }
+        }
+        let expected = self.limit / SAMPLED;
+        let place = expected + 3 * expected.isqrt() + 8;
+        if place >= sample.len() {
+            return None;
+        }
+        let (_, guess, _) = sample.select_nth_unstable_by(place, |left, right| right.cmp(left));
+        Some(unordered(*guess))
+    }
+
+    fn append(&mut self, segment: u32, first: u32, bits: &[u64], scores: &[f32], bar: f32) {
+        let pieces = (first..).step_by(64).zip(bits.iter().zip(scores.chunks(64)));
+        for (first, (word, scores)) in pieces {
+            if *word == 0 {
+                continue;
+            }
+            let reached = scores
+                .iter()
+                .enumerate()
+                .fold(0, |reached, (at, score)| reached | u64::from(*score >= bar) << at);
+            let mut chosen = word & reached;
+            while chosen != 0 {
+                let at = chosen.trailing_zeros();
+                chosen &= chosen - 1;
+                let (score, row) = (scores[at as usize], first + at);
+                self.kept.push(Scored { score, segment, row });
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.kept.len() > self.limit * 2 {
             self.settle();
         }
     }
@@ -219,6 +288,63 @@ mod tests {
                 let mut list = best.into_list();
                 sort_by_address(&mut list);
                 assert_eq!(list, want, "{limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_given_at_once_are_those_given_one_by_one() {
+        let mut seed = 3_u64;
+        let mut next = || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        // Scores of chance, few different ones, rising ones, and the high ones in a few places alone.
+        let kinds: [fn(u64, usize) -> f32; 4] = [
+            |noise, _| (noise % 100_003) as f32 / 1_000.0 - 50.0,
+            |noise, _| (noise % 5) as f32,
+            |_, at| at as f32,
+            |noise, at| if at % 64 < 9 { 1e6 } else { (noise % 1_000) as f32 },
+        ];
+        for kind in kinds {
+            for rows in [0_usize, 1, 63, 64, 65, 1_000, 5_000, 9_999] {
+                let mut scores: Vec<f32> = (0..rows).map(|at| kind(next(), at)).collect();
+                if rows > 50 {
+                    scores[40] = f32::NAN;
+                    scores[50] = f32::NEG_INFINITY;
+                }
+                let densities = [u64::MAX, 0x5555_0F0F_0001_8000, 1 << 9];
+                for density in densities {
+                    let mut bits: Vec<u64> = (0..rows.div_ceil(64)).map(|_| density & !(1 << (next() % 64))).collect();
+                    if let Some(last) = bits.last_mut().filter(|_| rows % 64 > 0) {
+                        *last &= (1 << (rows % 64)) - 1;
+                    }
+                    for (limit, least) in [(0, f32::NEG_INFINITY), (1, 0.0), (10, f32::NEG_INFINITY), (700, 2.0), (2_000, 0.0)] {
+                        let (mut at_once, mut one_by_one) = (Best::new(limit), Best::new(limit));
+                        for segment in 0..3_u32 {
+                            // In two pieces, as a long scan gives them.
+                            let middle = bits.len() / 2;
+                            let pieces = [(0, &bits[..middle]), (middle * 64, &bits[middle..])];
+                            for (first, bits) in pieces {
+                                at_once.push_rows(segment, first as u32, bits, &scores[first..], least);
+                            }
+                            for (row, score) in (0..).zip(&scores) {
+                                let is_set = bits[row / 64] & (1 << (row % 64)) != 0;
+                                if is_set && *score >= least {
+                                    let row = row as u32;
+                                    one_by_one.push(Scored { score: *score, segment, row });
+                                }
+                            }
+                        }
+                        let list = at_once.into_list();
+                        assert!(list.is_sorted_by_key(|scored| scored.address()));
+                        let mut want = one_by_one.into_list();
+                        sort_by_address(&mut want);
+                        assert_eq!(list, want, "{limit} of {rows}");
+                    }
+                }
             }
         }
     }

@@ -5,8 +5,6 @@
 //! first, within noise on the second. Cut into chunks, with titles and one hit per document, z-score and min-max gave .7341
 //! and .7282 on SciFact, .4131 and .4158 on Cranfield. Both lists go deep: the normalisation needs the spread of the scores.
 
-use std::cmp::Ordering;
-
 use crate::best::{Best, Scored, best_first, ordered, sort_best_first, unordered};
 
 /// How the lexical and the dense list become one.
@@ -68,14 +66,14 @@ const COUNTED: usize = 64;
 
 /// One list, its scores brought to a common scale.
 struct Side<'a> {
-    fusion: Fusion,
     list: &'a [Scored],
+    /// Segment and row in one number, by place in the list.
+    addresses: Vec<u64>,
+    normalized: Vec<f32>,
     /// Scores as numbers: counted fast.
     scores: Vec<u32>,
     /// By place in the list, where all are needed.
     ranks: Vec<u32>,
-    shift: f32,
-    factor: f32,
     /// What a row gets that is not in the list.
     missing: Leg,
 }
@@ -105,17 +103,22 @@ impl<'a> Side<'a> {
         };
         let factor = if spread > f32::EPSILON { 1.0 / spread } else { 0.0 };
         let is_by_rank = matches!(fusion, Fusion::ReciprocalRank { .. });
+        let ranks = if is_by_rank || needs_ranks {
+            ranks(list)
+        } else {
+            Vec::new()
+        };
+        let normalized = match fusion {
+            Fusion::ReciprocalRank { k } => ranks.iter().map(|rank| 1.0 / (k + *rank as f32)).collect(),
+            _ => list.iter().map(|scored| (scored.score - shift) * factor).collect(),
+        };
+        let addresses = list.iter().map(|scored| u64::from(scored.segment) << 32 | u64::from(scored.row));
         Self {
-            fusion,
             list,
+            addresses: addresses.collect(),
+            normalized,
             scores,
-            ranks: if is_by_rank || needs_ranks {
-                ranks(list)
-            } else {
-                Vec::new()
-            },
-            shift,
-            factor,
+            ranks,
             missing: Leg {
                 rank: None,
                 raw: lowest,
@@ -128,10 +131,12 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn normalized(&self, at: usize) -> f32 {
-        match self.fusion {
-            Fusion::ReciprocalRank { k } => 1.0 / (k + self.ranks[at] as f32),
-            _ => (self.list[at].score - self.shift) * self.factor,
+    /// The address at this place, above all others past the end; and what a row is worth that is there, or is not.
+    #[inline]
+    fn at(&self, place: usize) -> (u64, [f32; 2]) {
+        match (self.addresses.get(place), self.normalized.get(place)) {
+            (Some(address), Some(normalized)) => (*address, [self.missing.normalized, *normalized]),
+            _ => (u64::MAX, [self.missing.normalized; 2]),
         }
     }
 
@@ -148,16 +153,14 @@ impl<'a> Side<'a> {
     }
 
     fn leg(&self, address: (u32, u32)) -> Leg {
-        let Ok(at) = self
-            .list
-            .binary_search_by_key(&address, |scored| scored.address())
-        else {
+        let found = self.list.binary_search_by_key(&address, |scored| scored.address());
+        let Ok(at) = found else {
             return self.missing;
         };
         Leg {
             rank: Some(self.rank(at)),
             raw: self.list[at].score,
-            normalized: self.normalized(at),
+            normalized: self.normalized[at],
         }
     }
 }
@@ -194,28 +197,20 @@ pub(crate) fn fuse(
     // One walk through both; nothing is sorted but the best few.
     let mut best = Best::new(top_k);
     let (mut left, mut right) = (0, 0);
-    loop {
-        let (by_words, by_meaning) = (lexical.get(left), dense.get(right));
-        let ((segment, row), order) = match (by_words, by_meaning) {
-            (Some(words), Some(meaning)) => {
-                let (words, meaning) = (words.address(), meaning.address());
-                (words.min(meaning), words.cmp(&meaning))
-            }
-            (Some(words), None) => (words.address(), Ordering::Less),
-            (None, Some(meaning)) => (meaning.address(), Ordering::Greater),
-            (None, None) => break,
-        };
-        let (mut by_words, mut by_meaning) = (words.missing.normalized, meaning.missing.normalized);
-        if order != Ordering::Greater {
-            by_words = words.normalized(left);
-            left += 1;
-        }
-        if order != Ordering::Less {
-            by_meaning = meaning.normalized(right);
-            right += 1;
-        }
-        let score = (1.0 - weight) * by_words + weight * by_meaning;
-        best.push(Scored { score, segment, row });
+    while left < lexical.len() || right < dense.len() {
+        // Without a branch: whose turn it is is chance.
+        let ((by_words, words), (by_meaning, meaning)) = (words.at(left), meaning.at(right));
+        let address = by_words.min(by_meaning);
+        let is_left = usize::from(by_words == address);
+        let is_right = usize::from(by_meaning == address);
+        let score = (1.0 - weight) * words[is_left] + weight * meaning[is_right];
+        left += is_left;
+        right += is_right;
+        best.push(Scored {
+            score,
+            segment: (address >> 32) as u32,
+            row: address as u32,
+        });
     }
     let mut best = best.into_list();
     sort_best_first(&mut best);

@@ -108,7 +108,6 @@ impl Questions {
 fn question_of(mut analyzer: TextAnalyzer, question: &str, with_pairs: bool) -> Question {
     let mut stream = analyzer.token_stream(question);
     let mut found = Question::default();
-    let mut seen = HashSet::new();
     let mut before: Option<(usize, String)> = None;
     while stream.advance() && found.words.len() < MOST_TERMS {
         let token = stream.token();
@@ -124,8 +123,8 @@ fn question_of(mut analyzer: TextAnalyzer, question: &str, with_pairs: bool) -> 
                 found.pairs.push(pair);
             }
         }
-        if !seen.contains(&token.text) {
-            seen.insert(token.text.clone());
+        // So few are compared faster than put into a set.
+        if !found.words.iter().any(|word| word.forms[0].0 == token.text) {
             found.words.push(Sought::word(&token.text));
         }
         if with_pairs {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use stepwell_core::Result;
 use tantivy::fieldnorm::FieldNormReader;
-use tantivy::postings::TermInfo;
+use tantivy::postings::{BlockSegmentPostings, TermInfo};
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocSet, InvertedIndexReader, Searcher, TERMINATED};
 
@@ -25,6 +25,9 @@ pub(super) const ROWS_FOR_EACH: usize = 32;
 /// Where fewer are wanted, as if so many were.
 const WANTED_LEAST: usize = 1_000;
 
+/// Rows with less have none of the words.
+const LEAST: f32 = f32::from_bits(1);
+
 /// How much of a question a row has.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Coverage {
@@ -34,9 +37,21 @@ pub(crate) struct Coverage {
     pub(crate) weight: f32,
 }
 
+/// Text, title, heading.
+const FIELDS: usize = 3;
+
+/// A form of a word.
+struct Form<'a> {
+    /// Place of the word in the question.
+    word: usize,
+    term: &'a str,
+    weight: f32,
+    /// Rows that have it, by field.
+    frequencies: [u64; FIELDS],
+}
+
 /// A form of a word in one field of one segment.
 struct Listed {
-    word: usize,
     form: usize,
     field: usize,
     info: TermInfo,
@@ -58,11 +73,11 @@ struct Segment {
 /// A question's words in one state of the index.
 pub(crate) struct Terms<'a> {
     searcher: &'a Searcher,
-    words: &'a [Sought],
-    fields: Vec<FieldOfIndex>,
+    /// How many words there are.
+    words: usize,
+    forms: Vec<Form<'a>>,
+    fields: [FieldOfIndex; FIELDS],
     segments: Vec<Segment>,
-    /// Rows that have it, by word, form and field.
-    frequencies: Vec<Vec<Vec<u64>>>,
     rows: u64,
 }
 
@@ -84,13 +99,20 @@ impl<'a> Terms<'a> {
             boost,
             words: 0,
         });
-        let forms = words.iter().map(|word| word.forms.len());
+        let forms = words.iter().enumerate().flat_map(|(at, word)| {
+            word.forms.iter().map(move |(term, weight)| Form {
+                word: at,
+                term,
+                weight: *weight,
+                frequencies: [0; FIELDS],
+            })
+        });
         let mut found = Self {
             searcher,
-            words,
+            words: words.len(),
+            forms: forms.collect(),
+            fields,
             segments: Vec::with_capacity(searcher.segment_readers().len()),
-            frequencies: forms.map(|forms| vec![vec![0; fields.len()]; forms]).collect(),
-            fields: fields.into(),
             rows: 0,
         };
         place.check("searching", found.look_up())?;
@@ -101,8 +123,8 @@ impl<'a> Terms<'a> {
         for reader in self.searcher.segment_readers() {
             self.rows += u64::from(reader.max_doc());
             let mut segment = Segment {
-                indexes: Vec::with_capacity(self.fields.len()),
-                listed: Vec::with_capacity(self.words.len()),
+                indexes: Vec::with_capacity(FIELDS),
+                listed: Vec::with_capacity(self.forms.len() * 2),
             };
             for (at_field, field) in self.fields.iter_mut().enumerate() {
                 let index = reader.inverted_index(field.field)?;
@@ -112,19 +134,16 @@ impl<'a> Terms<'a> {
                     segment.indexes.push(None);
                     continue;
                 }
-                for (at_word, word) in self.words.iter().enumerate() {
-                    for (at_form, (form, _)) in word.forms.iter().enumerate() {
-                        let Some(info) = index.terms().get(form.as_bytes())? else {
-                            continue;
-                        };
-                        self.frequencies[at_word][at_form][at_field] += u64::from(info.doc_freq);
-                        segment.listed.push(Listed {
-                            word: at_word,
-                            form: at_form,
-                            field: at_field,
-                            info,
-                        });
-                    }
+                for (at_form, form) in self.forms.iter_mut().enumerate() {
+                    let Some(info) = index.terms().get(form.term.as_bytes())? else {
+                        continue;
+                    };
+                    form.frequencies[at_field] += u64::from(info.doc_freq);
+                    segment.listed.push(Listed {
+                        form: at_form,
+                        field: at_field,
+                        info,
+                    });
                 }
                 segment.indexes.push(Some(index));
             }
@@ -149,25 +168,13 @@ impl<'a> Terms<'a> {
 
     /// The best `depth` of the allowed rows by BM25 of any of the words, in the order of their addresses.
     pub(crate) fn run(&self, allowed: &[Arc<RowSet>], depth: usize, place: &Place) -> Result<Vec<Scored>> {
-        let rows: u32 = allowed.iter().map(|rows| rows.len()).sum();
-        let mut best = Best::of_rows(depth, rows as usize);
+        let mut best = Best::new(depth);
         let mut walk = || -> tantivy::Result<()> {
-            let held_back: Vec<[f32; 256]> = self.fields.iter().map(|field| self.held_back(field)).collect();
+            let held_back = self.fields.each_ref().map(|field| self.held_back(field));
             for (segment, allowed) in allowed.iter().enumerate() {
                 if allowed.len() > 0 {
                     let scores = self.scores(segment, &held_back)?;
-                    for (word, bits) in allowed.words().iter().enumerate() {
-                        let mut bits = *bits;
-                        while bits != 0 {
-                            let row = word as u32 * 64 + bits.trailing_zeros();
-                            bits &= bits - 1;
-                            let score = scores.get(row as usize).copied().unwrap_or_default();
-                            if score > 0.0 {
-                                let segment = segment as u32;
-                                best.push(Scored { score, segment, row });
-                            }
-                        }
-                    }
+                    best.push_rows(segment as u32, 0, allowed.words(), &scores, LEAST);
                 }
             }
             Ok(())
@@ -188,39 +195,45 @@ impl<'a> Terms<'a> {
     }
 
     /// The score of each row of a segment; 0 where it has none of the words.
-    fn scores(&self, at: usize, held_back: &[[f32; 256]]) -> tantivy::Result<Vec<f32>> {
+    fn scores(&self, at: usize, held_back: &[[f32; 256]; FIELDS]) -> tantivy::Result<Vec<f32>> {
         let (Some(reader), Some(segment)) = (self.searcher.segment_readers().get(at), self.segments.get(at))
         else {
             return Ok(Vec::new());
         };
         let mut scores = vec![0.0_f32; reader.max_doc() as usize];
-        let mut lengths: Vec<Option<FieldNormReader>> = vec![None; self.fields.len()];
-        for listed in &segment.listed {
-            let field = &self.fields[listed.field];
-            let (_, weight) = &self.words[listed.word].forms[listed.form];
-            let rarity = self.rarity(self.frequencies[listed.word][listed.form][listed.field]);
-            let weight = rarity * (1.0 + K1) * field.boost * weight;
-            let Some(index) = segment.indexes[listed.field].as_ref().filter(|_| weight > 0.0) else {
+        // A field's words come one after the other.
+        for listed in segment.listed.chunk_by(|left, right| left.field == right.field) {
+            let at_field = listed[0].field;
+            let (field, held_back) = (&self.fields[at_field], &held_back[at_field]);
+            let Some(index) = segment.indexes[at_field].as_ref().filter(|_| field.boost > 0.0) else {
                 continue;
             };
-            let lengths = match &mut lengths[listed.field] {
-                Some(lengths) => &*lengths,
-                slot => slot.insert(reader.get_fieldnorms_reader(field.field)?),
-            };
+            let lengths = reader.get_fieldnorms_reader(field.field)?;
             let known = lengths.num_docs();
-            let held_back = &held_back[listed.field];
-            let mut postings =
-                index.read_block_postings_from_terminfo(&listed.info, IndexRecordOption::WithFreqs)?;
-            while !postings.docs().is_empty() {
-                for (row, count) in postings.docs().iter().zip(postings.freqs()) {
-                    let score = scores.get_mut(*row as usize).filter(|_| *row < known);
-                    if let Some(score) = score {
-                        let count = *count as f32;
-                        *score +=
-                            weight * (count / (count + held_back[usize::from(lengths.fieldnorm_id(*row))]));
-                    }
+            let mut postings: Option<BlockSegmentPostings> = None;
+            for listed in listed {
+                let form = &self.forms[listed.form];
+                let weight = self.rarity(form.frequencies[at_field]) * (1.0 + K1) * field.boost * form.weight;
+                if let Some(postings) = &mut postings {
+                    index.reset_block_postings_from_terminfo(&listed.info, postings)?;
                 }
-                postings.advance();
+                let postings = match &mut postings {
+                    Some(postings) => postings,
+                    slot => slot.insert(
+                        index.read_block_postings_from_terminfo(&listed.info, IndexRecordOption::WithFreqs)?,
+                    ),
+                };
+                while !postings.docs().is_empty() {
+                    for (row, count) in postings.docs().iter().zip(postings.freqs()) {
+                        let score = scores.get_mut(*row as usize).filter(|_| *row < known);
+                        if let Some(score) = score {
+                            let count = *count as f32;
+                            *score +=
+                                weight * (count / (count + held_back[usize::from(lengths.fieldnorm_id(*row))]));
+                        }
+                    }
+                    postings.advance();
+                }
             }
         }
         Ok(scores)
@@ -229,19 +242,19 @@ impl<'a> Terms<'a> {
     /// How much of the question each row has in its text, title or headings.
     pub(crate) fn coverage(&self, rows: &[(u32, u32)], place: &Place) -> Result<Vec<Coverage>> {
         let mut found = vec![Coverage::default(); rows.len()];
-        if self.words.is_empty() || rows.is_empty() {
+        if self.words == 0 || rows.is_empty() {
             return Ok(found);
         }
         // A word is as rare as its most common form in texts.
-        let weights = self.frequencies.iter().map(|forms| {
-            let frequency = forms.iter().map(|fields| fields[0]).max();
-            self.rarity(frequency.unwrap_or_default())
-        });
-        let weights: Vec<f32> = weights.collect();
+        let mut common = vec![0; self.words];
+        for form in &self.forms {
+            common[form.word] = form.frequencies[0].max(common[form.word]);
+        }
+        let weights: Vec<f32> = common.into_iter().map(|frequency| self.rarity(frequency)).collect();
         let sum: f32 = weights.iter().sum();
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_unstable_by_key(|at| rows[*at]);
-        let mut has = vec![false; rows.len() * self.words.len()];
+        let mut has = vec![false; rows.len() * self.words];
         let mut walk = || -> tantivy::Result<()> {
             for group in order.chunk_by(|left, right| rows[*left].0 == rows[*right].0) {
                 let Some(segment) = self.segments.get(rows[group[0]].0 as usize) else {
@@ -259,14 +272,14 @@ impl<'a> Terms<'a> {
                         if doc < row {
                             doc = postings.seek(row);
                         }
-                        has[at * self.words.len() + listed.word] |= doc == row && doc != TERMINATED;
+                        has[at * self.words + self.forms[listed.form].word] |= doc == row && doc != TERMINATED;
                     }
                 }
             }
             Ok(())
         };
         place.check("searching", walk())?;
-        for (found, has) in found.iter_mut().zip(has.chunks(self.words.len())) {
+        for (found, has) in found.iter_mut().zip(has.chunks(self.words)) {
             let count = has.iter().filter(|has| **has).count();
             let weight: f32 = has
                 .iter()
@@ -274,7 +287,7 @@ impl<'a> Terms<'a> {
                 .map(|(has, weight)| if *has { *weight } else { 0.0 })
                 .sum();
             *found = Coverage {
-                words: count as f32 / self.words.len() as f32,
+                words: count as f32 / self.words as f32,
                 // Sums of shares miss 1 by a rounding.
                 weight: (weight / sum.max(f32::MIN_POSITIVE)).min(1.0),
             };

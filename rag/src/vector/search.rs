@@ -104,15 +104,14 @@ pub(crate) fn search<'a>(
     let kernels = kernels();
     let rescored = (exact * RESCORE_FACTOR).max(RESCORE_LEAST);
     let kept = depth.max(rescored).max(KEPT_LEAST);
-    let most = segments.clone().map(|(_, allowed)| allowed.len() as usize).sum();
-    // At most those that are scanned.
-    let mut best = Best::of_rows(kept, most);
+    let mut best = Best::new(kept);
+    let mut piece = Piece::default();
     let mut files = Vec::new();
     let mut scans = Vec::new();
     let mut told = Vec::new();
     for (segment, (file, allowed)) in segments.enumerate() {
         let segment = segment as u32;
-        let (search, is_scan) = search_file(kernels, file, allowed, query, segment, depth, effort, &mut best);
+        let (search, is_scan) = search_file(kernels, file, allowed, query, segment, depth, effort, &mut piece, &mut best);
         scans.extend(is_scan.then_some((segment, file, allowed)));
         told.push(search);
         files.push(file);
@@ -160,11 +159,13 @@ pub(crate) fn search<'a>(
         // Where none was ruled out, rows that were not kept are not either.
         if let (true, Some(last)) = (far.is_empty(), last) {
             for (segment, file, allowed) in scans {
-                scan_file(kernels, file, allowed, query, |row, score| {
-                    let scored = Scored { score, segment, row };
-                    let was_kept = best_first(&last, &scored) != Ordering::Less;
-                    if !was_kept && margin.most(score, file.scale(row)) >= exactly.least() {
-                        list.push(exactly.exact(scored));
+                piece.scan(kernels, file, allowed, query, |piece| {
+                    for (row, score) in piece.rows() {
+                        let scored = Scored { score, segment, row };
+                        let was_kept = best_first(&last, &scored) != Ordering::Less;
+                        if !was_kept && margin.most(score, file.scale(row)) >= exactly.least() {
+                            list.push(exactly.exact(scored));
+                        }
                     }
                 });
             }
@@ -230,6 +231,7 @@ fn search_file(
     segment: u32,
     depth: usize,
     effort: Effort,
+    piece: &mut Piece,
     best: &mut Best,
 ) -> (SegmentSearch, bool) {
     let reachable = reachable(file, allowed);
@@ -266,8 +268,8 @@ fn search_file(
             }
         }
     }
-    scan_file(kernels, file, allowed, query, |row, score| {
-        best.push(Scored { score, segment, row });
+    piece.scan(kernels, file, allowed, query, |piece| {
+        best.push_rows(segment, piece.first, &piece.bits, &piece.scores, f32::NEG_INFINITY);
     });
     told.compared += reachable as usize;
     (told, true)
@@ -343,48 +345,100 @@ fn walk(
     })
 }
 
-/// Shows every allowed row with its score by codes.
-fn scan_file(
+/// Words of 64 rows that are scanned before any is chosen: their scores stay in the nearest caches.
+const PIECE_WORDS: usize = 256;
+
+/// Neighbouring rows of a file with their scores by codes.
+#[derive(Default)]
+struct Piece {
+    /// The row of the first bit.
+    first: u32,
+    /// Rows that are allowed and have a vector.
+    bits: Vec<u64>,
+    /// By row; of other rows it may be anything.
+    scores: Vec<f32>,
+}
+
+impl Piece {
+    /// Shows every allowed row of a file, in pieces.
+    fn scan(
+        &mut self,
+        kernels: Kernels,
+        file: &VectorFile,
+        allowed: &RowSet,
+        query: &DenseQuery,
+        mut see: impl FnMut(&Self),
+    ) {
+        let rows = file.rows();
+        for (at, words) in allowed.words().chunks(PIECE_WORDS).enumerate() {
+            let at = at * PIECE_WORDS;
+            self.first = at as u32 * 64;
+            let length = (rows.saturating_sub(self.first) as usize).min(words.len() * 64);
+            self.bits.clear();
+            let pieces = words.iter().enumerate();
+            self.bits
+                .extend(pieces.map(|(word, bits)| bits & file.presence_word(at + word)));
+            self.scores.resize(length, 0.0);
+            let mut is_empty = true;
+            for (word, bits) in self.bits.iter().enumerate() {
+                if *bits != 0 && word * 64 < length {
+                    let scores = &mut self.scores[word * 64..length.min(word * 64 + 64)];
+                    score_rows(kernels, file, query, self.first + word as u32 * 64, *bits, scores);
+                    is_empty = false;
+                }
+            }
+            if !is_empty {
+                see(self);
+            }
+        }
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (u32, f32)> {
+        let scores = (self.first..).zip(&self.scores);
+        scores
+            .filter(|(row, _)| {
+                let at = row - self.first;
+                self.bits[at as usize / 64] & (1 << (at % 64)) != 0
+            })
+            .map(|(row, score)| (row, *score))
+    }
+}
+
+/// Scores of up to 64 rows from `first` on, by their codes; of those without a bit it may be anything.
+fn score_rows(
     kernels: Kernels,
     file: &VectorFile,
-    allowed: &RowSet,
     query: &DenseQuery,
-    mut see: impl FnMut(u32, f32),
+    first: u32,
+    mut bits: u64,
+    scores: &mut [f32],
 ) {
     let (probe, metric) = (&query.probe, file.metric());
-    let rows = file.rows();
-    let (mut sums, mut scores) = ([0_i32; 64], [0.0_f32; 64]);
-    for (word, bits) in allowed.words().iter().enumerate() {
-        let mut bits = bits & file.presence_word(word);
-        let first = word as u32 * 64;
-        if bits == 0 || first >= rows {
-            continue;
-        }
-        let last = (first + 64).min(rows);
-        let scales = file.scales(first..last);
-        // A well filled word is multiplied in one go, unwanted rows included.
-        let together = bits.count_ones() >= 16;
-        if together {
-            kernels.dot_codes(file.codes(first..last), &probe.codes, &mut sums[..scales.len()]);
+    let last = first + scores.len() as u32;
+    let scales = file.scales(first..last);
+    let mut sums = [0_i32; 64];
+    // Well filled, they are multiplied in one go, unwanted rows included.
+    let together = bits.count_ones() >= 16;
+    if together {
+        kernels.dot_codes(file.codes(first..last), &probe.codes, &mut sums[..scores.len()]);
+        if metric != Metric::L2 {
             for ((score, sum), scale) in scores.iter_mut().zip(&sums).zip(scales) {
                 *score = probe.dot(*sum, f32::from_le_bytes(*scale));
             }
+            return;
         }
-        while bits != 0 {
-            let at = bits.trailing_zeros() as usize;
-            bits &= bits - 1;
-            let Some(scale) = scales.get(at) else { break };
-            let row = first + at as u32;
-            if !together {
-                kernels.dot_codes(file.codes(row..row + 1), &probe.codes, &mut sums[at..=at]);
-            }
-            let score = if together && metric != Metric::L2 {
-                scores[at]
-            } else {
-                probe.score(metric, sums[at], f32::from_le_bytes(*scale), || file.norm(row))
-            };
-            see(row, score);
+    }
+    while bits != 0 {
+        let at = bits.trailing_zeros() as usize;
+        bits &= bits - 1;
+        let (Some(scale), Some(score)) = (scales.get(at), scores.get_mut(at)) else {
+            break;
+        };
+        let row = first + at as u32;
+        if !together {
+            kernels.dot_codes(file.codes(row..row + 1), &probe.codes, &mut sums[at..=at]);
         }
+        *score = probe.score(metric, sums[at], f32::from_le_bytes(*scale), || file.norm(row));
     }
 }
 
