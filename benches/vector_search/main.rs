@@ -7,7 +7,7 @@
 //! candidates counts whose recall@10 is high enough. Ours searches int8 codes and rescores in 16 bits, the peers search f32.
 //! faiss and usearch are beside us at 25,000.
 //!
-//! With `STEPWELL_BENCH_SMALL` it ends after 25,000.
+//! `STEPWELL_BENCH_PARTS` names the parts to run of `25k`, `200k` and `growth`; without it all run.
 
 #[path = "../collections/mod.rs"]
 mod collections;
@@ -142,7 +142,10 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Queries per second of both at equal recall.
+/// Ours at a recall: its reader, and the queries per CPU second in the median.
+type Runner = (VectorReader, f64);
+
+/// Queries per second of both at equal recall, .95 and .99; `None` where it was not reached.
 async fn race(
     name: &str,
     collection: &Collection,
@@ -150,8 +153,8 @@ async fn race(
     truth: &[Vec<u32>],
     peer: &mut Option<Peer>,
     must: f64,
-) -> Result<Vec<f64>> {
-    let mut rates = Vec::new();
+) -> Result<[Option<Runner>; 2]> {
+    let mut runners = [None, None];
     let reader = collection.vectors(None).await?;
     for aim in [0.9, 0.95, 0.99, 0.999] {
         let reader = reader.clone().recall(aim)?;
@@ -166,7 +169,7 @@ async fn race(
             told.ef
         );
     }
-    for least in [0.95, 0.99] {
+    for (runner, least) in runners.iter_mut().zip([0.95, 0.99]) {
         let mut ours = None;
         for ef in EFS {
             let reader = reader.clone().ef(ef);
@@ -184,7 +187,6 @@ async fn race(
         });
         let Some((reader, ef, reached)) = ours else {
             println!("claim {name}_recall{least} value=0 unit=queries/cpu-s must=>=1 (recall not reached)");
-            rates.push(0.0);
             continue;
         };
         let (mut mine, mut other, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -198,7 +200,7 @@ async fn race(
             }
         }
         let label = format!("{name}_recall{:.0}", least * 100.0);
-        rates.push(median(mine.clone()));
+        *runner = Some((reader, median(mine.clone())));
         if let (Some((their_ef, their_recall)), Some(peer)) = (theirs, peer.as_ref()) {
             let engine = peer.engine;
             println!(
@@ -215,7 +217,7 @@ async fn race(
             );
         }
     }
-    Ok(rates)
+    Ok(runners)
 }
 
 async fn memory(
@@ -285,93 +287,108 @@ async fn main() -> Result<()> {
         println!("skipped: 20 (the judged collections are not among the fixtures)");
         return Ok(());
     };
-    let python = std::env::var_os("STEPWELL_BENCH_PYTHON");
-    let folder = tempfile::tempdir().expect("a temporary folder");
-
-    let truth = real.truth(K, |_| true);
-    real.write(folder.path(), &truth).expect("written");
-    let mut peer = python
-        .as_deref()
-        .map(|python| Peer::start("hnswlib", python, folder.path()));
-    let built = peer.as_mut().map(Peer::build);
-    let (collection, took) = index(&folder.path().join("int16"), &real, Storage::Int16).await?;
-    build_claim("vector_build_25k", took, built);
-    race("vector_search_25k", &collection, &real, &truth, &mut peer, 1.2).await?;
-    memory(
-        "vector_memory_int16",
-        &collection,
-        &real,
-        1.15,
-        built.map(|(_, bytes)| bytes),
-    )
-    .await?;
-    for engine in ["faiss", "usearch"] {
-        let mut other = python
-            .as_deref()
-            .map(|python| Peer::start(engine, python, folder.path()));
-        let built = other.as_mut().map(Peer::build);
-        if let Some((seconds, bytes)) = built {
-            eprintln!("# {engine}: built in {seconds:.1} cpu-s, {bytes:.0} bytes per vector");
-            let name = format!("vector_search_25k_vs_{engine}");
-            race(&name, &collection, &real, &truth, &mut other, 1.0).await?;
+    let parts = std::env::var("STEPWELL_BENCH_PARTS").unwrap_or_else(|_| "25k 200k growth".to_owned());
+    for part in parts.split_whitespace() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        match part {
+            "25k" => sentences(&real, folder.path()).await?,
+            "200k" => more(&real, folder.path()).await?,
+            "growth" => growth(&real, folder.path()).await?,
+            _ => eprintln!("# there is no part {part}; known: 25k, 200k, growth"),
         }
     }
-    filters("int16", &collection, &real, 0.999).await?;
-    let (f32s, _) = index(&folder.path().join("f32"), &real, Storage::F32).await?;
-    filters("f32", &f32s, &real, 1.0).await?;
-    drop(f32s);
-    let (codes, _) = index(&folder.path().join("codes"), &real, Storage::Codes).await?;
-    memory(
-        "vector_memory_codes",
-        &codes,
-        &real,
-        0.4,
-        built.map(|(_, bytes)| bytes),
+    Ok(())
+}
+
+/// The engine over what was written to this folder; `None` where no Python was given.
+fn peer_over(engine: &'static str, folder: &Path) -> Option<Peer> {
+    let python = std::env::var_os("STEPWELL_BENCH_PYTHON")?;
+    Some(Peer::start(engine, &python, folder))
+}
+
+/// 25,000 sentences: beside all peers, in each storage, under filters.
+async fn sentences(real: &Vectors, folder: &Path) -> Result<()> {
+    let truth = real.truth(K, |_| true);
+    real.write(folder, &truth).expect("written");
+    let mut peer = peer_over("hnswlib", folder);
+    let built = peer.as_mut().map(Peer::build);
+    let (collection, took) = index(&folder.join("int16"), real, Storage::Int16).await?;
+    build_claim("vector_build_25k", took, built);
+    race("vector_search_25k", &collection, real, &truth, &mut peer, 1.2).await?;
+    let peer_bytes = built.map(|(_, bytes)| bytes);
+    memory("vector_memory_int16", &collection, real, 1.15, peer_bytes).await?;
+    for engine in ["faiss", "usearch"] {
+        let mut other = peer_over(engine, folder);
+        if let Some((seconds, bytes)) = other.as_mut().map(Peer::build) {
+            eprintln!("# {engine}: built in {seconds:.1} cpu-s, {bytes:.0} bytes per vector");
+            let name = format!("vector_search_25k_vs_{engine}");
+            race(&name, &collection, real, &truth, &mut other, 1.0).await?;
+        }
+    }
+    filters("int16", &collection, real, 0.999).await?;
+    let (f32s, _) = index(&folder.join("f32"), real, Storage::F32).await?;
+    filters("f32", &f32s, real, 1.0).await?;
+    let (codes, _) = index(&folder.join("codes"), real, Storage::Codes).await?;
+    memory("vector_memory_codes", &codes, real, 0.4, peer_bytes).await?;
+    race("vector_search_25k_codes", &codes, real, &truth, &mut peer, 1.2).await?;
+    Ok(())
+}
+
+/// 200,000 vectors beside hnswlib.
+async fn more(real: &Vectors, folder: &Path) -> Result<()> {
+    let mut vectors = real.clustered(8);
+    // Half the questions: the truth of each takes 200,000 comparisons.
+    vectors.questions.truncate(500 * vectors.dim);
+    let truth = vectors.truth(K, |_| true);
+    vectors.write(folder, &truth).expect("written");
+    let mut peer = peer_over("hnswlib", folder);
+    let built = peer.as_mut().map(Peer::build);
+    let (collection, took) = index(&folder.join("ours"), &vectors, Storage::Int16).await?;
+    build_claim("vector_build_200k", took, built);
+    race(
+        "vector_search_200k",
+        &collection,
+        &vectors,
+        &truth,
+        &mut peer,
+        1.0,
     )
     .await?;
-    race("vector_search_25k_codes", &codes, &real, &truth, &mut peer, 1.2).await?;
-    drop((collection, codes, peer));
+    Ok(())
+}
 
-    if std::env::var_os("STEPWELL_BENCH_SMALL").is_some() {
-        return Ok(());
-    }
-    let mut large = real.clustered(8);
-    // Half the questions: the truth of each takes 200,000 comparisons.
-    large.questions.truncate(500 * large.dim);
-    let truth = large.truth(K, |_| true);
-    large.write(folder.path(), &truth).expect("written");
-    let mut peer = python
-        .as_deref()
-        .map(|python| Peer::start("hnswlib", python, folder.path()));
-    let built = peer.as_mut().map(Peer::build);
-    let (collection, took) = index(&folder.path().join("large"), &large, Storage::Int16).await?;
-    build_claim("vector_build_200k", took, built);
-    race("vector_search_200k", &collection, &large, &truth, &mut peer, 1.0).await?;
-    drop((collection, peer, large));
-
+/// 100,000 and 1,000,000 vectors beside hnswlib; then both sizes in turn, so that the machine is the same for both.
+async fn growth(real: &Vectors, folder: &Path) -> Result<()> {
     let mut turned = real.turned(128);
     turned.questions.truncate(500 * turned.dim);
     let mut grown = Vec::new();
     for (name, times) in [("100k", 4), ("1m", 40)] {
         let vectors = turned.clustered(times);
         let truth = vectors.truth(K, |_| true);
-        vectors.write(folder.path(), &truth).expect("written");
-        let mut peer = python
-            .as_deref()
-            .map(|python| Peer::start("hnswlib", python, folder.path()));
+        vectors.write(folder, &truth).expect("written");
+        let mut peer = peer_over("hnswlib", folder);
         let built = peer.as_mut().map(Peer::build);
-        let (collection, took) = index(&folder.path().join(name), &vectors, Storage::Int16).await?;
+        let (collection, took) = index(&folder.join(name), &vectors, Storage::Int16).await?;
         build_claim(&format!("vector_build_{name}"), took, built);
         let label = format!("vector_search_{name}");
-        let rates = race(&label, &collection, &vectors, &truth, &mut peer, 1.0).await?;
+        let runners = race(&label, &collection, &vectors, &truth, &mut peer, 1.0).await?;
         let stats = collection.index_stats().await?;
-        grown.push((rates, stats.vector_bytes as f64 / vectors.rows() as f64));
+        let bytes = stats.vector_bytes as f64 / vectors.rows() as f64;
+        // A reader keeps its index open.
+        grown.push((runners, bytes));
     }
     let [(small, small_bytes), (large, large_bytes)] = &grown[..] else {
         unreachable!("two sizes");
     };
-    for (at, recall) in [95, 99].into_iter().enumerate() {
-        let times = small[at] / large[at];
+    for (recall, (small, large)) in [95, 99].into_iter().zip(small.iter().zip(large)) {
+        let (Some((small, _)), Some((large, _))) = (small, large) else {
+            println!(
+                "claim vector_growth_recall{recall} value=0 unit=time-at-1m/at-100k must=<=3 (recall not reached)"
+            );
+            continue;
+        };
+        let turns = (0..TURNS).map(|_| ask(large, &turned).0 / ask(small, &turned).0);
+        let times = median(turns.collect());
         println!("claim vector_growth_recall{recall} value={times:.2} unit=time-at-1m/at-100k must=<=3");
     }
     println!(

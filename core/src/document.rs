@@ -193,6 +193,25 @@ pub struct Chunk {
 }
 
 impl Chunk {
+    /// A plain text as a document's chunk of this number, from this byte of its text on.
+    pub fn new(document_id: impl Into<String>, number: u32, start: usize, text: impl Into<String>) -> Self {
+        let (document_id, text) = (document_id.into(), text.into());
+        Self {
+            id: format!("{document_id}#{number}"),
+            number,
+            span: start..start.saturating_add(text.len()),
+            document_id,
+            text,
+            headings: Vec::new(),
+            page: None,
+            page_breaks: Vec::new(),
+            heading_breaks: Vec::new(),
+            title: None,
+            uri: None,
+            metadata: Map::new(),
+        }
+    }
+
     /// A span of a document as its chunk of this number.
     ///
     /// # Errors

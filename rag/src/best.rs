@@ -61,12 +61,32 @@ pub(crate) fn sort_best_first(list: &mut [Scored]) {
     list.sort_unstable_by(best_first);
 }
 
+/// Which of up to 64 scores reach the bar, a bit for each.
+fn reached(scores: &[f32], bar: f32) -> u64 {
+    let mut bytes = [0_u8; 64];
+    match <&[f32; 64]>::try_from(scores) {
+        // Of a length that is known, many are compared at once.
+        Ok(scores) => (0..64).for_each(|at| bytes[at] = u8::from(scores[at] >= bar)),
+        Err(_) => (bytes.iter_mut().zip(scores)).for_each(|(byte, score)| *byte = u8::from(*score >= bar)),
+    }
+    let (eights, _) = bytes.as_chunks::<8>();
+    eights.iter().enumerate().fold(0, |bits, (at, eight)| {
+        // The lowest bits of eight bytes come together in the highest byte of the product.
+        let together = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        bits | together << (at * 8)
+    })
+}
+
 /// Leaves the best so many rows of a list, in the order they had; the score of the last of them comes back where there are as
 /// many.
 pub(crate) fn keep_best(list: &mut Vec<Scored>, limit: usize) -> f32 {
     if limit == 0 {
         list.clear();
         return f32::NEG_INFINITY;
+    }
+    if list.len() == limit {
+        let lowest = list.iter().map(|scored| ordered(scored.score)).min();
+        return lowest.map_or(f32::NEG_INFINITY, unordered);
     }
     let last = nth_score(list, limit);
     if list.len() > limit {
@@ -193,11 +213,7 @@ impl Best {
             if *word == 0 {
                 continue;
             }
-            let reached = scores
-                .iter()
-                .enumerate()
-                .fold(0, |reached, (at, score)| reached | u64::from(*score >= bar) << at);
-            let mut chosen = word & reached;
+            let mut chosen = word & reached(scores, bar);
             while chosen != 0 {
                 let at = chosen.trailing_zeros();
                 chosen &= chosen - 1;
@@ -317,11 +333,19 @@ mod tests {
                 }
                 let densities = [u64::MAX, 0x5555_0F0F_0001_8000, 1 << 9];
                 for density in densities {
-                    let mut bits: Vec<u64> = (0..rows.div_ceil(64)).map(|_| density & !(1 << (next() % 64))).collect();
+                    let mut bits: Vec<u64> = (0..rows.div_ceil(64))
+                        .map(|_| density & !(1 << (next() % 64)))
+                        .collect();
                     if let Some(last) = bits.last_mut().filter(|_| rows % 64 > 0) {
                         *last &= (1 << (rows % 64)) - 1;
                     }
-                    for (limit, least) in [(0, f32::NEG_INFINITY), (1, 0.0), (10, f32::NEG_INFINITY), (700, 2.0), (2_000, 0.0)] {
+                    for (limit, least) in [
+                        (0, f32::NEG_INFINITY),
+                        (1, 0.0),
+                        (10, f32::NEG_INFINITY),
+                        (700, 2.0),
+                        (2_000, 0.0),
+                    ] {
                         let (mut at_once, mut one_by_one) = (Best::new(limit), Best::new(limit));
                         for segment in 0..3_u32 {
                             // In two pieces, as a long scan gives them.
@@ -334,7 +358,11 @@ mod tests {
                                 let is_set = bits[row / 64] & (1 << (row % 64)) != 0;
                                 if is_set && *score >= least {
                                     let row = row as u32;
-                                    one_by_one.push(Scored { score: *score, segment, row });
+                                    one_by_one.push(Scored {
+                                        score: *score,
+                                        segment,
+                                        row,
+                                    });
                                 }
                             }
                         }

@@ -70,8 +70,8 @@ struct Side<'a> {
     /// Segment and row in one number, by place in the list.
     addresses: Vec<u64>,
     normalized: Vec<f32>,
-    /// Scores as numbers: counted fast.
-    scores: Vec<u32>,
+    /// Scores as numbers with a sign: counted fast.
+    scores: Vec<i32>,
     /// By place in the list, where all are needed.
     ranks: Vec<u32>,
     /// What a row gets that is not in the list.
@@ -82,8 +82,9 @@ impl<'a> Side<'a> {
     /// `zeros` rows score 0 without standing in the list: BM25 lists only rows that share a word.
     fn new(fusion: Fusion, list: &'a [Scored], zeros: usize, needs_ranks: bool) -> Self {
         let count = (list.len() + zeros).max(1) as f64;
-        let scores: Vec<u32> = list.iter().map(|scored| ordered(scored.score)).collect();
-        let lowest = scores.iter().min().map_or(0.0, |score| unordered(*score));
+        let scores: Vec<i32> = list.iter().map(|scored| signed(scored.score)).collect();
+        let unsigned = |score: &i32| unordered(score.cast_unsigned() ^ 1 << 31);
+        let lowest = scores.iter().min().map_or(0.0, unsigned);
         let lowest = if zeros > 0 { lowest.min(0.0) } else { lowest };
         let (shift, spread) = match fusion {
             Fusion::ZScore { .. } => {
@@ -96,7 +97,7 @@ impl<'a> Side<'a> {
                 (mean as f32, (squares / count).sqrt() as f32)
             }
             Fusion::MinMax { .. } => {
-                let highest = scores.iter().max().map_or(0.0, |score| unordered(*score));
+                let highest = scores.iter().max().map_or(0.0, unsigned);
                 (lowest, highest - lowest)
             }
             Fusion::ReciprocalRank { .. } => (0.0, 1.0),
@@ -110,9 +111,14 @@ impl<'a> Side<'a> {
         };
         let normalized = match fusion {
             Fusion::ReciprocalRank { k } => ranks.iter().map(|rank| 1.0 / (k + *rank as f32)).collect(),
-            _ => list.iter().map(|scored| (scored.score - shift) * factor).collect(),
+            _ => list
+                .iter()
+                .map(|scored| (scored.score - shift) * factor)
+                .collect(),
         };
-        let addresses = list.iter().map(|scored| u64::from(scored.segment) << 32 | u64::from(scored.row));
+        let addresses = list
+            .iter()
+            .map(|scored| u64::from(scored.segment) << 32 | u64::from(scored.row));
         Self {
             list,
             addresses: addresses.collect(),
@@ -153,7 +159,9 @@ impl<'a> Side<'a> {
     }
 
     fn leg(&self, address: (u32, u32)) -> Leg {
-        let found = self.list.binary_search_by_key(&address, |scored| scored.address());
+        let found = self
+            .list
+            .binary_search_by_key(&address, |scored| scored.address());
         let Ok(at) = found else {
             return self.missing;
         };
@@ -163,6 +171,11 @@ impl<'a> Side<'a> {
             normalized: self.normalized[at],
         }
     }
+}
+
+/// [`ordered`] with a sign: what the oldest vector instructions can compare.
+fn signed(score: f32) -> i32 {
+    (ordered(score) ^ 1 << 31).cast_signed()
 }
 
 /// The rank of each row of a list, by its place in it.

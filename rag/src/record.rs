@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use stepwell_core::{Chunk, Document, Error, Result};
+use stepwell_core::{Chunk, Error, Result};
 
 const VERSION: u8 = 2;
 /// The document's length follows: its chunks cover it.
@@ -159,8 +159,7 @@ impl StoredChunk {
             Some(end) => end,
             None => start.checked_add(text.len())?,
         };
-        let document = Document::new(document_id, text);
-        let mut chunk = Chunk::of(&document, number, 0..document.text.len()).ok()?;
+        let mut chunk = Chunk::new(document_id, number, start, text);
         chunk.span = start..end;
         if let Some(id) = rest.id {
             chunk.id = id;
@@ -180,7 +179,7 @@ impl StoredChunk {
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
-    use stepwell_core::{Heading, PageSpan};
+    use stepwell_core::{Document, Heading, PageSpan};
 
     use super::*;
 

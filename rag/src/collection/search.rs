@@ -296,7 +296,7 @@ mod tests {
         for count in [1, 2, 9, 44] {
             let asked = format!("{} unheard", text(&mut seed, count));
             let mut question = inner.questions.read(&asked, false).expect("short");
-            question.words[0].forms.push(("word7".to_owned(), 0.5));
+            question.words[0].others.push(("word7".to_owned(), 0.5));
             let terms =
                 Terms::find(searcher, &inner.fields, boosts, &question.words, &inner.place).expect("found");
             let query = lexical::words_query(searcher, &inner.fields, boosts, &question, false, &inner.place)

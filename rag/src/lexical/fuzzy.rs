@@ -27,21 +27,16 @@ pub(crate) fn mend(searcher: &Searcher, fields: &Fields, words: &mut [Sought], p
     let mut work = || -> tantivy::Result<()> {
         let mut left = MOST_WORDS;
         for word in words.iter_mut() {
-            let term = word
-                .forms
-                .first()
-                .map(|(term, _)| term.clone())
-                .unwrap_or_default();
-            if left == 0 || allowance(&term) == 0 {
+            if left == 0 || allowance(&word.term) == 0 {
                 continue;
             }
             let mut known = 0;
             for field in [fields.body, fields.title, fields.heading] {
-                known += searcher.doc_freq(&Term::from_field_text(field, &term))?;
+                known += searcher.doc_freq(&Term::from_field_text(field, &word.term))?;
             }
             if known == 0 {
                 left -= 1;
-                word.forms.extend(forms(searcher, fields.body, &term)?);
+                word.others = forms(searcher, fields.body, &word.term)?;
             }
         }
         Ok(())

@@ -16,15 +16,24 @@ const LONGEST_QUESTION: usize = 65_536;
 /// A word that is looked for, in each form that counts as it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sought {
-    /// Terms of the index with what each counts: 1 for the word itself.
-    pub(crate) forms: Vec<(String, f32)>,
+    /// The word itself, as a term of the index.
+    pub(crate) term: String,
+    /// Other terms with what each counts; the word itself counts 1.
+    pub(crate) others: Vec<(String, f32)>,
 }
 
 impl Sought {
     pub(super) fn word(term: &str) -> Self {
         Self {
-            forms: vec![(term.to_owned(), 1.0)],
+            term: term.to_owned(),
+            others: Vec::new(),
         }
+    }
+
+    /// All terms that count as the word, with what each counts.
+    pub(crate) fn forms(&self) -> impl Iterator<Item = (&str, f32)> {
+        let others = self.others.iter().map(|(term, weight)| (term.as_str(), *weight));
+        std::iter::once((self.term.as_str(), 1.0)).chain(others)
     }
 }
 
@@ -89,8 +98,8 @@ impl Questions {
     pub(crate) fn places(&self, words: &[Sought], text: &str) -> Vec<Range<usize>> {
         let forms: HashSet<&str> = words
             .iter()
-            .flat_map(|word| &word.forms)
-            .map(|(form, _)| form.as_str())
+            .flat_map(Sought::forms)
+            .map(|(form, _)| form)
             .collect();
         let mut analyzer = self.reading.clone();
         let mut stream = analyzer.token_stream(text);
@@ -124,7 +133,7 @@ fn question_of(mut analyzer: TextAnalyzer, question: &str, with_pairs: bool) -> 
             }
         }
         // So few are compared faster than put into a set.
-        if !found.words.iter().any(|word| word.forms[0].0 == token.text) {
+        if !found.words.iter().any(|word| word.term == token.text) {
             found.words.push(Sought::word(&token.text));
         }
         if with_pairs {
@@ -140,11 +149,7 @@ mod tests {
 
     fn words(language: Language, text: &str) -> Vec<String> {
         let question = Questions::new(language).read(text, true).expect("short");
-        question
-            .words
-            .into_iter()
-            .map(|mut word| word.forms.remove(0).0)
-            .collect()
+        question.words.into_iter().map(|word| word.term).collect()
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub(crate) fn words_query(
     let counted = place.check("searching", boosts.fields(searcher, fields))?;
     let mut clauses = Vec::new();
     for word in &question.words {
-        for (form, weight) in &word.forms {
+        for (form, weight) in word.forms() {
             for (field, boost) in &counted {
                 clauses.push((Occur::Should, term(*field, form, boost * weight)));
             }

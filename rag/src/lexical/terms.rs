@@ -6,7 +6,7 @@ use stepwell_core::Result;
 use tantivy::fieldnorm::FieldNormReader;
 use tantivy::postings::{BlockSegmentPostings, TermInfo};
 use tantivy::schema::{Field, IndexRecordOption};
-use tantivy::{DocSet, InvertedIndexReader, Searcher, TERMINATED};
+use tantivy::{InvertedIndexReader, Searcher};
 
 use super::FieldBoosts;
 use super::question::Sought;
@@ -70,6 +70,33 @@ struct Segment {
     listed: Vec<Listed>,
 }
 
+/// Reads the postings of one word after the other.
+struct Lists<'a> {
+    index: &'a InvertedIndexReader,
+    reads: IndexRecordOption,
+    postings: Option<BlockSegmentPostings>,
+}
+
+impl<'a> Lists<'a> {
+    fn new(index: &'a InvertedIndexReader, reads: IndexRecordOption) -> Self {
+        Self {
+            index,
+            reads,
+            postings: None,
+        }
+    }
+
+    fn open(&mut self, info: &TermInfo) -> std::io::Result<&mut BlockSegmentPostings> {
+        match &mut self.postings {
+            Some(postings) => {
+                self.index.reset_block_postings_from_terminfo(info, postings)?;
+                Ok(postings)
+            }
+            slot => Ok(slot.insert(self.index.read_block_postings_from_terminfo(info, self.reads)?)),
+        }
+    }
+}
+
 /// A question's words in one state of the index.
 pub(crate) struct Terms<'a> {
     searcher: &'a Searcher,
@@ -100,10 +127,10 @@ impl<'a> Terms<'a> {
             words: 0,
         });
         let forms = words.iter().enumerate().flat_map(|(at, word)| {
-            word.forms.iter().map(move |(term, weight)| Form {
+            word.forms().map(move |(term, weight)| Form {
                 word: at,
                 term,
-                weight: *weight,
+                weight,
                 frequencies: [0; FIELDS],
             })
         });
@@ -210,26 +237,18 @@ impl<'a> Terms<'a> {
             };
             let lengths = reader.get_fieldnorms_reader(field.field)?;
             let known = lengths.num_docs();
-            let mut postings: Option<BlockSegmentPostings> = None;
+            let mut lists = Lists::new(index, IndexRecordOption::WithFreqs);
             for listed in listed {
                 let form = &self.forms[listed.form];
                 let weight = self.rarity(form.frequencies[at_field]) * (1.0 + K1) * field.boost * form.weight;
-                if let Some(postings) = &mut postings {
-                    index.reset_block_postings_from_terminfo(&listed.info, postings)?;
-                }
-                let postings = match &mut postings {
-                    Some(postings) => postings,
-                    slot => slot.insert(
-                        index.read_block_postings_from_terminfo(&listed.info, IndexRecordOption::WithFreqs)?,
-                    ),
-                };
+                let postings = lists.open(&listed.info)?;
                 while !postings.docs().is_empty() {
                     for (row, count) in postings.docs().iter().zip(postings.freqs()) {
                         let score = scores.get_mut(*row as usize).filter(|_| *row < known);
                         if let Some(score) = score {
                             let count = *count as f32;
-                            *score +=
-                                weight * (count / (count + held_back[usize::from(lengths.fieldnorm_id(*row))]));
+                            *score += weight
+                                * (count / (count + held_back[usize::from(lengths.fieldnorm_id(*row))]));
                         }
                     }
                     postings.advance();
@@ -250,7 +269,10 @@ impl<'a> Terms<'a> {
         for form in &self.forms {
             common[form.word] = form.frequencies[0].max(common[form.word]);
         }
-        let weights: Vec<f32> = common.into_iter().map(|frequency| self.rarity(frequency)).collect();
+        let weights: Vec<f32> = common
+            .into_iter()
+            .map(|frequency| self.rarity(frequency))
+            .collect();
         let sum: f32 = weights.iter().sum();
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_unstable_by_key(|at| rows[*at]);
@@ -260,19 +282,23 @@ impl<'a> Terms<'a> {
                 let Some(segment) = self.segments.get(rows[group[0]].0 as usize) else {
                     continue;
                 };
-                for listed in &segment.listed {
-                    let Some(index) = &segment.indexes[listed.field] else {
+                for listed in segment.listed.chunk_by(|left, right| left.field == right.field) {
+                    let Some(index) = &segment.indexes[listed[0].field] else {
                         continue;
                     };
-                    let mut postings =
-                        index.read_postings_from_terminfo(&listed.info, IndexRecordOption::Basic)?;
-                    let mut doc = postings.doc();
-                    for at in group {
-                        let row = rows[*at].1;
-                        if doc < row {
-                            doc = postings.seek(row);
+                    let mut lists = Lists::new(index, IndexRecordOption::Basic);
+                    for listed in listed {
+                        let postings = lists.open(&listed.info)?;
+                        let word = self.forms[listed.form].word;
+                        let mut next = postings.doc(0);
+                        for at in group {
+                            let row = rows[*at].1;
+                            if next < row {
+                                let place = postings.seek(row);
+                                next = postings.doc(place);
+                            }
+                            has[at * self.words + word] |= next == row;
                         }
-                        has[at * self.words + self.forms[listed.form].word] |= doc == row && doc != TERMINATED;
                     }
                 }
             }

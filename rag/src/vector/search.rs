@@ -111,7 +111,9 @@ pub(crate) fn search<'a>(
     let mut told = Vec::new();
     for (segment, (file, allowed)) in segments.enumerate() {
         let segment = segment as u32;
-        let (search, is_scan) = search_file(kernels, file, allowed, query, segment, depth, effort, &mut piece, &mut best);
+        let (search, is_scan) = search_file(
+            kernels, file, allowed, query, segment, depth, effort, &mut piece, &mut best,
+        );
         scans.extend(is_scan.then_some((segment, file, allowed)));
         told.push(search);
         files.push(file);
@@ -269,7 +271,13 @@ fn search_file(
         }
     }
     piece.scan(kernels, file, allowed, query, |piece| {
-        best.push_rows(segment, piece.first, &piece.bits, &piece.scores, f32::NEG_INFINITY);
+        best.push_rows(
+            segment,
+            piece.first,
+            &piece.bits,
+            &piece.scores,
+            f32::NEG_INFINITY,
+        );
     });
     told.compared += reachable as usize;
     (told, true)

@@ -91,8 +91,14 @@ pub(crate) const TABLE: &[Mutant] = &[
     instead!(
         "allowed rows by words",
         "lexical/terms.rs",
-        "let mut bits = *bits;",
-        "let mut bits = *bits | u64::MAX;"
+        "0, allowed.words(), &scores",
+        "0, &vec![u64::MAX; allowed.words().len()], &scores"
+    ),
+    instead!(
+        "given rows among those that score enough",
+        "best.rs",
+        "word & reached(scores, bar)",
+        "reached(scores, bar)"
     ),
     instead!(
         "allowed rows by a query of tantivy's",
@@ -127,8 +133,8 @@ pub(crate) const TABLE: &[Mutant] = &[
     instead!(
         "allowed rows of a scan",
         "vector/search.rs",
-        "bits & file.presence_word(word)",
-        "file.presence_word(word)"
+        "bits & file.presence_word(at + word)",
+        "file.presence_word(at + word)"
     ),
     instead!(
         "allowed rows of a walk",
