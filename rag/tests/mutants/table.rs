@@ -91,8 +91,8 @@ pub(crate) const TABLE: &[Mutant] = &[
     instead!(
         "allowed rows by words",
         "lexical/terms.rs",
-        "0, allowed.words(), &scores",
-        "0, &vec![u64::MAX; allowed.words().len()], &scores"
+        "allowed.words()",
+        "&*vec![u64::MAX; allowed.words().len()].leak()"
     ),
     instead!(
         "given rows among those that score enough",
