@@ -47,7 +47,7 @@ def python():
         run(sys.executable, "-m", "venv", venv)
     run(venv / "bin/pip", "install", "-q", "--disable-pip-version-check", "maturin==1.16.0", "litellm==1.106.2")
     with tempfile.TemporaryDirectory() as folder:
-        run(venv / "bin/maturin", "build", "-q", "--profile", "dist", "--strip", "--out", folder, cwd=ROOT / "bindings/python")
+        run(venv / "bin/maturin", "build", "-q", "--profile", "dist", "--out", folder, cwd=ROOT / "bindings/python")
         wheel = next(pathlib.Path(folder).glob("*.whl"))
         claim("wheel_size", wheel.stat().st_size / 1e6, "MB", 25)
         run(venv / "bin/pip", "install", "-q", "--force-reinstall", "--no-deps", wheel)
