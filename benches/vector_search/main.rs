@@ -142,10 +142,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Ours at a recall: its reader, and the queries per CPU second in the median.
-type Runner = (VectorReader, f64);
-
-/// Queries per second of both at equal recall, .95 and .99; `None` where it was not reached.
+/// Queries per second of both at equal recall, .95 and .99. Our readers come back; `None` where it was not reached.
 async fn race(
     name: &str,
     collection: &Collection,
@@ -153,8 +150,8 @@ async fn race(
     truth: &[Vec<u32>],
     peer: &mut Option<Peer>,
     must: f64,
-) -> Result<[Option<Runner>; 2]> {
-    let mut runners = [None, None];
+) -> Result<[Option<VectorReader>; 2]> {
+    let mut readers = [None, None];
     let reader = collection.vectors(None).await?;
     for aim in [0.9, 0.95, 0.99, 0.999] {
         let reader = reader.clone().recall(aim)?;
@@ -169,7 +166,7 @@ async fn race(
             told.ef
         );
     }
-    for (runner, least) in runners.iter_mut().zip([0.95, 0.99]) {
+    for (kept, least) in readers.iter_mut().zip([0.95, 0.99]) {
         let mut ours = None;
         for ef in EFS {
             let reader = reader.clone().ef(ef);
@@ -200,7 +197,7 @@ async fn race(
             }
         }
         let label = format!("{name}_recall{:.0}", least * 100.0);
-        *runner = Some((reader, median(mine.clone())));
+        *kept = Some(reader);
         if let (Some((their_ef, their_recall)), Some(peer)) = (theirs, peer.as_ref()) {
             let engine = peer.engine;
             println!(
@@ -217,7 +214,7 @@ async fn race(
             );
         }
     }
-    Ok(runners)
+    Ok(readers)
 }
 
 async fn memory(
@@ -294,7 +291,7 @@ async fn main() -> Result<()> {
             "25k" => sentences(&real, folder.path()).await?,
             "200k" => more(&real, folder.path()).await?,
             "growth" => growth(&real, folder.path()).await?,
-            _ => eprintln!("# there is no part {part}; known: 25k, 200k, growth"),
+            _ => panic!("there is no part {part}; known: 25k, 200k, growth"),
         }
     }
     Ok(())
@@ -371,17 +368,17 @@ async fn growth(real: &Vectors, folder: &Path) -> Result<()> {
         let (collection, took) = index(&folder.join(name), &vectors, Storage::Int16).await?;
         build_claim(&format!("vector_build_{name}"), took, built);
         let label = format!("vector_search_{name}");
-        let runners = race(&label, &collection, &vectors, &truth, &mut peer, 1.0).await?;
+        let readers = race(&label, &collection, &vectors, &truth, &mut peer, 1.0).await?;
         let stats = collection.index_stats().await?;
         let bytes = stats.vector_bytes as f64 / vectors.rows() as f64;
         // A reader keeps its index open.
-        grown.push((runners, bytes));
+        grown.push((readers, bytes));
     }
     let [(small, small_bytes), (large, large_bytes)] = &grown[..] else {
         unreachable!("two sizes");
     };
     for (recall, (small, large)) in [95, 99].into_iter().zip(small.iter().zip(large)) {
-        let (Some((small, _)), Some((large, _))) = (small, large) else {
+        let (Some(small), Some(large)) = (small, large) else {
             println!(
                 "claim vector_growth_recall{recall} value=0 unit=time-at-1m/at-100k must=<=3 (recall not reached)"
             );

@@ -61,6 +61,12 @@ pub(crate) fn sort_best_first(list: &mut [Scored]) {
     list.sort_unstable_by(best_first);
 }
 
+/// The rows of the word at this place that are looked at for a guess: another four of each 64, so that no regular order of
+/// rows is seen as all there is.
+fn sampled(word: usize) -> u64 {
+    0x0001_0001_0001_0001_u64.rotate_left(word as u32 % 64 * 7)
+}
+
 /// Which of up to 64 scores reach the bar, a bit for each.
 fn reached(scores: &[f32], bar: f32) -> u64 {
     let mut bytes = [0_u8; 64];
@@ -152,9 +158,7 @@ impl Best {
             return;
         }
         self.kept.push(scored);
-        if self.kept.len() > self.limit * 2 {
-            self.settle();
-        }
+        self.cut();
     }
 
     /// Many rows of a segment at once, from row `first` on: those whose bit is set, each with the score at its place. Of
@@ -187,10 +191,8 @@ impl Best {
             return None;
         }
         let mut sample = Vec::with_capacity(given / SAMPLED + 64);
-        // Another four of each 64 rows, so that no regular order of rows is seen as all there is.
         for (at, (word, scores)) in bits.iter().zip(scores.chunks(64)).enumerate() {
-            let turn = at as u32 * 7;
-            let mut seen = word & 0x0001_0001_0001_0001_u64.rotate_left(turn);
+            let mut seen = word & sampled(at);
             while seen != 0 {
                 let score = scores.get(seen.trailing_zeros() as usize);
                 // NaN is not above the bar.
@@ -223,6 +225,7 @@ impl Best {
         }
     }
 
+    #[inline]
     fn cut(&mut self) {
         if self.kept.len() > self.limit * 2 {
             self.settle();
@@ -317,12 +320,17 @@ mod tests {
             seed ^= seed << 17;
             seed
         };
-        // Scores of chance, few different ones, rising ones, and the high ones in a few places alone.
-        let kinds: [fn(u64, usize) -> f32; 4] = [
+        // Scores of chance, few different ones, rising ones, the high ones in a few places alone, and all those high that
+        // the guess is made from: it is too high then.
+        let kinds: [fn(u64, usize) -> f32; 5] = [
             |noise, _| (noise % 100_003) as f32 / 1_000.0 - 50.0,
             |noise, _| (noise % 5) as f32,
             |_, at| at as f32,
             |noise, at| if at % 64 < 9 { 1e6 } else { (noise % 1_000) as f32 },
+            |noise, at| {
+                let is_sampled = sampled(at / 64) & (1 << (at % 64)) != 0;
+                (noise % 1_000) as f32 + if is_sampled { 1e6 } else { 0.0 }
+            },
         ];
         for kind in kinds {
             for rows in [0_usize, 1, 63, 64, 65, 1_000, 5_000, 9_999] {

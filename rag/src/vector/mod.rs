@@ -8,6 +8,7 @@ mod margin;
 pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod rows;
+mod scan;
 pub(crate) mod search;
 mod simd;
 mod walk;

@@ -132,7 +132,7 @@ pub(crate) const TABLE: &[Mutant] = &[
     ),
     instead!(
         "allowed rows of a scan",
-        "vector/search.rs",
+        "vector/scan.rs",
         "bits & file.presence_word(at + word)",
         "file.presence_word(at + word)"
     ),
