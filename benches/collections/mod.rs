@@ -12,6 +12,41 @@ use std::{
 };
 use stepwell::Document;
 
+/// A sequence that is the same on every machine.
+pub(crate) struct Noise(u64);
+
+impl Noise {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Roughly normal: the sum of four even numbers, with variance one.
+    pub(crate) fn normal(&mut self) -> f32 {
+        let bits = self.next();
+        let sum: f32 = (0..4)
+            .map(|part| ((bits >> (16 * part)) & 0xFFFF) as f32 / 65_536.0 - 0.5)
+            .sum();
+        sum * 3.0_f32.sqrt()
+    }
+}
+
+/// The same disorder at each run: neighbours would otherwise be of one document, which flatters every cache.
+pub(crate) fn shuffle<T>(list: &mut [T]) {
+    let mut noise = Noise::new(17);
+    for at in (1..list.len()).rev() {
+        let other = usize::try_from(noise.next() % (at as u64 + 1)).expect("a place in the list");
+        list.swap(at, other);
+    }
+}
+
 /// One collection.
 pub(crate) struct Judged {
     /// Documents; the text is `title + " " + text`, as the published figures have it.

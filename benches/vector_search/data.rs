@@ -9,39 +9,13 @@ use std::{
 
 use stepwell::{EmbedKind, Embedder, Result, providers::MiniLm};
 
-use super::collections::Judged;
+use super::collections::{Judged, Noise, shuffle};
 
 /// Base vectors and questions, flat, of length one.
 pub(crate) struct Vectors {
     pub(crate) dim: usize,
     pub(crate) base: Vec<f32>,
     pub(crate) questions: Vec<f32>,
-}
-
-/// A sequence that is the same on every machine.
-pub(crate) struct Noise(u64);
-
-impl Noise {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Roughly normal: the sum of four even numbers, with variance one.
-    fn normal(&mut self) -> f32 {
-        let bits = self.next();
-        let sum: f32 = (0..4)
-            .map(|part| ((bits >> (16 * part)) & 0xFFFF) as f32 / 65_536.0 - 0.5)
-            .sum();
-        sum * 3.0_f32.sqrt()
-    }
 }
 
 fn normalise(vector: &mut [f32]) {
@@ -100,12 +74,7 @@ impl Vectors {
             "the collections have {} sentences",
             sentences.len()
         );
-        // Shuffled: neighbouring rows would otherwise be of one document, which flatters every cache.
-        let mut noise = Noise::new(17);
-        for at in (1..sentences.len()).rev() {
-            let other = usize::try_from(noise.next() % (at as u64 + 1)).expect("a place in the list");
-            sentences.swap(at, other);
-        }
+        shuffle(&mut sentences);
         sentences.truncate(rows + asked);
         let minilm = MiniLm::new()?;
         let mut values = Vec::with_capacity((rows + asked) * dim);

@@ -28,7 +28,8 @@ use stepwell::{
     rag::{AddOptions, Collection, GraphOptions, Storage, VectorReader, WholeDocuments},
 };
 
-use self::data::{Noise, Vectors};
+use self::collections::Noise;
+use self::data::Vectors;
 use self::peer::Peer;
 
 const K: usize = 10;
