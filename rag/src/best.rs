@@ -125,10 +125,17 @@ pub(crate) fn keep_best(list: &mut Vec<Scored>, limit: usize) -> f32 {
 const MOST_ROOM: usize = 1 << 15;
 /// Of many rows one in so many is looked at to guess how high the bar lies.
 const SAMPLED: usize = 16;
+/// So many more than wanted are kept at least before they are cut: choosing ten of eleven again and again is slow.
+const SPARE: usize = 64;
 /// Rows for each wanted one from which the bar is guessed.
 const GUESSED: usize = 4;
 
-/// Keeps the best `limit` of many: fills to twice the limit, then cuts, so a push is mostly one comparison. Nothing is
+/// How many are kept at most between two cuts.
+fn room(limit: usize) -> usize {
+    limit.saturating_add(limit.max(SPARE))
+}
+
+/// Keeps the best `limit` of many: fills well past the limit, then cuts, so a push is mostly one comparison. Nothing is
 /// sorted but equal scores at the cut: rows that come in the order of their addresses stay in it.
 #[derive(Debug)]
 pub(crate) struct Best {
@@ -141,7 +148,7 @@ impl Best {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
-            kept: Vec::with_capacity((limit * 2).min(MOST_ROOM)),
+            kept: Vec::with_capacity(room(limit).min(MOST_ROOM)),
             threshold: f32::NEG_INFINITY,
         }
     }
@@ -227,7 +234,7 @@ impl Best {
 
     #[inline]
     fn cut(&mut self) {
-        if self.kept.len() > self.limit * 2 {
+        if self.kept.len() > room(self.limit) {
             self.settle();
         }
     }

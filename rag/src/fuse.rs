@@ -88,13 +88,10 @@ impl<'a> Side<'a> {
         let lowest = if zeros > 0 { lowest.min(0.0) } else { lowest };
         let (shift, spread) = match fusion {
             Fusion::ZScore { .. } => {
-                let mean = list.iter().map(|scored| f64::from(scored.score)).sum::<f64>() / count;
-                let squares = list
-                    .iter()
-                    .map(|scored| (f64::from(scored.score) - mean).powi(2))
-                    .sum::<f64>()
-                    + zeros as f64 * mean.powi(2);
-                (mean as f32, (squares / count).sqrt() as f32)
+                let (sum, squares) = sums(list);
+                let mean = sum / count;
+                let variance = (squares / count - mean * mean).max(0.0);
+                (mean as f32, variance.sqrt() as f32)
             }
             Fusion::MinMax { .. } => {
                 let highest = scores.iter().max().map_or(0.0, unsigned);
@@ -171,6 +168,20 @@ impl<'a> Side<'a> {
             normalized: self.normalized[at],
         }
     }
+}
+
+/// The scores' sum and that of their squares, four at a time: in double precision neither loses what single scores have.
+fn sums(list: &[Scored]) -> (f64, f64) {
+    let (mut sums, mut squares) = ([0.0; 4], [0.0; 4]);
+    let (fours, rest) = list.as_chunks::<4>();
+    for four in fours.iter().map(<[Scored; 4]>::as_slice).chain([rest]) {
+        for (at, scored) in four.iter().enumerate() {
+            let score = f64::from(scored.score);
+            sums[at] += score;
+            squares[at] += score * score;
+        }
+    }
+    (sums.iter().sum(), squares.iter().sum())
 }
 
 /// [`ordered`] with a sign: what the oldest vector instructions can compare.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tantivy::directory::OwnedBytes;
 
@@ -21,7 +22,6 @@ struct Span {
 }
 
 /// An open file: a checked header over mapped bytes.
-#[derive(Clone)]
 pub(crate) struct VectorFile {
     bytes: OwnedBytes,
     rows: u32,
@@ -36,6 +36,8 @@ pub(crate) struct VectorFile {
     whole: OnceLock<bool>,
     /// The largest scale, once it was asked for.
     widest: OnceLock<f32>,
+    /// Whether the last scan went from the first row to the last.
+    went_forward: AtomicBool,
 }
 
 impl std::fmt::Debug for VectorFile {
@@ -144,6 +146,7 @@ impl VectorFile {
             graph: OnceLock::new(),
             whole: OnceLock::new(),
             widest: OnceLock::new(),
+            went_forward: AtomicBool::new(false),
         };
         let counted: u32 = file
             .section(Section::Presence)
@@ -287,6 +290,11 @@ impl VectorFile {
             let scales = self.scales(0..self.rows).iter();
             scales.map(|scale| f32::from_le_bytes(*scale)).fold(0.0, f32::max)
         })
+    }
+
+    /// Whether a scan that begins now goes from the first row to the last: every second one does.
+    pub(crate) fn turns(&self) -> bool {
+        !self.went_forward.fetch_xor(true, Ordering::Relaxed)
     }
 
     /// Squared length of what a row's codes stand for; for L2 alone.

@@ -10,7 +10,7 @@ pub(crate) mod plugin;
 pub(crate) mod rows;
 mod scan;
 pub(crate) mod search;
-mod simd;
+pub(crate) mod simd;
 mod walk;
 
 #[cfg(test)]
