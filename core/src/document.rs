@@ -3,6 +3,7 @@
 use crate::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::fmt::Write;
 use std::ops::Range;
 
 /// A heading of a document.
@@ -196,8 +197,10 @@ impl Chunk {
     /// A plain text as a document's chunk of this number, from this byte of its text on.
     pub fn new(document_id: impl Into<String>, number: u32, start: usize, text: impl Into<String>) -> Self {
         let (document_id, text) = (document_id.into(), text.into());
+        let mut id = String::with_capacity(document_id.len() + 11);
+        let _ = write!(id, "{document_id}#{number}"); // a String takes whatever is written
         Self {
-            id: format!("{document_id}#{number}"),
+            id,
             number,
             span: start..start.saturating_add(text.len()),
             document_id,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
+use compact_str::CompactString;
 use stepwell_core::{Error, Result};
 use tantivy::tokenizer::{TextAnalyzer, TokenStream};
 
@@ -16,8 +17,8 @@ const LONGEST_QUESTION: usize = 65_536;
 /// A word that is looked for, in each form that counts as it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sought {
-    /// The word itself, as a term of the index.
-    pub(crate) term: String,
+    /// The word itself, as a term of the index; most words are short and need no memory of their own.
+    pub(crate) term: CompactString,
     /// Other terms with what each counts; the word itself counts 1.
     pub(crate) others: Vec<(String, f32)>,
 }
@@ -25,7 +26,7 @@ pub(crate) struct Sought {
 impl Sought {
     pub(super) fn word(term: &str) -> Self {
         Self {
-            term: term.to_owned(),
+            term: term.into(),
             others: Vec::new(),
         }
     }
@@ -133,7 +134,7 @@ fn question_of(mut analyzer: TextAnalyzer, question: &str, with_pairs: bool) -> 
             }
         }
         // So few are compared faster than put into a set.
-        if !found.words.iter().any(|word| word.term == token.text) {
+        if !found.words.iter().any(|word| word.term == *token.text) {
             found.words.push(Sought::word(&token.text));
         }
         if with_pairs {
@@ -149,7 +150,7 @@ mod tests {
 
     fn words(language: Language, text: &str) -> Vec<String> {
         let question = Questions::new(language).read(text, true).expect("short");
-        question.words.into_iter().map(|word| word.term).collect()
+        question.words.into_iter().map(|word| word.term.into()).collect()
     }
 
     #[test]
