@@ -1,15 +1,19 @@
-//! What a search looks at: a searcher and the vector file of each of its segments, opened together.
+//! What a search looks at: a searcher, and the vector file and the stored chunks of each of its segments, opened together.
 //!
 //! A searcher does not hold the vector files: after a merge they are gone for whoever opens them late. So they are
-//! opened right after a reload and kept; when one vanished in between, everything is read again.
+//! opened right after a reload and kept; when one vanished in between, everything is read again. Chunks are read past the
+//! searcher as well: its own readers forget at each reload what they unpacked.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use stepwell_core::Result;
+use tantivy::directory::OwnedBytes;
 use tantivy::directory::error::OpenReadError;
-use tantivy::index::SegmentId;
+use tantivy::index::{SegmentComponent, SegmentId};
+use tantivy::store::StoreReader;
 use tantivy::{Index, IndexReader, ReloadPolicy, Searcher, TantivyError};
 
 use crate::error::Place;
@@ -17,22 +21,36 @@ use crate::vector::file::VectorFile;
 use crate::vector::format::VectorSpec;
 use crate::vector::plugin::component;
 
+/// The file that tells which segments there are.
+const META: &str = "meta.json";
 /// Longer than the steps in which file systems count time.
 const TICK: std::time::Duration = std::time::Duration::from_millis(25);
-/// Blocks of stored chunks kept unpacked for each segment, of 16 KiB: up to some 10,000 chunks none is unpacked twice.
-const STORE_BLOCKS: usize = 256;
+/// Stored chunks are packed in blocks of so many bytes. A hit unpacks its whole block: in tantivy's usual 16 KiB the first
+/// questions over 10,000 passages took .78 ms each and later ones .52, with these .52 and .48, for 23 bytes more a passage.
+pub(crate) const STORE_BLOCK: usize = 4 << 10;
+/// Blocks kept unpacked for each segment: enough for who reads rows one after the other. Hits lie anywhere, and unpacking a
+/// block costs no more than finding it in memory that was not read for long.
+const STORE_BLOCKS: usize = 16;
 /// How often a reload starts again when files vanish under it; each time means that a merge just ended.
 pub(crate) const RELOADS: usize = 16;
 
+/// A larger index is not read ahead of its questions.
+const WARM_BYTES: usize = 64 << 20;
+/// Memory comes from files in pages of so many bytes at least.
+const PAGE: usize = 4_096;
+
 /// One consistent state of an index; stays searchable whatever is committed or merged later.
-#[derive(Clone)]
 pub(crate) struct Snapshot {
     pub(crate) searcher: Searcher,
     /// One per segment, in the searcher's order.
     pub(crate) vectors: Vec<Arc<VectorFile>>,
+    /// Likewise.
+    stored: Vec<Arc<StoreReader>>,
     stamp: Option<Stamp>,
-    /// Whether it was searched by words and by meaning before.
-    warm: OnceLock<()>,
+    /// Whether somebody reads ahead, or did.
+    is_warming: AtomicBool,
+    /// Whether all that a plain question reads was read.
+    is_warm: AtomicBool,
 }
 
 impl Snapshot {
@@ -41,9 +59,42 @@ impl Snapshot {
         readers.map(|reader| u64::from(reader.max_doc())).sum()
     }
 
-    /// It was searched by words and by meaning: what a search reads is in memory.
-    pub(crate) fn set_warm(&self) {
-        self.warm.get_or_init(|| ());
+    /// What tantivy stores of a row.
+    pub(crate) fn stored(&self, (segment, row): (u32, u32), place: &Place) -> Result<OwnedBytes> {
+        let reader = self.stored.get(segment as usize);
+        let reader = reader.ok_or_else(|| place.damaged("a row lies in no segment"))?;
+        place.check("reading", reader.get_document_bytes(row))
+    }
+
+    /// Has all that a plain question may read come into memory, beside the runtime; once. A question reads its own words
+    /// alone: the next one would still wait for the disk.
+    pub(crate) fn warm_up(self: Arc<Self>) {
+        if !self.is_warming.swap(true, Ordering::Relaxed) {
+            tokio::task::spawn_blocking(move || {
+                if self.read_ahead().is_some() {
+                    self.is_warm.store(true, Ordering::Release);
+                }
+            });
+        }
+    }
+
+    /// `None` where there is too much, or what cannot be read.
+    fn read_ahead(&self) -> Option<()> {
+        let mut left = WARM_BYTES;
+        for segment in self.searcher.segment_readers() {
+            for part in [
+                SegmentComponent::Terms,
+                SegmentComponent::Postings,
+                SegmentComponent::FieldNorms,
+                component(),
+                SegmentComponent::Store,
+            ] {
+                let bytes = segment.open_read(part).ok()?.read_bytes().ok()?;
+                left = left.checked_sub(bytes.len())?;
+                std::hint::black_box(bytes.iter().step_by(PAGE).fold(0, |sum, byte| sum ^ byte));
+            }
+        }
+        Some(())
     }
 }
 
@@ -65,7 +116,11 @@ impl PartialEq for Stamp {
 
 impl Stamp {
     pub(crate) fn read(place: &Place) -> Option<Self> {
-        let meta = std::fs::metadata(place.path()?.join("meta.json")).ok()?;
+        Self::of(&place.path()?.join(META))
+    }
+
+    fn of(file: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(file).ok()?;
         #[cfg(unix)]
         let inode = std::os::unix::fs::MetadataExt::ino(&meta);
         #[cfg(not(unix))]
@@ -87,6 +142,8 @@ pub(crate) struct Snapshots {
     reader: IndexReader,
     spec: VectorSpec,
     place: Place,
+    /// The file that each commit replaces; `None` in memory.
+    meta: Option<PathBuf>,
     current: Mutex<Arc<Snapshot>>,
     /// Held while reading the index again, so that no reload overwrites a newer one.
     reloading: Mutex<()>,
@@ -106,7 +163,7 @@ impl Snapshots {
             let reader = index
                 .reader_builder()
                 .reload_policy(ReloadPolicy::Manual)
-                .doc_store_cache_num_blocks(STORE_BLOCKS)
+                .doc_store_cache_num_blocks(0)
                 .try_into();
             let reader: IndexReader = match reader {
                 Err(TantivyError::OpenReadError(OpenReadError::FileDoesNotExist(path))) => {
@@ -120,6 +177,7 @@ impl Snapshots {
                     return Ok(Self {
                         reader,
                         spec,
+                        meta: place.path().map(|folder| folder.join(META)),
                         place,
                         current: Mutex::new(Arc::new(snapshot)),
                         reloading: Mutex::new(()),
@@ -149,17 +207,18 @@ impl Snapshots {
         }
     }
 
-    /// The snapshot, if nothing was committed since it was searched last. Reads no more than the time of a file.
+    /// The snapshot, if nothing was committed since it was read ahead. Reads no more than the time of a file.
     pub(crate) fn if_warm(&self) -> Option<Arc<Snapshot>> {
-        self.if_current().filter(|snapshot| snapshot.warm.get().is_some())
+        self.if_current()
+            .filter(|snapshot| snapshot.is_warm.load(Ordering::Acquire))
     }
 
     /// The snapshot, if nothing was committed since it was read.
     fn if_current(&self) -> Option<Arc<Snapshot>> {
         let current = self.current();
         let is_same =
-            || Stamp::read(&self.place).is_some_and(|now| now.is_settled && Some(now) == current.stamp);
-        (self.place.path().is_none() || is_same()).then_some(current)
+            |meta: &PathBuf| Stamp::of(meta).is_some_and(|now| now.is_settled && Some(now) == current.stamp);
+        self.meta.as_ref().is_none_or(is_same).then_some(current)
     }
 
     /// Reads the index again.
@@ -208,22 +267,23 @@ fn open_vectors(
     stamp: Option<Stamp>,
 ) -> Result<Opened> {
     let searcher = reader.searcher();
-    // A segment's id never names other content, so its open file can be kept.
-    let known: HashMap<SegmentId, &Arc<VectorFile>> = before
+    // A segment's id never names other content, so its open files can be kept.
+    let known: HashMap<SegmentId, (&Arc<VectorFile>, &Arc<StoreReader>)> = before
         .map(|before| {
-            before
-                .searcher
-                .segment_readers()
-                .iter()
+            let files = before.vectors.iter().zip(&before.stored);
+            let segments = before.searcher.segment_readers().iter();
+            segments
                 .map(tantivy::SegmentReader::segment_id)
-                .zip(&before.vectors)
+                .zip(files)
                 .collect()
         })
         .unwrap_or_default();
-    let mut vectors = Vec::with_capacity(searcher.segment_readers().len());
+    let count = searcher.segment_readers().len();
+    let (mut vectors, mut stored) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for segment in searcher.segment_readers() {
-        if let Some(file) = known.get(&segment.segment_id()) {
+        if let Some((file, chunks)) = known.get(&segment.segment_id()) {
             vectors.push(Arc::clone(file));
+            stored.push(Arc::clone(chunks));
             continue;
         }
         let bytes = match segment.open_read(component()) {
@@ -238,11 +298,15 @@ fn open_vectors(
             return Err(place.damaged("a vector file has not as many rows as its segment"));
         }
         vectors.push(Arc::new(file));
+        let chunks = segment.get_store_reader(STORE_BLOCKS).map_err(TantivyError::from);
+        stored.push(Arc::new(place.check("opening", chunks)?));
     }
     Ok(Opened::Whole(Snapshot {
         searcher,
         vectors,
+        stored,
         stamp,
-        warm: OnceLock::new(),
+        is_warming: AtomicBool::new(false),
+        is_warm: AtomicBool::new(false),
     }))
 }

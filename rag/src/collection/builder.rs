@@ -6,7 +6,7 @@ use std::sync::Arc;
 use stepwell_core::store::Cache;
 use stepwell_core::{Embedder, EmbedderInfo, Error, HeuristicTokens, Result, Scope};
 use tantivy::directory::{Directory, MmapDirectory, RamDirectory};
-use tantivy::{Index, TantivyError};
+use tantivy::{Index, IndexSettings, TantivyError};
 use tokio::sync::Semaphore;
 
 use super::embeddings::{Precision, Shelf};
@@ -20,7 +20,7 @@ use crate::fuse::Fusion;
 use crate::lexical::{FieldBoosts, Language, Questions, tokenizers};
 use crate::schema::{self, Fields, Pinned};
 use crate::sealed::Sealed;
-use crate::snapshot::Snapshots;
+use crate::snapshot::{STORE_BLOCK, Snapshots};
 use crate::vector::format::{Encoding, Metric};
 use crate::vector::plan::{Effort, GraphOptions};
 use crate::vector::plugin::{Graphs, VectorPlugin};
@@ -407,8 +407,13 @@ fn create(
     place: &Place,
 ) -> Result<Option<Opened>> {
     let (schema, fields) = schema::create(wanted);
+    let settings = IndexSettings {
+        docstore_blocksize: STORE_BLOCK,
+        ..IndexSettings::default()
+    };
     let created = Index::builder()
         .schema(schema)
+        .settings(settings)
         .tokenizers(tokenizers(wanted.language))
         .register_plugin(Arc::new(VectorPlugin::new(
             wanted.spec.clone(),

@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use stepwell_core::{Chunk, Document, Error, Result};
-use tantivy::{DocAddress, TantivyDocument};
 
 use super::{Collection, Inner};
 use crate::error::blocking;
@@ -200,15 +199,74 @@ impl Inner {
 
     /// What is stored of a row.
     pub(super) fn stored_chunk(&self, snapshot: &Snapshot, segment: usize, row: u32) -> Result<StoredChunk> {
-        let address = DocAddress::new(segment as u32, row);
-        let stored: TantivyDocument = self.place.check("reading", snapshot.searcher.doc(address))?;
-        schema::decode_stored(&self.fields, &stored, &self.place)
+        let stored = snapshot.stored((segment as u32, row), &self.place)?;
+        schema::decode(&self.fields, &stored, &self.place)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::gaps;
+    use stepwell_core::Document;
+    use tantivy::schema::Value;
+    use tantivy::{DocAddress, TantivyDocument};
+
+    use super::{StoredChunk, gaps};
+    use crate::schema::decode;
+    use crate::{Collection, WholeDocuments};
+
+    #[tokio::test]
+    async fn a_stored_chunk_is_read_as_tantivy_reads_it_and_a_cut_or_changed_one_is_damaged() {
+        let collection = Collection::in_memory()
+            .chunker(std::sync::Arc::new(WholeDocuments))
+            .build()
+            .await
+            .expect("opens");
+        // Lengths of one, two and three bytes.
+        let documents = [1, 20, 2_000, 20_000].map(|words| {
+            Document::new(format!("{words}.md"), "ä \"word\" ".repeat(words))
+                .with_title("Guide")
+                .with_metadata("tags", serde_json::json!(["x", "y"]))
+        });
+        collection.add(documents.to_vec()).await.expect("added");
+        let inner = &collection.inner;
+        let snapshot = inner.snapshots.latest().expect("reads");
+        assert_eq!(snapshot.searcher.segment_readers().len(), 1);
+        let mut seen = Vec::new();
+        for row in 0..4 {
+            let read = inner.stored_chunk(&snapshot, 0, row).expect("reads");
+            let theirs: TantivyDocument = snapshot.searcher.doc(DocAddress::new(0, row)).expect("reads");
+            let record = theirs.get_first(inner.fields.chunk).expect("stored");
+            assert_eq!(
+                StoredChunk::from_bytes(record.as_bytes().expect("bytes")),
+                Some(read)
+            );
+            let read = inner.stored_chunk(&snapshot, 0, row).expect("reads");
+            seen.push(read.chunk.text.len() / "ä \"word\" ".len());
+            let stored = snapshot.stored((0, row), &inner.place).expect("reads");
+            for cut in 0..stored.len().min(300) {
+                let fault = decode(&inner.fields, &stored[..cut], &inner.place).expect_err("cut");
+                assert_eq!(fault.code(), "damaged");
+            }
+            // How many fields, which, of what kind, how long.
+            for at in 0..7 {
+                let mut changed = stored.to_vec();
+                changed[at] ^= 0x55;
+                assert!(
+                    decode(&inner.fields, &changed, &inner.place).is_err(),
+                    "byte {at} of row {row}"
+                );
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [1, 20, 2_000, 20_000]);
+        assert_eq!(
+            snapshot
+                .stored((1, 0), &inner.place)
+                .expect_err("no segment")
+                .code(),
+            "damaged"
+        );
+    }
 
     #[test]
     fn what_no_chunk_covers_is_told() {

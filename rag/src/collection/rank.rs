@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use stepwell_core::{Chunk, Explanation, Hit, HitUnit, LegScore, Result, Scope, SearchMode};
-use tantivy::{DocAddress, TantivyDocument};
 
 use super::Inner;
 use super::search::Ask;
@@ -19,6 +18,7 @@ use crate::schema::{self, DocumentKey, NUMBER};
 use crate::snapshot::Snapshot;
 use crate::vector::plan::SegmentSearch;
 use crate::vector::search::{self, exact_score};
+use crate::vector::simd::prefetch;
 
 /// How deep each leg's list goes: normalisation needs the spread. One hit per document, nDCG@10 was .7254, .7285, .7351,
 /// .7349, .7333 on SciFact and .4160, .4147, .4132, .4121, .4081 on Cranfield at 500, 1,000, 1,200, 1,500 and 2,000; depth
@@ -30,6 +30,8 @@ const CANDIDATES: usize = 100;
 const DIVERSE_FACTOR: usize = 4;
 /// A whole document is returned up to this many bytes; of a longer one what stands around its best chunk.
 const DOCUMENT_BYTES: usize = 64 << 10;
+/// So much of a stored chunk is asked for before it is read.
+const FETCHED_BYTES: usize = 1 << 10;
 
 /// A row on its way to be a hit.
 #[derive(Clone, Debug)]
@@ -385,20 +387,26 @@ impl Ranking<'_> {
     }
 
     fn chunk(&self, (segment, row): (u32, u32)) -> Result<Chunk> {
-        let stored: TantivyDocument = self.inner.place.check(
-            "reading",
-            self.snapshot.searcher.doc(DocAddress::new(segment, row)),
-        )?;
-        schema::decode(&self.inner.fields, &stored, &self.inner.place)
+        let stored = self.inner.stored_chunk(self.snapshot, segment as usize, row)?;
+        Ok(stored.chunk)
     }
 
     /// The hits of these rows, best first.
     pub(super) fn hits(&self, ranked: &[Ranked]) -> Result<Vec<Hit>> {
-        let query = &self.ask.query;
-        let mut hits = Vec::with_capacity(ranked.len());
+        let (inner, query) = (self.inner, &self.ask.query);
+        let mut stored = Vec::with_capacity(ranked.len());
         for ranked in ranked {
+            let bytes = self
+                .snapshot
+                .stored(ranked.fused.scored.address(), &inner.place)?;
+            // All are on their way before the first is read.
+            prefetch(&bytes[..bytes.len().min(FETCHED_BYTES)]);
+            stored.push(bytes);
+        }
+        let mut hits = Vec::with_capacity(ranked.len());
+        for (ranked, stored) in ranked.iter().zip(stored) {
+            let mut chunk = schema::decode(&inner.fields, &stored, &inner.place)?.chunk;
             let address = ranked.fused.scored.address();
-            let mut chunk = self.chunk(address)?;
             if query.unit == HitUnit::Document {
                 chunk = self.whole(address, chunk)?;
             }

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use stepwell_core::{Chunk, Error, Filter, Result};
-use tantivy::{DocAddress, TantivyDocument};
 
 use super::Collection;
 use super::search::MOST_HITS;
 use crate::best::sort_best_first;
 use crate::error::guarded;
 use crate::filter::RowSet;
-use crate::schema;
 use crate::snapshot::Snapshot;
 use crate::vector::plan::{Effort, SegmentSearch};
 use crate::vector::rows::prepare;
@@ -173,12 +171,9 @@ impl VectorReader {
         if !is_ours {
             return Err(Error::invalid("neighbour", "ask the reader that found it"));
         }
-        let address = DocAddress::new(neighbour.segment, neighbour.row);
         guarded(&inner.place, || {
-            let stored: TantivyDocument = inner
-                .place
-                .check("reading", self.snapshot.searcher.doc(address))?;
-            schema::decode(&inner.fields, &stored, &inner.place)
+            let stored = inner.stored_chunk(&self.snapshot, neighbour.segment as usize, neighbour.row);
+            stored.map(|stored| stored.chunk)
         })
     }
 }
