@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::spare::Spare;
+
 /// A row of one snapshot with its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Scored {
@@ -44,7 +46,7 @@ pub(crate) fn nth_score(list: &[Scored], place: usize) -> f32 {
     if place == 0 || place > list.len() {
         return f32::NEG_INFINITY;
     }
-    let mut scores: Vec<u32> = list.iter().map(|scored| ordered(scored.score)).collect();
+    let mut scores: Spare<u32> = list.iter().map(|scored| ordered(scored.score)).collect();
     let (_, nth, _) = scores.select_nth_unstable_by(place - 1, |left, right| right.cmp(left));
     unordered(*nth)
 }
@@ -140,15 +142,17 @@ fn room(limit: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct Best {
     limit: usize,
-    kept: Vec<Scored>,
+    kept: Spare<Scored>,
     threshold: f32,
 }
 
 impl Best {
     pub(crate) fn new(limit: usize) -> Self {
+        let mut kept = Spare::default();
+        kept.reserve(room(limit).min(MOST_ROOM));
         Self {
             limit,
-            kept: Vec::with_capacity(room(limit).min(MOST_ROOM)),
+            kept,
             threshold: f32::NEG_INFINITY,
         }
     }
@@ -197,7 +201,8 @@ impl Best {
         if given < self.limit.saturating_mul(GUESSED) || given < SAMPLED * SAMPLED {
             return None;
         }
-        let mut sample = Vec::with_capacity(given / SAMPLED + 64);
+        let mut sample = Spare::default();
+        sample.reserve(given / SAMPLED + 64);
         for (at, (word, scores)) in bits.iter().zip(scores.chunks(64)).enumerate() {
             let mut seen = word & sampled(at);
             while seen != 0 {
@@ -249,7 +254,7 @@ impl Best {
     /// What is kept, in no order of its own.
     pub(crate) fn into_list(mut self) -> Vec<Scored> {
         keep_best(&mut self.kept, self.limit);
-        self.kept
+        self.kept.to_vec()
     }
 }
 

@@ -6,6 +6,7 @@
 //! and .7282 on SciFact, .4131 and .4158 on Cranfield. Both lists go deep: the normalisation needs the spread of the scores.
 
 use crate::best::{Best, Scored, best_first, ordered, sort_best_first, unordered};
+use crate::spare::Spare;
 
 /// How the lexical and the dense list become one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,10 +69,10 @@ const COUNTED: usize = 64;
 struct Side<'a> {
     list: &'a [Scored],
     /// Segment and row in one number, by place in the list.
-    addresses: Vec<u64>,
-    normalized: Vec<f32>,
+    addresses: Spare<u64>,
+    normalized: Spare<f32>,
     /// Scores as numbers with a sign: counted fast.
-    scores: Vec<i32>,
+    scores: Spare<i32>,
     /// By place in the list, where all are needed.
     ranks: Vec<u32>,
     /// What a row gets that is not in the list.
@@ -82,7 +83,7 @@ impl<'a> Side<'a> {
     /// `zeros` rows score 0 without standing in the list: BM25 lists only rows that share a word.
     fn new(fusion: Fusion, list: &'a [Scored], zeros: usize, needs_ranks: bool) -> Self {
         let count = (list.len() + zeros).max(1) as f64;
-        let scores: Vec<i32> = list.iter().map(|scored| signed(scored.score)).collect();
+        let scores: Spare<i32> = list.iter().map(|scored| signed(scored.score)).collect();
         let unsigned = |score: &i32| unordered(score.cast_unsigned() ^ 1 << 31);
         let lowest = scores.iter().min().map_or(0.0, unsigned);
         let lowest = if zeros > 0 { lowest.min(0.0) } else { lowest };

@@ -29,6 +29,7 @@ mod rerank;
 mod schema;
 mod sealed;
 mod snapshot;
+mod spare;
 mod sync;
 mod vector;
 mod writer;

@@ -14,6 +14,7 @@ use crate::best::{Best, Scored, sort_by_address};
 use crate::error::Place;
 use crate::filter::RowSet;
 use crate::schema::Fields;
+use crate::spare::Spare;
 
 /// How soon more of the same word counts less, and how much long texts are held back: BM25's usual numbers.
 const K1: f32 = 1.2;
@@ -222,12 +223,13 @@ impl<'a> Terms<'a> {
     }
 
     /// The score of each row of a segment; 0 where it has none of the words.
-    fn scores(&self, at: usize, held_back: &[[f32; 256]; FIELDS]) -> tantivy::Result<Vec<f32>> {
+    fn scores(&self, at: usize, held_back: &[[f32; 256]; FIELDS]) -> tantivy::Result<Spare<f32>> {
         let (Some(reader), Some(segment)) = (self.searcher.segment_readers().get(at), self.segments.get(at))
         else {
-            return Ok(Vec::new());
+            return Ok(Spare::default());
         };
-        let mut scores = vec![0.0_f32; reader.max_doc() as usize];
+        let mut scores = Spare::default();
+        scores.resize(reader.max_doc() as usize, 0.0);
         // A field's words come one after the other.
         for listed in segment.listed.chunk_by(|left, right| left.field == right.field) {
             let at_field = listed[0].field;

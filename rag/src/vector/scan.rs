@@ -5,6 +5,7 @@ use super::format::Metric;
 use super::search::DenseQuery;
 use super::simd::Kernels;
 use crate::filter::RowSet;
+use crate::spare::Spare;
 
 /// Words of 64 rows that are scanned before any is chosen: their scores stay in the nearest caches.
 const PIECE_WORDS: usize = 256;
@@ -17,7 +18,7 @@ pub(super) struct Piece {
     /// Rows that are allowed and have a vector.
     pub(super) bits: Vec<u64>,
     /// By row; of other rows it may be anything.
-    pub(super) scores: Vec<f32>,
+    pub(super) scores: Spare<f32>,
 }
 
 impl Piece {
@@ -62,7 +63,7 @@ impl Piece {
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = (u32, f32)> {
-        let scores = (self.first..).zip(&self.scores);
+        let scores = (self.first..).zip(self.scores.iter());
         scores
             .filter(|(row, _)| {
                 let at = row - self.first;

@@ -16,6 +16,7 @@ use super::simd::{Kernels, kernels, prefetch};
 use super::walk::{Comparison, Probe, Reach, with_scratch};
 use crate::best::{Best, Scored, best_first, keep_best, nth_score, sort_by_address};
 use crate::filter::RowSet;
+use crate::spare::Spare;
 
 /// Rows rescored exactly for each row asked for. Recall@10 against f32 was 1.0 on SciFact and Cranfield with MiniLM;
 /// of codes alone it was .995 and .997.
@@ -133,8 +134,7 @@ pub(crate) fn search<'a>(
         nearest: Best::new(exact),
     };
     let bar = nth_score(&list, rescored);
-    let mut near = Vec::with_capacity(list.len());
-    let mut far = Vec::with_capacity(list.len());
+    let (mut near, mut far) = (Spare::default(), Spare::default());
     for (at, scored) in (0..).zip(&list) {
         let part = if scored.score >= bar { &mut near } else { &mut far };
         part.push(at);
