@@ -3,7 +3,7 @@
 //!
 //! Passages are sentences of SciFact and Cranfield and pairs of neighbouring ones, mixed: the pool that the bars of .4 and
 //! 1 ms were set on, beside peers that took .8 to 8 ms over it. Vectors are MiniLM's. 200 passages left out are the questions,
-//! some 34 words each; 200 pairs left out are long ones, of 44. The peers get the same texts and vectors in the same run
+//! some 34 words each; 200 pairs left out are long ones, of 46. The peers get the same texts and vectors in the same run
 //! (`benches/peers/systems.py`): lancedb, and tantivy + hnswlib + rank fusion. What a passage of 60 words takes is measured
 //! on texts cut so.
 
@@ -305,17 +305,16 @@ async fn main() -> Result<()> {
         let beside = beside(value, engine, figure);
         println!("claim {name} value={value:.3} unit={unit} must=<={must}{beside}");
     };
-    let tenth = |figure: &str| {
-        let peer = figures.get(&("lancedb".to_owned(), figure.to_owned()));
-        // Of the reference's figures where it did not run.
-        format!("{:.3}", peer.copied().unwrap_or(8.0) / 10.0)
-    };
+    // A tenth of the peer's; of the reference's where it did not run.
+    let lancedb = figures.get(&("lancedb".to_owned(), "p50".to_owned()));
+    let tenth = format!("{:.3}", lancedb.copied().unwrap_or(8.07) / 10.0);
     let median = percentile(&latencies, 0.5);
+    claim("hybrid_query_cpu_10k", cpu, "cpu-ms", "0.4", "glue", "q_cpu_ms");
     claim(
-        "hybrid_query_cpu_10k",
+        "hybrid_query_cpu_10k_vs_lancedb",
         cpu,
         "cpu-ms",
-        &tenth("q_cpu_ms"),
+        "0.4",
         "lancedb",
         "q_cpu_ms",
     );
@@ -323,7 +322,7 @@ async fn main() -> Result<()> {
         "hybrid_query_p50_10k_vs_lancedb",
         median,
         "ms",
-        &tenth("p50"),
+        &tenth,
         "lancedb",
         "p50",
     );

@@ -128,13 +128,13 @@ const MOST_ROOM: usize = 1 << 15;
 /// Of many rows one in so many is looked at to guess how high the bar lies.
 const SAMPLED: usize = 16;
 /// So many more than wanted are kept at least before they are cut: choosing ten of eleven again and again is slow.
-const SPARE: usize = 64;
+const ROOM_LEAST: usize = 64;
 /// Rows for each wanted one from which the bar is guessed.
 const GUESSED: usize = 4;
 
 /// How many are kept at most between two cuts.
 fn room(limit: usize) -> usize {
-    limit.saturating_add(limit.max(SPARE))
+    limit.saturating_add(limit.max(ROOM_LEAST))
 }
 
 /// Keeps the best `limit` of many: fills well past the limit, then cuts, so a push is mostly one comparison. Nothing is

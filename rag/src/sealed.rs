@@ -12,7 +12,7 @@ use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWrite
 use tantivy::directory::{Directory, DirectoryLock, FileHandle, Lock, WatchCallback, WatchHandle, WritePtr};
 
 /// The file that lists the others.
-const META: &str = "meta.json";
+pub(crate) const META: &str = "meta.json";
 /// What a sealed file begins with; 32 digits, a quote and a comma follow.
 const BEGIN: &[u8] = br#"{"seal":""#;
 const DIGITS: usize = 32;

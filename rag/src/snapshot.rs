@@ -17,12 +17,11 @@ use tantivy::store::StoreReader;
 use tantivy::{Index, IndexReader, ReloadPolicy, Searcher, TantivyError};
 
 use crate::error::Place;
+use crate::sealed::META;
 use crate::vector::file::VectorFile;
 use crate::vector::format::VectorSpec;
 use crate::vector::plugin::component;
 
-/// The file that tells which segments there are.
-const META: &str = "meta.json";
 /// Longer than the steps in which file systems count time.
 const TICK: std::time::Duration = std::time::Duration::from_millis(25);
 /// Stored chunks are packed in blocks of so many bytes. A hit unpacks its whole block: in tantivy's usual 16 KiB the first
