@@ -5,6 +5,7 @@
 //! searcher as well: its own readers forget at each reload what they unpacked.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use stepwell_core::Result;
 use tantivy::directory::OwnedBytes;
 use tantivy::directory::error::OpenReadError;
-use tantivy::index::{SegmentComponent, SegmentId};
+use tantivy::index::SegmentId;
 use tantivy::store::StoreReader;
 use tantivy::{Index, IndexReader, ReloadPolicy, Searcher, TantivyError};
 
 use crate::error::Place;
 use crate::sealed::META;
 use crate::vector::file::VectorFile;
-use crate::vector::format::VectorSpec;
+use crate::vector::format::{EXTENSION, VectorSpec};
 use crate::vector::plugin::component;
 
 /// Longer than the steps in which file systems count time.
@@ -34,9 +35,9 @@ const STORE_BLOCKS: usize = 16;
 pub(crate) const RELOADS: usize = 16;
 
 /// A larger index is not read ahead of its questions.
-const WARM_BYTES: usize = 64 << 20;
-/// Memory comes from files in pages of so many bytes at least.
-const PAGE: usize = 4_096;
+const WARM_BYTES: u64 = 64 << 20;
+/// The files of a segment that a plain question reads, by tantivy's endings and ours.
+const READ_AHEAD: [&str; 5] = ["term", "idx", "fieldnorm", EXTENSION, "store"];
 
 /// One consistent state of an index; stays searchable whatever is committed or merged later.
 pub(crate) struct Snapshot {
@@ -67,30 +68,28 @@ impl Snapshot {
 
     /// Has all that a plain question may read come into memory, beside the runtime; once. A question reads its own words
     /// alone: the next one would still wait for the disk.
-    pub(crate) fn warm_up(self: Arc<Self>) {
+    pub(crate) fn warm_up(self: Arc<Self>, place: &Place) {
         if !self.is_warming.swap(true, Ordering::Relaxed) {
+            let place = place.clone();
             tokio::task::spawn_blocking(move || {
-                if self.read_ahead().is_some() {
-                    self.is_warm.store(true, Ordering::Release);
-                }
+                let is_read = place
+                    .path()
+                    .is_none_or(|folder| self.read_ahead(folder).is_some());
+                self.is_warm.store(is_read, Ordering::Release);
             });
         }
     }
 
-    /// `None` where there is too much, or what cannot be read.
-    fn read_ahead(&self) -> Option<()> {
+    /// `None` where there is too much, or what cannot be read. The files are read, and not the memory they are mapped to:
+    /// nobody waits for this, and a file that somebody cuts short meanwhile would end the process there.
+    fn read_ahead(&self, folder: &Path) -> Option<()> {
         let mut left = WARM_BYTES;
         for segment in self.searcher.segment_readers() {
-            for part in [
-                SegmentComponent::Terms,
-                SegmentComponent::Postings,
-                SegmentComponent::FieldNorms,
-                component(),
-                SegmentComponent::Store,
-            ] {
-                let bytes = segment.open_read(part).ok()?.read_bytes().ok()?;
-                left = left.checked_sub(bytes.len())?;
-                std::hint::black_box(bytes.iter().step_by(PAGE).fold(0, |sum, byte| sum ^ byte));
+            let id = segment.segment_id().uuid_string();
+            for part in READ_AHEAD {
+                let mut file = File::open(folder.join(format!("{id}.{part}"))).ok()?;
+                left = left.checked_sub(file.metadata().ok()?.len())?;
+                std::io::copy(&mut file, &mut std::io::sink()).ok()?;
             }
         }
         Some(())

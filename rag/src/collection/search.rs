@@ -97,7 +97,7 @@ pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Exp
     })
     .await?;
     if snapshot.rows() <= SMALL_ROWS {
-        snapshot.warm_up();
+        snapshot.warm_up(&inner.place);
     }
     Ok(answered)
 }
@@ -349,5 +349,28 @@ mod tests {
         assert_eq!(found[0].chunk.document_id, "new");
         warm(&collection).await;
         assert_eq!(collection.search(&query).await.expect("found"), found);
+    }
+
+    #[tokio::test]
+    async fn an_index_on_disk_is_read_ahead_and_a_file_cut_short_meanwhile_ends_no_process() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let collection = Collection::open(folder.path()).build().await.expect("opens");
+        let mut seed = 9;
+        let documents = (0..50).map(|number| Document::new(number.to_string(), text(&mut seed, 400)));
+        collection
+            .add(documents.collect::<Vec<_>>())
+            .await
+            .expect("added");
+        let store = std::fs::read_dir(folder.path())
+            .expect("listed")
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| path.extension().is_some_and(|extension| extension == "store"))
+            .expect("stored chunks");
+        let snapshot = collection.inner.snapshots.latest().expect("reads");
+        // It is mapped in the snapshot: what is read of it there now is a bus error.
+        let store = std::fs::File::options().write(true).open(store).expect("opens");
+        store.set_len(0).expect("cut");
+        snapshot.warm_up(&collection.inner.place);
+        warm(&collection).await;
     }
 }
