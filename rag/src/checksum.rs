@@ -1,7 +1,6 @@
 //! Files against their checksums: a small index when it is opened, any on demand, and before it is written.
 //!
-//! Before a write, because tantivy reads old segments on threads of its own then: a merge would give damaged postings a
-//! fresh checksum, and a panic over them while deletes are applied would end the process.
+//! Before a write, because a merge would give damaged postings a fresh checksum, and deletes would miss what they look for.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -48,8 +47,7 @@ impl Checksums {
         })
     }
 
-    /// The same before a write: of files that were not looked at before, and of those that tantivy reads by itself. The
-    /// vectors are compared when they are merged.
+    /// The same before a write: of files that were not looked at before. The vectors are compared when they are merged.
     pub(crate) fn check_before_write(&self, index: &Index, spec: &VectorSpec, place: &Place) -> Result<()> {
         let damage = self.look(index, spec, place, |files| {
             let mut whole = self.lock();

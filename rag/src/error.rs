@@ -51,7 +51,7 @@ impl Place {
         }
     }
 
-    fn panicked(&self) -> Error {
+    pub(crate) fn panicked(&self) -> Error {
         self.damaged("reading or writing it failed in an unforeseen way")
     }
 
@@ -140,7 +140,7 @@ impl Place {
 }
 
 /// Whether there is no room, also where tantivy wrapped the reason (its term dictionaries do).
-fn is_full(error: &std::io::Error) -> bool {
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(reason) = next {
         next = if let Some(error) = reason.downcast_ref::<std::io::Error>() {

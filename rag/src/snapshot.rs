@@ -17,8 +17,8 @@ use tantivy::index::SegmentId;
 use tantivy::store::StoreReader;
 use tantivy::{Index, IndexReader, ReloadPolicy, Searcher, TantivyError};
 
+use crate::disk::META;
 use crate::error::Place;
-use crate::sealed::META;
 use crate::vector::file::VectorFile;
 use crate::vector::format::{EXTENSION, VectorSpec};
 use crate::vector::plugin::component;

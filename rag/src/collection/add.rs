@@ -23,7 +23,7 @@ use super::progress::{AddEvent, AddOptions, AddReport, FailedDocument, SkipReaso
 use crate::error::blocking;
 use crate::schema;
 use crate::vector::rows::prepare;
-use crate::writer::{Change, Cursor, Writer};
+use crate::writer::{Change, Cursor, Payload, Writer};
 
 /// Texts handed to the embedder at once: enough to sort by length, few enough to show progress.
 const TEXTS_PER_CALL: usize = 64;
@@ -140,7 +140,7 @@ impl Collection {
             let this = Arc::clone(inner);
             blocking(&inner.place, move || {
                 let _turn = turn;
-                writer.close()?;
+                writer.close();
                 // Merges that ended after the last commit.
                 this.snapshots.reload().map(drop)
             })
@@ -158,8 +158,8 @@ impl Collection {
         let this = self.clone();
         let source = source.to_owned();
         blocking(&self.inner.place, move || {
-            let cursors = Writer::cursors(&this.inner.index, &this.inner.place)?;
-            Ok(cursors.done(&this.scope, &source))
+            let last = Payload::read(&this.inner.index, &this.inner.place)?;
+            Ok(last.done(&this.scope, &source))
         })
         .await
     }

@@ -14,16 +14,17 @@ use super::{Chunking, Collection, Inner};
 use crate::calibrate::Calibration;
 use crate::checksum::{CHECKED_AT_OPEN, Checksums};
 use crate::chunk::{ChunkOptions, Chunker};
+use crate::disk::Disk;
 use crate::error::{Place, blocking};
 use crate::filter::FilterCache;
 use crate::fuse::Fusion;
 use crate::lexical::{FieldBoosts, Language, Questions, tokenizers};
 use crate::schema::{self, Fields, Pinned};
-use crate::sealed::Sealed;
 use crate::snapshot::{STORE_BLOCK, Snapshots};
 use crate::vector::format::{Encoding, Metric};
 use crate::vector::plan::{Effort, GraphOptions};
 use crate::vector::plugin::{Graphs, VectorPlugin};
+use crate::writer::Writers;
 
 /// What tantivy puts into a folder before the first commit; a folder with nothing else is still empty.
 const LEFTOVERS: [&str; 3] = [".managed.json", ".tantivy-writer.lock", ".tantivy-meta.lock"];
@@ -261,7 +262,8 @@ impl CollectionBuilder {
             self.language.unwrap_or_default(),
         )?;
         let graphs = Arc::new(Graphs::new(self.graph.clone()));
-        let directory: Box<dyn Directory> = Box::new(Sealed::new(directory));
+        let disk = Disk::new(directory);
+        let directory: Box<dyn Directory> = Box::new(disk.clone());
         let is_there = place.check(
             "opening",
             Index::exists(directory.as_ref()).map_err(TantivyError::from),
@@ -290,8 +292,10 @@ impl CollectionBuilder {
             Encoding::CodesF32 => Precision::F32,
             Encoding::Codes16 | Encoding::Codes => Precision::Int16,
         };
+        let writers = Writers::new(&index, disk, &place, graphs.stop());
         let inner = Inner {
             index,
+            writers,
             fields,
             pinned,
             place,

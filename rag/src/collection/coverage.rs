@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
     use crate::chunk::{ChunkOptions, Chunker};
-    use crate::writer::{Change, Writer};
+    use crate::writer::Change;
 
     #[tokio::test]
     async fn a_chunk_that_got_lost_is_found_out() {
@@ -175,7 +175,7 @@ mod tests {
         assert!(coverage.is_whole() && coverage.chunks > 5, "{coverage:?}");
         // Only one chunk has this word; no call of ours deletes a part of a document.
         let inner = &collection.inner;
-        let mut writer = Writer::open(&inner.index, &inner.place).expect("free");
+        let mut writer = inner.writers.open().expect("free");
         let remove = vec![Term::from_field_text(inner.fields.body, "zebra")];
         writer
             .commit(
@@ -186,7 +186,7 @@ mod tests {
                 None,
             )
             .expect("committed");
-        writer.close().expect("closed");
+        writer.close();
         inner.snapshots.reload().expect("read");
         let coverage = collection.coverage("a").await.expect("there");
         let zebra = text.find("zebra").expect("there");

@@ -30,7 +30,7 @@ enum Fault {
     Broken,
     /// No room from there on.
     Full,
-    /// A panic, where files are read or their content is written.
+    /// A panic.
     Panic,
 }
 
@@ -54,10 +54,7 @@ impl Plan {
         self.left.store(i64::MAX, Ordering::SeqCst);
     }
 
-    fn call(&self, can_panic: bool) -> io::Result<()> {
-        if self.fault == Fault::Panic && (!can_panic || is_on_updater()) {
-            return Ok(());
-        }
+    fn call(&self) -> io::Result<()> {
         let left = self.left.fetch_sub(1, Ordering::SeqCst);
         let is_due = match self.fault {
             Fault::Once | Fault::Panic => left == 0,
@@ -75,14 +72,6 @@ impl Plan {
     }
 }
 
-/// The one thread of tantivy's where a panic ends the process. What panics there in earnest is a damaged segment, and
-/// those are kept from it by `Checksums::check_before_write`.
-fn is_on_updater() -> bool {
-    std::thread::current()
-        .name()
-        .is_some_and(|name| name.contains("segment_updater"))
-}
-
 #[derive(Clone, Debug)]
 struct Faulty {
     inner: MmapDirectory,
@@ -96,7 +85,7 @@ struct FaultyFile {
 
 impl Write for FaultyFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.plan.call(true)?;
+        self.plan.call()?;
         self.inner.write(bytes)
     }
 
@@ -108,7 +97,7 @@ impl Write for FaultyFile {
 impl TerminatingWrite for FaultyFile {
     /// Where the file is brought to the disk (fsync).
     fn terminate_ref(&mut self, token: AntiCallToken) -> io::Result<()> {
-        self.plan.call(false)?;
+        self.plan.call()?;
         self.inner.terminate_ref(token)
     }
 }
@@ -116,13 +105,13 @@ impl TerminatingWrite for FaultyFile {
 impl Directory for Faulty {
     fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
         self.plan
-            .call(true)
+            .call()
             .map_err(|error| OpenReadError::wrap_io_error(error, path.to_owned()))?;
         self.inner.get_file_handle(path)
     }
 
     fn delete(&self, path: &Path) -> Result<(), DeleteError> {
-        self.plan.call(false).map_err(|error| DeleteError::IoError {
+        self.plan.call().map_err(|error| DeleteError::IoError {
             io_error: Arc::new(error),
             filepath: path.to_owned(),
         })?;
@@ -135,7 +124,7 @@ impl Directory for Faulty {
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
         self.plan
-            .call(false)
+            .call()
             .map_err(|error| OpenWriteError::wrap_io_error(error, path.to_owned()))?;
         Ok(BufWriter::new(Box::new(FaultyFile {
             inner: self.inner.open_write(path)?,
@@ -145,24 +134,24 @@ impl Directory for Faulty {
 
     fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
         self.plan
-            .call(false)
+            .call()
             .map_err(|error| OpenReadError::wrap_io_error(error, path.to_owned()))?;
         self.inner.atomic_read(path)
     }
 
     fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
-        self.plan.call(false)?;
+        self.plan.call()?;
         self.inner.atomic_write(path, data)
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.plan.call(false)?;
+        self.plan.call()?;
         self.inner.sync_directory()
     }
 
     fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
         self.plan
-            .call(false)
+            .call()
             .map_err(|error| LockError::IoError(Arc::new(error)))?;
         self.inner.acquire_lock(lock)
     }

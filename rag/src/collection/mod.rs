@@ -54,7 +54,7 @@ use crate::schema::{DocumentKey, Fields, Pinned, check_id};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::vector::plan::Effort;
 use crate::vector::plugin::Graphs;
-use crate::writer::{Change, Writer};
+use crate::writer::{Change, Writer, Writers};
 
 /// Chunks with their words, vectors and facts in one index, seen by one tenant.
 ///
@@ -76,6 +76,7 @@ pub struct Collection {
 
 struct Inner {
     index: Index,
+    writers: Arc<Writers>,
     fields: Fields,
     pinned: Pinned,
     place: Place,
@@ -263,7 +264,7 @@ impl Collection {
             let add = Vec::new();
             writer.commit([Ok(Change { remove, add })], None)?;
             inner.snapshots.reload()?;
-            writer.close()?;
+            writer.close();
             inner.snapshots.reload()?;
             Ok(count)
         })
@@ -308,7 +309,7 @@ impl Retriever for Collection {
 impl Inner {
     /// The writer, over files that were found whole.
     fn writer(&self) -> Result<Writer> {
-        let writer = Writer::open(&self.index, &self.place)?;
+        let writer = self.writers.open()?;
         // With the lock in hand nobody else writes meanwhile.
         self.checksums
             .check_before_write(&self.index, &self.pinned.spec, &self.place)?;

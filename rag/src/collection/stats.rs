@@ -203,7 +203,7 @@ impl Collection {
             if is_due(&sizes, &is_big) {
                 writer.compact()?;
             }
-            writer.close()?;
+            writer.close();
             inner.snapshots.reload().map(drop)
         })
         .await

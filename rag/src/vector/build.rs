@@ -9,6 +9,7 @@ use super::format::Metric;
 use super::graph::{GraphParts, Head, MAX_LEVELS, NONE};
 use super::simd::kernels;
 use super::walk::{Coded, Comparison, Layer, Near, Probe, Reach, Scratch, norm};
+use crate::stop::Stop;
 
 /// How a graph is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,8 +191,8 @@ fn level_of(row: u32, links: usize) -> usize {
     level.min(MAX_LEVELS)
 }
 
-/// Joins the rows that are there; `None` where there are none.
-pub(crate) fn build(rows: &CodedRows<'_>, metric: Metric, shape: Shape) -> Option<GraphParts> {
+/// Joins the rows that are there; `None` where there are none, and where it was told to stop.
+pub(crate) fn build(rows: &CodedRows<'_>, metric: Metric, shape: Shape, stop: &Stop) -> Option<GraphParts> {
     let present: Vec<u32> = (0..rows.codes.len() as u32)
         .filter(|row| !rows.code(*row).is_empty())
         .collect();
@@ -222,9 +223,15 @@ pub(crate) fn build(rows: &CodedRows<'_>, metric: Metric, shape: Shape) -> Optio
     };
     // Rows of higher levels first: whoever comes later finds all the ways down.
     for (place, (level, row)) in above.iter().enumerate() {
+        if stop.is_set() {
+            return None;
+        }
         builder.insert(*row, *level, Some(place as u32));
     }
     for (_, row) in ranked.iter().filter(|(level, _)| *level == 0) {
+        if stop.is_set() {
+            return None;
+        }
         builder.insert(*row, 0, None);
     }
     builder.join_strays(&present);

@@ -26,6 +26,7 @@ use super::format::{self, EXTENSION, RowSource, VectorSpec};
 use super::graph::GraphParts;
 use super::plan::GraphOptions;
 use super::rows::{MergedRows, RowBuffer};
+use crate::stop::Stop;
 
 /// A graph joins two rows at least.
 const LEAST_ROWS: u32 = 2;
@@ -40,6 +41,7 @@ pub(crate) fn component() -> SegmentComponent {
 pub(crate) struct Graphs {
     options: GraphOptions,
     skipped: Mutex<Option<String>>,
+    stop: Stop,
 }
 
 impl Graphs {
@@ -47,7 +49,13 @@ impl Graphs {
         Self {
             options,
             skipped: Mutex::default(),
+            stop: Stop::default(),
         }
+    }
+
+    /// Ends a build, which leaves its segment without a graph.
+    pub(crate) fn stop(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// Whether a merged segment with so many vectors gets a graph.
@@ -81,7 +89,7 @@ impl Graphs {
         } else {
             // A bug in the build must not cost the merge.
             std::panic::catch_unwind(AssertUnwindSafe(|| {
-                build(&rows.coded(), spec.metric, self.options.shape())
+                build(&rows.coded(), spec.metric, self.options.shape(), &self.stop)
             }))
             .map_err(|_| "building the graph failed in an unforeseen way".to_owned())
         };

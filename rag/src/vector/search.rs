@@ -511,6 +511,7 @@ mod tests {
             &format::RowSource::coded(&buffer),
             spec.metric,
             super::super::plan::GraphOptions::default().shape(),
+            &crate::stop::Stop::default(),
         );
         let mut bytes = Vec::new();
         format::write(&spec, &buffer, graph.as_ref(), &mut bytes).expect("memory");

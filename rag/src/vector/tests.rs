@@ -12,6 +12,7 @@ use super::search::{DenseQuery, search};
 use super::simd::kernels;
 use super::walk::{Comparison, Layer, Near, Probe, Reach, with_scratch};
 use crate::filter::RowSet;
+use crate::stop::Stop;
 
 const SHAPE: Shape = Shape {
     links: 8,
@@ -112,7 +113,7 @@ impl Sample {
     fn bytes(&self, has_gaps: bool, has_graph: bool) -> Vec<u8> {
         let buffer = self.buffer(has_gaps);
         let graph = if has_graph {
-            build(&buffer.coded(), self.spec.metric, SHAPE)
+            build(&buffer.coded(), self.spec.metric, SHAPE, &Stop::default())
         } else {
             None
         };
@@ -299,7 +300,7 @@ fn every_row_can_be_reached_even_among_hundreds_of_equal_ones() {
         }
     }
     let buffer = sample.buffer(true);
-    let graph = build(&buffer.coded(), Metric::Cosine, SHAPE).expect("rows to join");
+    let graph = build(&buffer.coded(), Metric::Cosine, SHAPE, &Stop::default()).expect("rows to join");
     let head = Head::read(&graph.head, &graph.base, &graph.upper, 1_500).expect("sound");
     assert!(Graph::new(&head, &graph.base, &graph.upper).is_sound(1_500));
     assert_eq!(
@@ -336,7 +337,10 @@ fn one_row_and_no_row_have_a_graph_and_none() {
     let question = DenseQuery::new(sample.questions[0].clone());
     let (found, _) = search(std::iter::once((&file, &all)), &question, 3, 3, Effort::Ef(10));
     assert_eq!(found.len(), 1);
-    assert_eq!(build(&CodedRows::default(), Metric::L2, SHAPE), None);
+    assert_eq!(
+        build(&CodedRows::default(), Metric::L2, SHAPE, &Stop::default()),
+        None
+    );
 }
 
 #[test]
@@ -389,7 +393,13 @@ fn a_flipped_bit_in_the_graph_means_a_scan_and_elsewhere_an_error() {
 fn a_walk_through_numbers_that_mean_nothing_ends_and_finds_only_rows() {
     let sample = Sample::new(Kind::Random, Metric::Cosine, Encoding::Codes16, 300, 12, 2);
     let file = sample.open(sample.bytes(false, false));
-    let graph = build(&sample.buffer(false).coded(), Metric::Cosine, SHAPE).expect("rows to join");
+    let graph = build(
+        &sample.buffer(false).coded(),
+        Metric::Cosine,
+        SHAPE,
+        &Stop::default(),
+    )
+    .expect("rows to join");
     let coded = file.coded();
     let comparison = Comparison {
         kernels: kernels(),

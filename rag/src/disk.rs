@@ -1,15 +1,23 @@
-//! [`Sealed`]: a directory whose `meta.json` is checked against a checksum of its own.
+//! [`Disk`]: what lies below tantivy, which it trusts more than it should.
 //!
-//! tantivy puts a checksum to every file but the one that lists the others. There, one flipped bit can turn the name of a key
-//! that may be absent into another, and what was deleted is back. The file stays JSON: the checksum is one key more, which
-//! tantivy passes over. A file without one is read as it is: an index made before, or by somebody else.
+//! tantivy puts a checksum to every file but the one that lists the others, `meta.json`. There, one flipped bit can turn the
+//! name of a key that may be absent into another, and what was deleted is back. So that file is sealed here. It stays JSON:
+//! the checksum is one key more, which tantivy passes over. A file without one is read as it is: an index made before, or
+//! by somebody else. Beside that, a panic below is kept from tantivy's locks, and a full disk is remembered: some of
+//! tantivy's errors keep no more of their reason than its words.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fmt, io};
 
 use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
-use tantivy::directory::{Directory, DirectoryLock, FileHandle, Lock, WatchCallback, WatchHandle, WritePtr};
+use tantivy::directory::{
+    AntiCallToken, Directory, DirectoryLock, FileHandle, Lock, TerminatingWrite, WatchCallback, WatchHandle,
+    WritePtr,
+};
+
+use crate::error::is_full;
 
 /// The file that lists the others.
 pub(crate) const META: &str = "meta.json";
@@ -17,24 +25,39 @@ pub(crate) const META: &str = "meta.json";
 const BEGIN: &[u8] = br#"{"seal":""#;
 const DIGITS: usize = 32;
 
-/// Seals one file, and passes everything else on.
-pub(crate) struct Sealed(Box<dyn Directory>);
+/// A directory, and what is said above.
+pub(crate) struct Disk {
+    inner: Box<dyn Directory>,
+    /// Whether a write failed because there was no room.
+    full: Arc<AtomicBool>,
+}
 
-impl Sealed {
-    pub(crate) fn new(directory: Box<dyn Directory>) -> Self {
-        Self(directory)
+impl Disk {
+    pub(crate) fn new(inner: Box<dyn Directory>) -> Self {
+        Self {
+            inner,
+            full: Arc::default(),
+        }
+    }
+
+    /// Whether a write failed because there was no room, since this was asked last.
+    pub(crate) fn take_full(&self) -> bool {
+        self.full.swap(false, Ordering::SeqCst)
     }
 }
 
-impl Clone for Sealed {
+impl Clone for Disk {
     fn clone(&self) -> Self {
-        Self(self.0.box_clone())
+        Self {
+            inner: self.inner.box_clone(),
+            full: Arc::clone(&self.full),
+        }
     }
 }
 
-impl fmt::Debug for Sealed {
+impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sealed").field(&self.0).finish()
+        f.debug_tuple("Disk").field(&self.inner).finish()
     }
 }
 
@@ -64,25 +87,49 @@ fn unseal(sealed: Vec<u8>) -> Option<Vec<u8>> {
     (digits == seal_of(&json).as_bytes()).then_some(json)
 }
 
-impl Directory for Sealed {
+fn remember(full: &AtomicBool, error: &io::Error) {
+    if is_full(error) {
+        full.store(true, Ordering::SeqCst);
+    }
+}
+
+/// tantivy calls this with a lock in hand that a panic would leave unusable for as long as the index is open.
+fn calmly(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    caught.unwrap_or_else(|_| Err(io::Error::other("writing failed in an unforeseen way")))
+}
+
+impl Directory for Disk {
     fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
-        self.0.get_file_handle(path)
+        self.inner.get_file_handle(path)
     }
 
     fn delete(&self, path: &Path) -> Result<(), DeleteError> {
-        self.0.delete(path)
+        self.inner.delete(path)
     }
 
     fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
-        self.0.exists(path)
+        self.inner.exists(path)
     }
 
     fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
-        self.0.open_write(path)
+        let file = self.inner.open_write(path).and_then(|file| {
+            let failed = |error: io::IntoInnerError<_>| {
+                OpenWriteError::wrap_io_error(error.into_error(), path.to_owned())
+            };
+            file.into_inner().map_err(failed)
+        });
+        if let Err(OpenWriteError::IoError { io_error, .. }) = &file {
+            remember(&self.full, io_error);
+        }
+        Ok(io::BufWriter::new(Box::new(Watched {
+            file: file?,
+            full: Arc::clone(&self.full),
+        })))
     }
 
     fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
-        let bytes = self.0.atomic_read(path)?;
+        let bytes = self.inner.atomic_read(path)?;
         if !is_meta(path) {
             return Ok(bytes);
         }
@@ -96,22 +143,51 @@ impl Directory for Sealed {
     }
 
     fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
-        if is_meta(path) {
-            return self.0.atomic_write(path, &seal(data));
-        }
-        self.0.atomic_write(path, data)
+        let written = calmly(|| {
+            if is_meta(path) {
+                return self.inner.atomic_write(path, &seal(data));
+            }
+            self.inner.atomic_write(path, data)
+        });
+        written.inspect_err(|error| remember(&self.full, error))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        self.0.sync_directory()
+        calmly(|| self.inner.sync_directory())
     }
 
     fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
-        self.0.acquire_lock(lock)
+        self.inner.acquire_lock(lock)
     }
 
     fn watch(&self, callback: WatchCallback) -> tantivy::Result<WatchHandle> {
-        self.0.watch(callback)
+        self.inner.watch(callback)
+    }
+}
+
+/// A file whose failed writes are looked at.
+struct Watched {
+    file: Box<dyn TerminatingWrite + Send + Sync>,
+    full: Arc<AtomicBool>,
+}
+
+impl io::Write for Watched {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file
+            .write(bytes)
+            .inspect_err(|error| remember(&self.full, error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush().inspect_err(|error| remember(&self.full, error))
+    }
+}
+
+impl TerminatingWrite for Watched {
+    fn terminate_ref(&mut self, token: AntiCallToken) -> io::Result<()> {
+        self.file
+            .terminate_ref(token)
+            .inspect_err(|error| remember(&self.full, error))
     }
 }
 
