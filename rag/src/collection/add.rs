@@ -23,7 +23,7 @@ use super::progress::{AddEvent, AddOptions, AddReport, FailedDocument, SkipReaso
 use crate::error::blocking;
 use crate::schema;
 use crate::vector::rows::prepare;
-use crate::writer::{Change, Cursor, Payload, Writer};
+use crate::writer::{Change, Cursor, Payload, Turn, Writer};
 
 /// Texts handed to the embedder at once: enough to sort by length, few enough to show progress.
 const TEXTS_PER_CALL: usize = 64;
@@ -104,7 +104,7 @@ impl Collection {
         if let Some((source, _)) = &options.source {
             check_name("source", source)?;
         }
-        let turn = self.turn().await?;
+        let turn = inner.writers.turn().await?;
         let now = (options.clock)();
         let mut batch = Batch {
             collection: self,
@@ -117,6 +117,7 @@ impl Collection {
             chunks: 0,
             bytes: 0,
             taken: options.source.as_ref().map_or(0, |(_, done)| *done),
+            turn: Some(turn),
             writer: None,
             opened_at: now,
             options: &options,
@@ -139,7 +140,6 @@ impl Collection {
         if let Some(writer) = writer.take() {
             let this = Arc::clone(inner);
             blocking(&inner.place, move || {
-                let _turn = turn;
                 writer.close();
                 // Merges that ended after the last commit.
                 this.snapshots.reload().map(drop)
@@ -205,6 +205,8 @@ struct Batch<'a> {
     bytes: usize,
     /// Documents taken from the stream.
     taken: u64,
+    /// Until there is a writer, which has it then.
+    turn: Option<Turn>,
     /// There once it was needed.
     writer: Option<Writer>,
     /// When the batch was opened.
@@ -372,7 +374,9 @@ impl Batch<'_> {
     async fn hold_writer(&mut self) -> Result<()> {
         if self.writer.is_none() {
             let this = Arc::clone(&self.collection.inner);
-            let writer = blocking(&self.collection.inner.place, move || this.writer());
+            let turn = self.turn.take();
+            let turn = turn.ok_or_else(|| Error::internal("the writer is gone"))?;
+            let writer = blocking(&self.collection.inner.place, move || this.writer(turn));
             self.writer = Some(writer.await?);
         }
         Ok(())

@@ -7,7 +7,6 @@ use stepwell_core::store::Cache;
 use stepwell_core::{Embedder, EmbedderInfo, Error, HeuristicTokens, Result, Scope};
 use tantivy::directory::{Directory, MmapDirectory, RamDirectory};
 use tantivy::{Index, IndexSettings, TantivyError};
-use tokio::sync::Semaphore;
 
 use super::embeddings::{Precision, Shelf};
 use super::{Chunking, Collection, Inner};
@@ -312,7 +311,6 @@ impl CollectionBuilder {
             filters: FilterCache::default(),
             checksums,
             questions,
-            turn: Arc::new(Semaphore::new(1)),
         };
         Ok(Collection {
             inner: Arc::new(inner),

@@ -175,7 +175,10 @@ mod tests {
         assert!(coverage.is_whole() && coverage.chunks > 5, "{coverage:?}");
         // Only one chunk has this word; no call of ours deletes a part of a document.
         let inner = &collection.inner;
-        let mut writer = inner.writers.open().expect("free");
+        let mut writer = inner
+            .writers
+            .open(inner.writers.turn().await.expect("mine"))
+            .expect("free");
         let remove = vec![Term::from_field_text(inner.fields.body, "zebra")];
         writer
             .commit(

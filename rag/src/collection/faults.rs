@@ -476,7 +476,7 @@ fn the_writer_lock_is_free_after_a_writer_was_dropped_by_a_panic() {
     let collection = open(folder.path(), &plan).expect("made");
     let inner = Arc::clone(&collection.inner);
     let result = crate::error::guarded(&inner.place, || {
-        let _writer = inner.writer()?;
+        let _writer = inner.writer(futures::executor::block_on(inner.writers.turn())?)?;
         panic!("injected: this test wants it")
     });
     let result: Result<()> = result;

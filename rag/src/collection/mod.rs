@@ -27,7 +27,6 @@ use stepwell_core::{Embedder, Filter, Hit, Query, Result, Retriever, Scope};
 use tantivy::postings::Postings;
 use tantivy::schema::{IndexRecordOption, Term};
 use tantivy::{Index, SegmentReader, TERMINATED};
-use tokio::sync::Semaphore;
 use tracing::Instrument;
 
 pub use self::builder::{CollectionBuilder, Storage};
@@ -54,7 +53,7 @@ use crate::schema::{DocumentKey, Fields, Pinned, check_id};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::vector::plan::Effort;
 use crate::vector::plugin::Graphs;
-use crate::writer::{Change, Writer, Writers};
+use crate::writer::{Change, Turn, Writer, Writers};
 
 /// Chunks with their words, vectors and facts in one index, seen by one tenant.
 ///
@@ -95,8 +94,6 @@ struct Inner {
     filters: FilterCache,
     checksums: Checksums,
     questions: Questions,
-    /// One permit: whose turn it is to write.
-    turn: Arc<Semaphore>,
 }
 
 impl fmt::Debug for Collection {
@@ -243,16 +240,15 @@ impl Collection {
     where
         F: Fn(&Inner, &Scope, &Snapshot) -> Result<Vec<Vec<u8>>> + Send + 'static,
     {
-        let turn = self.turn().await?;
+        let turn = self.inner.writers.turn().await?;
         let this = self.clone();
         blocking(&self.inner.place, move || {
-            let _turn = turn;
             let inner = &this.inner;
             // Nothing to delete needs no lock.
             if find(inner, &this.scope, inner.snapshots.latest()?.as_ref())?.is_empty() {
                 return Ok(0);
             }
-            let mut writer = inner.writer()?;
+            let mut writer = inner.writer(turn)?;
             let mut terms = find(inner, &this.scope, inner.snapshots.latest()?.as_ref())?;
             terms.sort_unstable();
             terms.dedup();
@@ -269,14 +265,6 @@ impl Collection {
             Ok(count)
         })
         .await
-    }
-
-    /// Waits until no other clone writes.
-    async fn turn(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
-        Arc::clone(&self.inner.turn)
-            .acquire_owned()
-            .await
-            .map_err(|_| stepwell_core::Error::internal("the writer's turn was closed"))
     }
 
     /// The best hits for a question, best first.
@@ -308,8 +296,8 @@ impl Retriever for Collection {
 
 impl Inner {
     /// The writer, over files that were found whole.
-    fn writer(&self) -> Result<Writer> {
-        let writer = self.writers.open()?;
+    fn writer(&self, turn: Turn) -> Result<Writer> {
+        let writer = self.writers.open(turn)?;
         // With the lock in hand nobody else writes meanwhile.
         self.checksums
             .check_before_write(&self.index, &self.pinned.spec, &self.place)?;

@@ -191,12 +191,11 @@ impl Collection {
         &self,
         is_due: impl FnOnce(&[SegmentStats], &dyn Fn(u64) -> bool) -> bool + Send + 'static,
     ) -> Result<()> {
-        let turn = self.turn().await?;
+        let turn = self.inner.writers.turn().await?;
         let this = self.clone();
         blocking(&self.inner.place, move || {
-            let _turn = turn;
             let inner = &this.inner;
-            let mut writer = inner.writer()?;
+            let mut writer = inner.writer(turn)?;
             // Looked at with the lock in hand: nobody else merges now.
             let sizes = segment_sizes(inner.snapshots.latest()?.as_ref());
             let is_big = |vectors: u64| inner.graphs.is_due(vectors);

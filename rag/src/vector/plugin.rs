@@ -53,7 +53,7 @@ impl Graphs {
         }
     }
 
-    /// Ends a build, which leaves its segment without a graph.
+    /// Ends a merge, and the build of its graph.
     pub(crate) fn stop(&self) -> Stop {
         self.stop.clone()
     }
@@ -147,6 +147,9 @@ impl SegmentPlugin for VectorPlugin {
         }
         let mut rows = MergedRows::default();
         for reader in ctx.readers {
+            if self.graphs.stop.is_set() {
+                return Err(internal("the merge was given up"));
+            }
             let bytes = reader.open_read(component())?.read_bytes()?;
             let file = VectorFile::open(bytes, &self.spec).map_err(damaged)?;
             // A flipped bit must not be copied under a fresh checksum. Graphs are not copied.

@@ -17,6 +17,7 @@ use crate::error::guarded;
 /// Segments as they are when their merge begins, none of them empty.
 pub(super) struct Merge {
     pub(super) shared: Arc<Writers>,
+    pub(super) index: Index,
     pub(super) output: Output,
     pub(super) sources: Vec<SegmentMeta>,
 }
@@ -38,12 +39,12 @@ impl Merge {
 
     fn write(&self) -> tantivy::Result<SegmentMeta> {
         let sources = self.sources.iter().cloned();
-        let segments: Vec<_> = sources.map(|meta| self.shared.index.segment(meta)).collect();
+        let segments: Vec<_> = sources.map(|meta| self.index.segment(meta)).collect();
         let as_it_is = segments.iter().map(|_| None).collect();
-        let settings = self.shared.index.settings().clone();
+        let settings = self.index.settings().clone();
         let merged = merge_filtered_segments(&segments, settings, as_it_is, self.output.clone())?;
         match merged.searchable_segment_metas()?.as_slice() {
-            [one] => Ok(self.shared.index.new_segment_meta(one.id(), one.max_doc())),
+            [one] => Ok(self.index.new_segment_meta(one.id(), one.max_doc())),
             _ => Err(TantivyError::InternalError(
                 "a merge makes one segment".to_owned(),
             )),

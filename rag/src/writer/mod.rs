@@ -15,12 +15,13 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stepwell_core::Result;
-use tantivy::directory::{DirectoryLock, INDEX_WRITER_LOCK};
+use stepwell_core::{Error, Result};
+use tantivy::directory::{DirectoryLock, INDEX_WRITER_LOCK, ManagedDirectory};
 use tantivy::indexer::{AddOperation, LogMergePolicy, MergePolicy, SegmentWriter};
 use tantivy::{
     Directory, Index, IndexMeta, Opstamp, Segment, SegmentMeta, TantivyDocument, TantivyError, Term,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::deletes::TermReaders;
 use self::merge::{Merge, Merged, Running};
@@ -50,6 +51,12 @@ pub(crate) struct Writers {
     stop: Stop,
     /// The merge of a writer that was dropped.
     left: Mutex<Option<Running>>,
+    turn: Arc<Semaphore>,
+}
+
+/// The right to write, among the clones of one handle.
+pub(crate) struct Turn {
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Writers {
@@ -61,6 +68,16 @@ impl Writers {
             place: place.clone(),
             stop,
             left: Mutex::default(),
+            turn: Arc::new(Semaphore::new(1)),
+        })
+    }
+
+    /// Waits until no other clone writes.
+    pub(crate) async fn turn(&self) -> Result<Turn> {
+        let permit = Arc::clone(&self.turn).acquire_owned().await;
+        let closed = |_| Error::internal("the writer's turn was closed");
+        Ok(Turn {
+            _permit: permit.map_err(closed)?,
         })
     }
 
@@ -75,32 +92,38 @@ impl Writers {
     }
 
     /// [`stepwell_core::Error::Locked`] when another process or handle writes.
-    pub(crate) fn open(self: &Arc<Self>) -> Result<Writer> {
+    pub(crate) fn open(self: &Arc<Self>, turn: Turn) -> Result<Writer> {
         // It was told to stop, and still has the lock.
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(left) = left {
             let _ = left.thread.join();
         }
-        self.stop.set(false);
         let lock = self.index.directory().acquire_lock(&INDEX_WRITER_LOCK);
         let lock = lock.map_err(|error| TantivyError::LockFailure(error, None));
+        let lock = Arc::new(self.place.check("writing", lock)?);
+        self.stop.set(false);
+        // Another process may have written since the list of files was read: what is not in it nobody deletes.
+        let mut index = self.index.clone();
+        *index.directory_mut() =
+            self.check("opening", ManagedDirectory::wrap(Box::new(self.disk.clone())))?;
         let mut merges = LogMergePolicy::default();
         merges.set_min_num_segments(SEGMENTS_PER_MERGE);
         merges.set_min_layer_size(SMALLEST_LEVEL);
         merges.set_del_docs_ratio_before_merge(DELETED_SHARE);
         let mut writer = Writer {
-            lock: Arc::new(self.place.check("writing", lock)?),
             shared: Arc::clone(self),
+            index,
             committed: None,
             merges,
             running: None,
             may_merge: true,
             held: Held::default(),
             terms: TermReaders::default(),
+            lock,
+            _turn: turn,
         };
         writer.committed()?;
-        // What a killed process left.
-        let _ = writer.collect();
+        writer.collect();
         Ok(writer)
     }
 }
@@ -108,7 +131,7 @@ impl Writers {
 /// Holds the folder's writer lock as long as it lives.
 pub(crate) struct Writer {
     shared: Arc<Writers>,
-    lock: Arc<DirectoryLock>,
+    index: Index,
     /// `None` when it has to be read: at first, and where a commit failed so late that it may have happened.
     committed: Option<IndexMeta>,
     merges: LogMergePolicy,
@@ -117,6 +140,9 @@ pub(crate) struct Writer {
     may_merge: bool,
     held: Held,
     terms: TermReaders,
+    // These two last: whoever comes next finds that everything else has ended.
+    lock: Arc<DirectoryLock>,
+    _turn: Turn,
 }
 
 /// What one commit does to one document.
@@ -137,7 +163,14 @@ impl Writer {
         if let Some(committed) = &self.committed {
             return Ok(committed.clone());
         }
-        let read = self.check("reading", self.shared.index.load_metas())?;
+        let read = self.check("reading", self.index.load_metas())?;
+        // What is not in this list is deleted.
+        let plugins = self.index.custom_plugins().iter();
+        let ours = plugins.flat_map(|plugin| plugin.extensions().iter().copied());
+        if !ours.eq(read.persisted_custom_extensions.iter().map(String::as_str)) {
+            let what = "its list of files does not name those that this version keeps";
+            return Err(self.shared.place.damaged(what));
+        }
         self.committed = Some(read.clone());
         Ok(read)
     }
@@ -177,7 +210,7 @@ impl Writer {
             }
             let mut open = match part.take() {
                 Some(open) => open,
-                None => self.check("writing", Part::open(&self.shared.index))?,
+                None => self.check("writing", Part::open(&self.index))?,
             };
             self.check("writing", open.add(change.add))?;
             if open.writer.mem_usage() < MEMORY - MARGIN {
@@ -199,7 +232,7 @@ impl Writer {
         terms: &[Term],
         opstamp: Opstamp,
     ) -> tantivy::Result<Vec<SegmentMeta>> {
-        let index = &self.shared.index;
+        let index = &self.index;
         let mut left = Vec::with_capacity(segments.len());
         for meta in segments {
             let rows = self.terms.rows(index, meta, terms)?;
@@ -222,39 +255,46 @@ impl Writer {
             .sort_by_key(|meta| std::cmp::Reverse(meta.max_doc()));
         // From here on nobody knows what is on the disk, until all is well or it is read again.
         self.committed = None;
+        let deletes = state.segments.iter().filter_map(SegmentMeta::delete_opstamp);
+        state.opstamp = deletes.fold(state.opstamp, Opstamp::max);
         let saved = self.replace(&state);
         self.check("writing", saved)?;
         self.terms.keep(&state.segments);
         self.committed = Some(state);
-        // Whoever writes next tries again.
-        let _ = self.collect();
+        self.collect();
         Ok(())
     }
 
     fn replace(&self, state: &IndexMeta) -> tantivy::Result<()> {
         let json = serde_json::to_vec_pretty(state)
             .map_err(|error| TantivyError::InternalError(format!("{META}: {error}")))?;
-        let directory = self.shared.index.directory();
+        let directory = self.index.directory();
         // The names of what the list refers to come first, its own name last.
         directory.sync_directory()?;
         directory.atomic_write(META.as_ref(), &json)?;
         Ok(directory.sync_directory()?)
     }
 
-    /// Deletes the files that nothing refers to.
-    fn collect(&self) -> tantivy::Result<()> {
+    /// Deletes the files that nothing refers to. What fails is tried again after the next commit.
+    fn collect(&mut self) {
         let Some(committed) = &self.committed else {
-            return Ok(());
+            return;
         };
-        let mut index = self.shared.index.clone();
-        let collected = index.directory_mut().garbage_collect(|| {
+        let directory = self.index.directory_mut();
+        let living = || {
             // What a merge writes is held before it stands in the list that is looked through.
             let mut living = committed.list_segment_files();
             living.insert(PathBuf::from(META));
             living.extend(self.held.lock().iter().cloned());
             living
+        };
+        let collected = guarded(&self.shared.place, || {
+            let collected = directory.garbage_collect(living);
+            self.shared.check("cleaning up", collected)
         });
-        collected.map(drop)
+        if let Err(error) = collected {
+            tracing::debug!(code = error.code(), "files that nothing refers to are left");
+        }
     }
 
     /// Puts what was merged in place, and has the next segments merged.
@@ -312,9 +352,10 @@ impl Writer {
 
     fn merge(&self, sources: Vec<SegmentMeta>) -> Merge {
         let shared = &self.shared;
-        let managed = shared.index.directory().clone();
+        let managed = self.index.directory().clone();
         Merge {
             shared: Arc::clone(shared),
+            index: self.index.clone(),
             output: Output::new(
                 shared.disk.clone(),
                 managed,
@@ -328,7 +369,7 @@ impl Writer {
     fn install(&mut self, merged: Merged) -> Result<()> {
         let mut state = self.committed()?;
         state.opstamp += 1;
-        let installed = merged.install(&self.shared.index, &state.segments, state.opstamp);
+        let installed = merged.install(&self.index, &state.segments, state.opstamp);
         state.segments = self.check("merging", installed)?;
         self.save(state)
     }
@@ -343,7 +384,7 @@ impl Writer {
             self.held.lock().clear();
             self.install(merged?)?;
         }
-        self.check("merging", self.collect())
+        Ok(())
     }
 
     /// Lets all merges that are due end, then gives the lock back.

@@ -12,7 +12,7 @@ use tantivy::schema::{Field, INDEXED, STORED, Schema, Value};
 
 use super::*;
 use crate::vector::file::VectorFile;
-use crate::vector::format::{Encoding, Metric, VectorSpec};
+use crate::vector::format::{EXTENSION, Encoding, Metric, VectorSpec};
 use crate::vector::plan::GraphOptions;
 use crate::vector::plugin::{Graphs, VectorPlugin, component, field_bytes};
 use crate::vector::rows::prepare;
@@ -120,7 +120,7 @@ fn vector(id: u64) -> Vec<f32> {
 
 /// An index of numbers, each with its vector.
 struct Fixture {
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     gate: Arc<Gate>,
     index: Index,
     writers: Arc<Writers>,
@@ -130,7 +130,11 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::over(Arc::new(tempfile::tempdir().expect("a folder")))
+    }
+
+    /// As another process has it.
+    fn over(folder: Arc<tempfile::TempDir>) -> Self {
         let gate = Arc::<Gate>::default();
         let disk = Disk::new(Box::new(Gated {
             inner: MmapDirectory::open(folder.path()).expect("a folder"),
@@ -157,6 +161,11 @@ impl Fixture {
         }
     }
 
+    fn open(&self) -> Result<Writer> {
+        self.writers
+            .open(futures::executor::block_on(self.writers.turn())?)
+    }
+
     fn term(&self, id: u64) -> Term {
         Term::from_field_u64(self.id, id)
     }
@@ -176,7 +185,7 @@ impl Fixture {
 
     /// Six segments, which are due to be merged; the third has two rows, the others ten.
     fn six(&self) -> (Writer, BTreeSet<u64>) {
-        let mut writer = self.writers.open().expect("free");
+        let mut writer = self.open().expect("free");
         let mut living = BTreeSet::new();
         for part in 0..6 {
             let count = if part == 2 { 2 } else { 10 };
@@ -266,7 +275,7 @@ fn commits_and_deletes_go_on_beside_a_merge_and_are_in_what_it_makes() {
     let metas = fixture.index.load_metas().expect("a list").segments;
     let deleted: Vec<u32> = metas.iter().map(SegmentMeta::num_deleted_docs).collect();
     assert_eq!(deleted, [6, 0]);
-    let mut writer = fixture.writers.open().expect("free");
+    let mut writer = fixture.open().expect("free");
     writer.compact().expect("merged");
     writer.close();
     assert_eq!(fixture.segments(), 1);
@@ -277,7 +286,7 @@ fn commits_and_deletes_go_on_beside_a_merge_and_are_in_what_it_makes() {
 fn whatever_is_deleted_beside_merges_is_deleted_after_them() {
     let fixture = Fixture::new();
     fixture.gate.set(true);
-    let mut writer = fixture.writers.open().expect("free");
+    let mut writer = fixture.open().expect("free");
     let (mut living, mut next, mut noise) = (BTreeSet::new(), 0, 7_u64);
     let mut merged = 0;
     for round in 0..120 {
@@ -300,7 +309,7 @@ fn whatever_is_deleted_beside_merges_is_deleted_after_them() {
             writer.close();
             fixture.check(&living);
             assert!(fixture.segments() < SEGMENTS_PER_MERGE, "no merge failed");
-            writer = fixture.writers.open().expect("free");
+            writer = fixture.open().expect("free");
         }
     }
     assert!(merged > 5, "{merged} merges");
@@ -319,7 +328,7 @@ fn a_writer_that_is_dropped_gives_its_merge_up_and_keeps_the_lock_until_that_has
     let lock = || fixture.index.directory().acquire_lock(&INDEX_WRITER_LOCK).is_ok();
     assert!(!lock(), "its files are still being written");
     std::thread::scope(|scope| {
-        let next = scope.spawn(|| fixture.writers.open());
+        let next = scope.spawn(|| fixture.open());
         std::thread::sleep(Duration::from_millis(50));
         assert!(!next.is_finished(), "it waits for the merge");
         fixture.gate.set(true);
@@ -340,7 +349,7 @@ fn a_writer_that_is_dropped_gives_its_merge_up_and_keeps_the_lock_until_that_has
 fn a_change_that_fails_leaves_the_writer_and_the_index_as_they_were() {
     let fixture = Fixture::new();
     fixture.gate.set(true);
-    let mut writer = fixture.writers.open().expect("free");
+    let mut writer = fixture.open().expect("free");
     writer
         .commit([Ok(fixture.change(&[], &[1, 2]))], None)
         .expect("committed");
@@ -364,7 +373,7 @@ fn a_change_that_fails_leaves_the_writer_and_the_index_as_they_were() {
 fn plain_tantivy_reads_and_writes_on_what_this_writer_made_and_the_other_way_round() {
     let fixture = Fixture::new();
     fixture.gate.set(true);
-    let mut writer = fixture.writers.open().expect("free");
+    let mut writer = fixture.open().expect("free");
     writer
         .commit([Ok(fixture.change(&[], &[1, 2, 3]))], None)
         .expect("committed");
@@ -372,7 +381,8 @@ fn plain_tantivy_reads_and_writes_on_what_this_writer_made_and_the_other_way_rou
         .commit([Ok(fixture.change(&[2], &[4]))], None)
         .expect("committed");
     writer.close();
-    let mut plain: tantivy::IndexWriter = fixture
+    // It reads the list of what may be deleted when it is opened, and never again.
+    let mut plain: tantivy::IndexWriter = Fixture::over(Arc::clone(&fixture.folder))
         .index
         .writer_with_num_threads(1, 15_000_000)
         .expect("free");
@@ -383,11 +393,70 @@ fn plain_tantivy_reads_and_writes_on_what_this_writer_made_and_the_other_way_rou
     plain.commit().expect("committed");
     plain.wait_merging_threads().expect("ended");
     fixture.check(&BTreeSet::from([3, 4, 5, 6]));
-    let mut writer = fixture.writers.open().expect("free");
+    let mut writer = fixture.open().expect("free");
     writer
         .commit([Ok(fixture.change(&[3, 5], &[7]))], None)
         .expect("committed");
     writer.compact().expect("merged");
     writer.close();
     fixture.check(&BTreeSet::from([4, 6, 7]));
+}
+
+#[test]
+fn what_another_process_left_is_deleted_by_whoever_writes_next() {
+    let fixture = Fixture::new();
+    fixture.gate.set(true);
+    let mut writer = fixture.open().expect("free");
+    writer
+        .commit([Ok(fixture.change(&[], &[1, 2]))], None)
+        .expect("committed");
+    writer.close();
+    // Another one writes, and is killed while it writes on.
+    let other = Fixture::over(Arc::clone(&fixture.folder));
+    other.gate.set(true);
+    let mut writer = other.open().expect("free");
+    writer
+        .commit([Ok(other.change(&[1], &[3]))], None)
+        .expect("committed");
+    writer
+        .commit([Ok(other.change(&[2], &[4]))], None)
+        .expect("committed");
+    let files = || std::fs::read_dir(fixture.folder.path()).expect("listed").count();
+    let before = files();
+    let mut part = Part::open(&writer.index).expect("opened");
+    part.add(other.change(&[], &[5]).add).expect("added");
+    part.close().expect("written, and nothing refers to it");
+    assert!(files() > before + 4, "{before} {}", files());
+    writer.finish(true);
+    drop(writer);
+    let mut writer = fixture.open().expect("free");
+    fixture.check(&BTreeSet::from([3, 4]));
+    writer.compact().expect("merged");
+    writer.close();
+    fixture.check(&BTreeSet::from([3, 4]));
+}
+
+#[test]
+fn nothing_is_deleted_where_the_list_does_not_name_our_files() {
+    let fixture = Fixture::new();
+    fixture.gate.set(true);
+    let mut writer = fixture.open().expect("free");
+    writer
+        .commit([Ok(fixture.change(&[], &[1, 2]))], None)
+        .expect("committed");
+    writer.close();
+    let meta = fixture.folder.path().join(META);
+    let text = std::fs::read_to_string(&meta).expect("text");
+    let (_, text) = text.split_once("\",").expect("a seal");
+    let whole = format!("{{{text}");
+    let named = format!("\"{EXTENSION}\"");
+    assert_eq!(whole.matches(&named).count(), 1, "{whole}");
+    for list in [whole.replace(&named, ""), whole.replace(&named, "\"swx\"")] {
+        std::fs::write(&meta, list).expect("written");
+        assert_eq!(fixture.open().err().expect("refused").code(), "damaged");
+    }
+    std::fs::write(&meta, whole).expect("written");
+    fixture.check(&BTreeSet::from([1, 2]));
+    fixture.open().expect("free again").close();
+    fixture.check(&BTreeSet::from([1, 2]));
 }
