@@ -26,7 +26,7 @@ use std::{
 use stepwell::{
     Document, EmbedKind, Embedder, EmbedderInfo, Embeddings, Query, Result, TokenCounter, Usage,
     providers::MiniLm,
-    rag::{Collection, Storage, WholeDocuments},
+    rag::{Collection, CollectionBuilder, Storage, WholeDocuments},
 };
 
 const PASSAGES: usize = 10_000;
@@ -35,6 +35,9 @@ const QUESTIONS: usize = 200;
 const WORDS: usize = 60;
 /// Longer ones would become two chunks.
 const MOST_TOKENS: usize = 200;
+
+/// Names the index to a process that only opens it and asks.
+const CHILD: &str = "STEPWELL_BENCH_OPEN";
 
 /// Hands out vectors made before.
 #[derive(Debug)]
@@ -210,11 +213,54 @@ async fn ask(
     Ok((latencies, cpu))
 }
 
+/// Milliseconds from opening an index to its first ten hits.
+async fn open_and_ask(builder: CollectionBuilder, query: &Query) -> Result<(Collection, f64)> {
+    let start = Instant::now();
+    let collection = builder.build().await?;
+    let hits = collection.search(query).await?;
+    let took = start.elapsed().as_secs_f64() * 1e3;
+    assert_eq!(hits.len(), 10, "ten of {PASSAGES} match");
+    Ok((collection, took))
+}
+
+/// What [`open_and_ask`] takes in a process of its own: the middle of five.
+fn in_a_new_process(index: &Path, text: &str, vector: &[f32]) -> f64 {
+    let program = std::env::current_exe().expect("this program");
+    let vector: Vec<String> = vector.iter().map(f32::to_string).collect();
+    let mut took: Vec<f64> = (0..5)
+        .map(|_| {
+            let output = Command::new(&program)
+                .env(CHILD, index)
+                .args([text, &vector.join(" ")])
+                .output()
+                .expect("it starts");
+            let told = String::from_utf8_lossy(&output.stdout);
+            told.trim()
+                .parse()
+                .unwrap_or_else(|_| panic!("it tells a time: {told}"))
+        })
+        .collect();
+    took.sort_by(f64::total_cmp);
+    took[2]
+}
+
+async fn child(index: &Path) -> Result<()> {
+    let given: Vec<String> = std::env::args().collect();
+    let vector = given[2].split(' ').map(|value| value.parse().expect("a number"));
+    let query = Query::new(given[1].as_str()).vector(vector.collect());
+    let (_, took) = open_and_ask(Collection::open(index), &query).await?;
+    println!("{took}");
+    Ok(())
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
+    if let Some(index) = std::env::var_os(CHILD) {
+        return child(Path::new(&index)).await;
+    }
     let judged: Option<Vec<Judged>> = ["cranfield", "scifact"].into_iter().map(Judged::read).collect();
     let Some(judged) = judged else {
-        println!("skipped: 12 (the judged collections are not among the fixtures)");
+        println!("skipped: 14 (the judged collections are not among the fixtures)");
         return Ok(());
     };
     let minilm = MiniLm::new()?;
@@ -280,10 +326,8 @@ async fn main() -> Result<()> {
 
     let asked = &vectors[PASSAGES..];
     let first = Query::new(questions[0].as_str()).vector(asked[0].clone());
-    let start = Instant::now();
-    let collection = Collection::open(&index).embedder(embedder).build().await?;
-    collection.search(&first).await?;
-    let open = start.elapsed().as_secs_f64() * 1e3;
+    let alone = in_a_new_process(&index, &questions[0], &asked[0]);
+    let (collection, open) = open_and_ask(Collection::open(&index).embedder(embedder), &first).await?;
 
     let (latencies, cpu) = ask(&collection, questions, asked).await?;
     let (long_latencies, _) = ask(&collection, long, &asked[QUESTIONS..]).await?;
@@ -343,6 +387,7 @@ async fn main() -> Result<()> {
         println!("claim {name} value={value:.3} unit=ms must=<={must}");
     }
     claim("cold_open_10k", open, "ms", "10", "glue", "wall");
+    println!("claim cold_open_10k_new_process value={alone:.3} unit=ms must=<=10");
     claim(
         "index_bytes_per_chunk",
         bytes,
