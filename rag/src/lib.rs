@@ -1,6 +1,8 @@
 //! Loading, chunking and hybrid retrieval: text, vectors, metadata and deletes in one tantivy index.
 
 pub mod answer;
+#[cfg(test)]
+mod asking;
 mod best;
 mod calibrate;
 mod checksum;

@@ -1,7 +1,7 @@
 //! What a collection does when its disk fails: a directory that refuses or panics at the n-th call.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -11,14 +11,11 @@ use stepwell_core::{
     Document, EmbedKind, Embedder, EmbedderInfo, Embeddings, Error, HeuristicTokens, Query, Result,
     SearchMode, TokenCounter, Usage,
 };
-use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
-use tantivy::directory::{
-    AntiCallToken, DirectoryLock, FileHandle, Lock, MmapDirectory, TerminatingWrite, WatchCallback,
-    WatchHandle, WritePtr,
-};
-use tantivy::{Directory, IndexWriter};
+use tantivy::IndexWriter;
+use tantivy::directory::MmapDirectory;
 
 use super::{Collection, CollectionBuilder, WholeDocuments};
+use crate::asking::Asking;
 use crate::checksum::CHECKED_AT_OPEN;
 use crate::error::Place;
 
@@ -72,95 +69,6 @@ impl Plan {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Faulty {
-    inner: MmapDirectory,
-    plan: Arc<Plan>,
-}
-
-struct FaultyFile {
-    inner: WritePtr,
-    plan: Arc<Plan>,
-}
-
-impl Write for FaultyFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.plan.call()?;
-        self.inner.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl TerminatingWrite for FaultyFile {
-    /// Where the file is brought to the disk (fsync).
-    fn terminate_ref(&mut self, token: AntiCallToken) -> io::Result<()> {
-        self.plan.call()?;
-        self.inner.terminate_ref(token)
-    }
-}
-
-impl Directory for Faulty {
-    fn get_file_handle(&self, path: &Path) -> Result<Arc<dyn FileHandle>, OpenReadError> {
-        self.plan
-            .call()
-            .map_err(|error| OpenReadError::wrap_io_error(error, path.to_owned()))?;
-        self.inner.get_file_handle(path)
-    }
-
-    fn delete(&self, path: &Path) -> Result<(), DeleteError> {
-        self.plan.call().map_err(|error| DeleteError::IoError {
-            io_error: Arc::new(error),
-            filepath: path.to_owned(),
-        })?;
-        self.inner.delete(path)
-    }
-
-    fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
-        self.inner.exists(path)
-    }
-
-    fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
-        self.plan
-            .call()
-            .map_err(|error| OpenWriteError::wrap_io_error(error, path.to_owned()))?;
-        Ok(BufWriter::new(Box::new(FaultyFile {
-            inner: self.inner.open_write(path)?,
-            plan: Arc::clone(&self.plan),
-        })))
-    }
-
-    fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
-        self.plan
-            .call()
-            .map_err(|error| OpenReadError::wrap_io_error(error, path.to_owned()))?;
-        self.inner.atomic_read(path)
-    }
-
-    fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
-        self.plan.call()?;
-        self.inner.atomic_write(path, data)
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        self.plan.call()?;
-        self.inner.sync_directory()
-    }
-
-    fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
-        self.plan
-            .call()
-            .map_err(|error| LockError::IoError(Arc::new(error)))?;
-        self.inner.acquire_lock(lock)
-    }
-
-    fn watch(&self, callback: WatchCallback) -> tantivy::Result<WatchHandle> {
-        self.inner.watch(callback)
-    }
-}
-
 /// Letters of a text, counted: enough of a direction.
 #[derive(Debug)]
 struct Letters(EmbedderInfo);
@@ -202,10 +110,8 @@ fn builder(folder: &Path) -> CollectionBuilder {
 }
 
 fn open(folder: &Path, plan: &Arc<Plan>) -> Result<Collection> {
-    let directory = Faulty {
-        inner: MmapDirectory::open(folder).expect("a folder"),
-        plan: Arc::clone(plan),
-    };
+    let plan = Arc::clone(plan);
+    let directory = Asking::new(folder, move || plan.call());
     builder(folder).open_in(Box::new(directory), Place::folder(folder), CHECKED_AT_OPEN)
 }
 

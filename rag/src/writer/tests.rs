@@ -1,16 +1,14 @@
 //! Merges beside commits: what is deleted meanwhile stays deleted, nobody waits, nothing is left lying about.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::Path;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
-use tantivy::directory::{FileHandle, Lock, MmapDirectory, WatchCallback, WatchHandle, WritePtr};
 use tantivy::schema::{Field, INDEXED, STORED, Schema, Value};
 
 use super::*;
+use crate::asking::Asking;
 use crate::vector::file::VectorFile;
 use crate::vector::format::{EXTENSION, Encoding, Metric, VectorSpec};
 use crate::vector::plan::GraphOptions;
@@ -55,51 +53,6 @@ impl Gate {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Gated {
-    inner: MmapDirectory,
-    gate: Arc<Gate>,
-}
-
-impl Directory for Gated {
-    fn get_file_handle(&self, path: &Path) -> std::result::Result<Arc<dyn FileHandle>, OpenReadError> {
-        self.inner.get_file_handle(path)
-    }
-
-    fn delete(&self, path: &Path) -> Result<(), DeleteError> {
-        self.inner.delete(path)
-    }
-
-    fn exists(&self, path: &Path) -> Result<bool, OpenReadError> {
-        self.inner.exists(path)
-    }
-
-    fn open_write(&self, path: &Path) -> Result<WritePtr, OpenWriteError> {
-        self.gate.pass();
-        self.inner.open_write(path)
-    }
-
-    fn atomic_read(&self, path: &Path) -> Result<Vec<u8>, OpenReadError> {
-        self.inner.atomic_read(path)
-    }
-
-    fn atomic_write(&self, path: &Path, data: &[u8]) -> io::Result<()> {
-        self.inner.atomic_write(path, data)
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        self.inner.sync_directory()
-    }
-
-    fn acquire_lock(&self, lock: &Lock) -> Result<DirectoryLock, LockError> {
-        self.inner.acquire_lock(lock)
-    }
-
-    fn watch(&self, callback: WatchCallback) -> tantivy::Result<WatchHandle> {
-        self.inner.watch(callback)
-    }
-}
-
 const DIM: u32 = 8;
 
 fn spec() -> VectorSpec {
@@ -136,10 +89,12 @@ impl Fixture {
     /// As another process has it.
     fn over(folder: Arc<tempfile::TempDir>) -> Self {
         let gate = Arc::<Gate>::default();
-        let disk = Disk::new(Box::new(Gated {
-            inner: MmapDirectory::open(folder.path()).expect("a folder"),
-            gate: Arc::clone(&gate),
-        }));
+        let passed = Arc::clone(&gate);
+        let ask = move || {
+            passed.pass();
+            Ok(())
+        };
+        let disk = Disk::new(Box::new(Asking::new(folder.path(), ask)));
         let mut schema = Schema::builder();
         let id = schema.add_u64_field("id", INDEXED | STORED);
         let vector = schema.add_custom_field("vector", "test.vector", serde_json::json!({}));
