@@ -1089,13 +1089,27 @@ export interface CollectionOptions extends CallOptions {
   fusion?: { zScore: { weight: number } } | { minMax: { weight: number } } | { reciprocalRank: { k: number } }
   /** How long chunks may be; what the embedder reads where absent. */
   chunks?: { maxTokens?: number; overlapTokens?: number }
+  /** More vectors for every chunk, each by its name. Fixed when the index is made. */
+  vectorFields?: { [name: string]: Embedder | VectorField }
 }
+/** Another vector of every chunk: by an embedder of its own, compared and kept in its own way. */
+export interface VectorField {
+  embedder: Embedder
+  /** `cosine` where absent. */
+  metric?: 'cosine' | 'dot' | 'l2'
+  /** `int16` where absent. */
+  storage?: 'codes' | 'int16' | 'f32'
+}
+/** A vector field beside the first, and how many chunks of the tenant have a vector of it. */
+export interface VectorFieldStats { name: string; vectors: number; embedder: string; dimension: number }
 export interface SearchOptions extends CallOptions {
   /** 10. */
   topK?: number
   filter?: Filter
   mode?: 'hybrid' | 'lexical' | 'dense'
   vector?: ArrayLike<number>
+  /** Which vector field is searched by meaning; the first where absent. */
+  vectorField?: string
   minScore?: number
   /** Hits below this relevance are left out, 0 to 1; the answer may then be empty. */
   minRelevance?: number
@@ -1149,6 +1163,8 @@ export interface CollectionStats {
   vectors: number
   embedder: string | null
   dimension: number
+  /** Its other vector fields. */
+  vectorFields: VectorFieldStats[]
 }
 /** The size of the index, which all tenants share. */
 export interface IndexStats {

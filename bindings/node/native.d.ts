@@ -125,7 +125,7 @@ export declare class NativeAgent {
 /** Chunks with their two indexes, in a folder or in memory. */
 export declare class NativeCollection {
   /** Opens a collection, or makes it. */
-  static open(options: string, embedder?: Embedder | undefined | null, cancel?: Cancel | undefined | null): Promise<NativeCollection>
+  static open(options: string, embedder: Embedder | undefined | null, fieldEmbedders: Array<Embedder>, cancel?: Cancel | undefined | null): Promise<NativeCollection>
   /** The same collection as another tenant sees it. */
   scoped(scope: string): NativeCollection
   /** A tool that searches it. */

@@ -68,6 +68,9 @@ pub struct Query {
     /// The question's vector, where it is at hand; embedded otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vector: Option<Vec<f32>>,
+    /// Which of a collection's vector fields is searched by meaning; the first, that of its embedder, when not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vector_field: Option<String>,
     /// Hits below this score are left out. Scores of a hybrid search compare within one answer alone: to ask whether
     /// anything fits at all, set `min_relevance`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,6 +106,7 @@ impl Query {
             filter: None,
             mode: SearchMode::Hybrid,
             vector: None,
+            vector_field: None,
             min_score: None,
             min_relevance: None,
             words: WordMatching::default(),
@@ -133,6 +137,12 @@ impl Query {
     /// With its vector.
     pub fn vector(mut self, vector: Vec<f32>) -> Self {
         self.vector = Some(vector);
+        self
+    }
+
+    /// By the meaning that this vector field tells.
+    pub fn vector_field(mut self, name: impl Into<String>) -> Self {
+        self.vector_field = Some(name.into());
         self
     }
 

@@ -13,7 +13,7 @@ use tantivy::{Directory, HasLen, Index};
 use crate::error::Place;
 use crate::snapshot::{RELOADS, Stamp};
 use crate::vector::file::VectorFile;
-use crate::vector::format::{EXTENSION, VectorSpec};
+use crate::vector::format::{EXTENSIONS, VectorSpec};
 
 /// An index up to this size is read against its checksums when it is opened; `verify` does so at any size.
 pub(crate) const CHECKED_AT_OPEN: u64 = 32 << 20;
@@ -29,11 +29,11 @@ impl Checksums {
     pub(crate) fn damage(
         &self,
         index: &Index,
-        spec: &VectorSpec,
+        specs: &[VectorSpec],
         place: &Place,
         limit: u64,
     ) -> Result<Option<Error>> {
-        self.look(index, spec, place, |files| {
+        self.look(index, specs, place, |files| {
             // Not every listed file need exist (one without deletes has no `del`); the reader misses what it needs.
             let sizes = files.iter().map(|path| {
                 index
@@ -48,12 +48,17 @@ impl Checksums {
     }
 
     /// The same before a write: of files that were not looked at before. The vectors are compared when they are merged.
-    pub(crate) fn check_before_write(&self, index: &Index, spec: &VectorSpec, place: &Place) -> Result<()> {
-        let damage = self.look(index, spec, place, |files| {
+    pub(crate) fn check_before_write(
+        &self,
+        index: &Index,
+        specs: &[VectorSpec],
+        place: &Place,
+    ) -> Result<()> {
+        let damage = self.look(index, specs, place, |files| {
             let mut whole = self.lock();
             let living: HashSet<&PathBuf> = files.iter().collect();
             whole.retain(|path| living.contains(path));
-            files.retain(|path| !is_vector_file(path) && !whole.contains(path));
+            files.retain(|path| field_of(path).is_none() && !whole.contains(path));
         })?;
         damage.map_or(Ok(()), Err)
     }
@@ -67,7 +72,7 @@ impl Checksums {
     fn look(
         &self,
         index: &Index,
-        spec: &VectorSpec,
+        specs: &[VectorSpec],
         place: &Place,
         choose: impl Fn(&mut Vec<PathBuf>),
     ) -> Result<Option<Error>> {
@@ -85,7 +90,7 @@ impl Checksums {
                         None
                     }
                     Err(OpenReadError::FileDoesNotExist(_)) => None,
-                    Ok(false) if has_whole_rows(index, path, spec) => None,
+                    Ok(false) if has_whole_rows(index, path, specs) => None,
                     Ok(false) => Some(
                         place.damaged(format!("the file {} does not match its checksum", path.display())),
                     ),
@@ -100,17 +105,21 @@ impl Checksums {
     }
 }
 
-fn is_vector_file(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == EXTENSION)
+/// The number of the vector field that a file belongs to.
+fn field_of(path: &Path) -> Option<usize> {
+    let extension = path.extension()?;
+    EXTENSIONS.iter().position(|of_field| extension == *of_field)
 }
 
-fn has_whole_rows(index: &Index, path: &Path, spec: &VectorSpec) -> bool {
-    is_vector_file(path)
-        && index
+fn has_whole_rows(index: &Index, path: &Path, specs: &[VectorSpec]) -> bool {
+    let spec = field_of(path).and_then(|field| specs.get(field));
+    spec.is_some_and(|spec| {
+        index
             .directory()
             .open_read(path)
             .ok()
             .and_then(|file| file.read_bytes().ok())
             .and_then(|bytes| VectorFile::open(bytes, spec).ok())
             .is_some_and(|file| file.verify_rows().is_ok())
+    })
 }

@@ -42,8 +42,8 @@ pub use chunk::{ChunkOptions, ChunkStyle, Chunker};
 pub use collection::{
     AddEvent, AddOptions, AddProgress, AddReport, Chunking, ClockFn, Collection, CollectionBuilder,
     CollectionStats, Coverage, DocumentEntry, Explained, FailedDocument, GraphState, IndexStats, Nearest,
-    Neighbour, ProgressFn, RecallOptions, RecallReport, SegmentStats, SkipReason, Storage, VectorReader,
-    WholeDocuments,
+    Neighbour, ProgressFn, RecallOptions, RecallReport, SegmentStats, SkipReason, Storage, VectorField,
+    VectorFieldStats, VectorReader, WholeDocuments,
 };
 pub use fuse::Fusion;
 pub use lexical::{FieldBoosts, Language};

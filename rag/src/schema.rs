@@ -19,6 +19,8 @@ use crate::vector::plugin::field_bytes;
 
 /// The type name of the vector field: what tells our indexes from others.
 const VECTOR_TYPE: &str = "stepwell.vector";
+/// The name of the first vector field; the others' follow after a line.
+const VECTOR: &str = "vector";
 /// The version of the fields below and of what is stored; every other is refused.
 const SCHEMA_VERSION: u32 = 2;
 /// The fast field of chunk numbers, by name, as tantivy asks for it.
@@ -27,7 +29,7 @@ pub(crate) const NUMBER: &str = "number";
 const MAX_ID_BYTES: usize = 1_024;
 
 /// The fields of the index.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Fields {
     /// One term per document: tenant, id, content hash and settings hash. Finds, lists and deletes documents.
     pub(crate) document: Field,
@@ -47,25 +49,26 @@ pub(crate) struct Fields {
     pub(crate) body: Field,
     /// The chunk itself, stored.
     pub(crate) chunk: Field,
-    /// Its vector, for the plugin.
-    pub(crate) vector: Field,
+    /// Its vectors, for the plugins; in the order of [`Pinned::vectors`].
+    pub(crate) vectors: Vec<Field>,
 }
 
-/// What an index is made with; lives in the vector field's params, where every open reads it first.
-#[derive(Clone, Debug)]
-pub(crate) struct Pinned {
+/// What a vector field is made with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PinnedVectors {
+    /// Empty for the first.
+    pub(crate) name: String,
     pub(crate) spec: VectorSpec,
     /// The embedder's fingerprint; empty for an index of words alone.
     pub(crate) embedder: String,
-    pub(crate) language: Language,
 }
 
-impl Pinned {
+impl PinnedVectors {
     pub(crate) fn new(
+        name: &str,
         info: Option<&EmbedderInfo>,
         metric: Metric,
         encoding: Encoding,
-        language: Language,
     ) -> Result<Self> {
         let (embedder, dim) = info.map_or((String::new(), 0), |info| (info.fingerprint(), info.dimension));
         let is_usable = info.is_none() || dim > 0;
@@ -82,24 +85,13 @@ impl Pinned {
             fingerprint: short_hash(&embedder),
         };
         Ok(Self {
+            name: name.to_owned(),
             spec,
             embedder,
-            language,
         })
     }
 
-    fn to_params(&self) -> serde_json::Value {
-        json!({
-            "version": SCHEMA_VERSION,
-            "dim": self.spec.dim,
-            "metric": self.spec.metric.name(),
-            "encoding": self.spec.encoding.name(),
-            "embedder": self.embedder,
-            "language": self.language.name(),
-        })
-    }
-
-    fn from_params(params: &serde_json::Value, place: &Place) -> Result<Self> {
+    fn from_params(name: &str, params: &serde_json::Value, place: &Place) -> Result<Self> {
         let number = |key: &str| {
             params
                 .get(key)
@@ -107,11 +99,7 @@ impl Pinned {
                 .and_then(|n| u32::try_from(n).ok())
         };
         let text = |key: &str| params.get(key).and_then(serde_json::Value::as_str);
-        let damaged = || place.damaged("its description cannot be read");
-        let version = number("version").ok_or_else(damaged)?;
-        if version != SCHEMA_VERSION {
-            return Err(place.unknown_version(version, SCHEMA_VERSION));
-        }
+        let damaged = || undescribed(place);
         let embedder = text("embedder").ok_or_else(damaged)?.to_owned();
         let spec = VectorSpec {
             dim: number("dim").filter(|dim| *dim <= MAX_DIM).ok_or_else(damaged)?,
@@ -121,15 +109,83 @@ impl Pinned {
                 .ok_or_else(damaged)?,
             fingerprint: short_hash(&embedder),
         };
-        let language = text("language")
-            .and_then(Language::from_name)
-            .ok_or_else(damaged)?;
         Ok(Self {
+            name: name.to_owned(),
             spec,
             embedder,
-            language,
         })
     }
+}
+
+/// What an index is made with; lives in the params of its vector fields, where every open reads it first.
+#[derive(Clone, Debug)]
+pub(crate) struct Pinned {
+    /// One at least.
+    pub(crate) vectors: Vec<PinnedVectors>,
+    pub(crate) language: Language,
+}
+
+impl Pinned {
+    /// The first vector field, that of the collection's own embedder.
+    pub(crate) fn first(&self) -> &PinnedVectors {
+        &self.vectors[0]
+    }
+
+    /// The number of the field with this name.
+    pub(crate) fn field(&self, name: Option<&str>) -> Result<usize> {
+        let Some(name) = name else { return Ok(0) };
+        let mut fields = self.vectors.iter().enumerate().skip(1);
+        let found = fields.find(|(_, field)| field.name == name);
+        found
+            .map(|(at, _)| at)
+            .ok_or_else(|| Error::invalid("vector_field", format!("the index has no vector field `{name}`")))
+    }
+
+    pub(crate) fn specs(&self) -> Vec<VectorSpec> {
+        self.vectors.iter().map(|field| field.spec.clone()).collect()
+    }
+
+    fn to_params(&self, field: &PinnedVectors) -> serde_json::Value {
+        json!({
+            "version": SCHEMA_VERSION,
+            "dim": field.spec.dim,
+            "metric": field.spec.metric.name(),
+            "encoding": field.spec.encoding.name(),
+            "embedder": field.embedder,
+            "language": self.language.name(),
+        })
+    }
+
+    fn from_params<'a>(
+        fields: impl Iterator<Item = (&'a str, &'a serde_json::Value)>,
+        place: &Place,
+    ) -> Result<Self> {
+        let mut vectors = Vec::new();
+        let mut language = None;
+        for (name, params) in fields {
+            let version = params.get("version").and_then(serde_json::Value::as_u64);
+            let version = version.and_then(|version| u32::try_from(version).ok());
+            let version = version.ok_or_else(|| undescribed(place))?;
+            if version != SCHEMA_VERSION {
+                return Err(place.unknown_version(version, SCHEMA_VERSION));
+            }
+            let text = params.get("language").and_then(serde_json::Value::as_str);
+            language = text.and_then(Language::from_name);
+            let name = name.strip_prefix(VECTOR).unwrap_or(name).trim_start_matches('_');
+            vectors.push(PinnedVectors::from_params(name, params, place)?);
+        }
+        if vectors.is_empty() {
+            return Err(place.foreign());
+        }
+        Ok(Self {
+            vectors,
+            language: language.ok_or_else(|| undescribed(place))?,
+        })
+    }
+}
+
+fn undescribed(place: &Place) -> Error {
+    place.damaged("its description cannot be read")
 }
 
 fn short_hash(text: &str) -> [u8; 16] {
@@ -158,18 +214,31 @@ pub(crate) fn create(pinned: &Pinned) -> (Schema, Fields) {
         heading: builder.add_text_field("heading", text.clone()),
         body: builder.add_text_field("body", text),
         chunk: builder.add_bytes_field("chunk", BytesOptions::default().set_stored()),
-        vector: builder.add_custom_field("vector", VECTOR_TYPE, pinned.to_params()),
+        vectors: pinned
+            .vectors
+            .iter()
+            .map(|field| {
+                let name = if field.name.is_empty() {
+                    VECTOR.to_owned()
+                } else {
+                    format!("{VECTOR}_{}", field.name)
+                };
+                builder.add_custom_field(&name, VECTOR_TYPE, pinned.to_params(field))
+            })
+            .collect(),
     };
     (builder.build(), fields)
 }
 
 /// The fields of an index that exists; [`Error::Foreign`] when it is not one of ours.
 pub(crate) fn read(schema: &Schema, place: &Place) -> Result<(Pinned, Fields)> {
-    let options = schema.fields().find_map(|(_, entry)| match entry.field_type() {
-        FieldType::Custom(options) if options.type_name() == VECTOR_TYPE => Some(options),
+    let described = schema.fields().filter_map(|(_, entry)| match entry.field_type() {
+        FieldType::Custom(options) if options.type_name() == VECTOR_TYPE => {
+            Some((entry.name(), options.params()))
+        }
         _ => None,
     });
-    let pinned = Pinned::from_params(options.ok_or_else(|| place.foreign())?.params(), place)?;
+    let pinned = Pinned::from_params(described, place)?;
     let (expected, fields) = create(&pinned);
     // Field numbers follow from the order of creation, so equal schemas have equal fields.
     if expected != *schema {
@@ -282,7 +351,7 @@ pub(crate) fn encode(
     number: usize,
     record: &Record<'_>,
     facts: &[Vec<u8>],
-    vector: Option<&[f32]>,
+    vectors: &[Option<&[f32]>],
 ) -> Result<TantivyDocument> {
     let chunk = record.chunk;
     let mut document = TantivyDocument::new();
@@ -309,8 +378,10 @@ pub(crate) fn encode(
     }
     document.add_text(fields.body, &chunk.text);
     document.add_bytes(fields.chunk, &record.to_bytes()?);
-    if let Some(vector) = vector {
-        document.add_custom(fields.vector, &field_bytes(vector));
+    for (field, vector) in fields.vectors.iter().zip(vectors) {
+        if let Some(vector) = vector {
+            document.add_custom(*field, &field_bytes(vector));
+        }
     }
     Ok(document)
 }
@@ -372,14 +443,21 @@ mod tests {
     #[test]
     fn what_is_pinned_is_read_back_from_the_schema() {
         let info = EmbedderInfo::new("test", "words", "1", 64, 256, true);
-        let pinned =
-            Pinned::new(Some(&info), Metric::Dot, Encoding::Codes, Language::German).expect("a good size");
-        let (schema, _) = create(&pinned);
+        let other = EmbedderInfo::new("test", "other", "2", 16, 256, true);
+        let field = |name: &str, info, metric, encoding| {
+            PinnedVectors::new(name, Some(info), metric, encoding).expect("a good size")
+        };
+        let pinned = Pinned {
+            vectors: vec![
+                field("", &info, Metric::Dot, Encoding::Codes),
+                field("a_b", &other, Metric::L2, Encoding::CodesF32),
+            ],
+            language: Language::German,
+        };
+        let (schema, fields) = create(&pinned);
+        assert_eq!(fields.vectors.len(), 2);
         let (read, _) = read(&schema, &Place::memory()).expect("ours");
-        assert_eq!(
-            (read.spec, read.embedder, read.language),
-            (pinned.spec, pinned.embedder, pinned.language)
-        );
+        assert_eq!((read.vectors, read.language), (pinned.vectors, pinned.language));
         let foreign = Schema::builder().build();
         assert_eq!(
             super::read(&foreign, &Place::memory())

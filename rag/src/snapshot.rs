@@ -20,7 +20,7 @@ use tantivy::{Index, IndexReader, ReloadPolicy, Searcher, TantivyError};
 use crate::disk::META;
 use crate::error::Place;
 use crate::vector::file::VectorFile;
-use crate::vector::format::{EXTENSION, VectorSpec};
+use crate::vector::format::{EXTENSION, EXTENSIONS, VectorSpec};
 use crate::vector::plugin::component;
 
 /// Longer than the steps in which file systems count time.
@@ -42,9 +42,9 @@ const READ_AHEAD: [&str; 5] = ["term", "idx", "fieldnorm", EXTENSION, "store"];
 /// One consistent state of an index; stays searchable whatever is committed or merged later.
 pub(crate) struct Snapshot {
     pub(crate) searcher: Searcher,
-    /// One per segment, in the searcher's order.
-    pub(crate) vectors: Vec<Arc<VectorFile>>,
-    /// Likewise.
+    /// By vector field, then by segment in the searcher's order.
+    pub(crate) vectors: Vec<Vec<Arc<VectorFile>>>,
+    /// One per segment, in that order.
     stored: Vec<Arc<StoreReader>>,
     stamp: Option<Stamp>,
     /// Whether somebody reads ahead, or did.
@@ -138,7 +138,8 @@ impl Stamp {
 /// Keeps the newest snapshot.
 pub(crate) struct Snapshots {
     reader: IndexReader,
-    spec: VectorSpec,
+    /// One per vector field.
+    specs: Vec<VectorSpec>,
     place: Place,
     /// The file that each commit replaces; `None` in memory.
     meta: Option<PathBuf>,
@@ -153,7 +154,7 @@ enum Opened {
 }
 
 impl Snapshots {
-    pub(crate) fn open(index: &Index, spec: VectorSpec, place: Place) -> Result<Self> {
+    pub(crate) fn open(index: &Index, specs: Vec<VectorSpec>, place: Place) -> Result<Self> {
         let mut vanished = None;
         // Creating the reader loads the segments; they may vanish as in a reload.
         for _ in 0..RELOADS {
@@ -170,11 +171,11 @@ impl Snapshots {
                 }
                 other => place.check("opening", other)?,
             };
-            match open_vectors(&reader, &spec, &place, None, stamp)? {
+            match open_vectors(&reader, &specs, &place, None, stamp)? {
                 Opened::Whole(snapshot) => {
                     return Ok(Self {
                         reader,
-                        spec,
+                        specs,
                         meta: place.path().map(|folder| folder.join(META)),
                         place,
                         current: Mutex::new(Arc::new(snapshot)),
@@ -237,7 +238,7 @@ impl Snapshots {
                 other => self.place.check("reading", other)?,
             }
             let current = self.current();
-            match open_vectors(&self.reader, &self.spec, &self.place, Some(&current), stamp)? {
+            match open_vectors(&self.reader, &self.specs, &self.place, Some(&current), stamp)? {
                 Opened::Whole(snapshot) => {
                     let snapshot = Arc::new(snapshot);
                     *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&snapshot);
@@ -259,43 +260,45 @@ fn missing(place: &Place, path: Option<PathBuf>) -> stepwell_core::Error {
 
 fn open_vectors(
     reader: &IndexReader,
-    spec: &VectorSpec,
+    specs: &[VectorSpec],
     place: &Place,
     before: Option<&Snapshot>,
     stamp: Option<Stamp>,
 ) -> Result<Opened> {
     let searcher = reader.searcher();
     // A segment's id never names other content, so its open files can be kept.
-    let known: HashMap<SegmentId, (&Arc<VectorFile>, &Arc<StoreReader>)> = before
+    let known: HashMap<SegmentId, usize> = before
         .map(|before| {
-            let files = before.vectors.iter().zip(&before.stored);
-            let segments = before.searcher.segment_readers().iter();
-            segments
-                .map(tantivy::SegmentReader::segment_id)
-                .zip(files)
-                .collect()
+            let segments = before.searcher.segment_readers().iter().enumerate();
+            segments.map(|(at, segment)| (segment.segment_id(), at)).collect()
         })
         .unwrap_or_default();
-    let count = searcher.segment_readers().len();
-    let (mut vectors, mut stored) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    let mut vectors: Vec<Vec<Arc<VectorFile>>> = vec![Vec::new(); specs.len()];
+    let mut stored = Vec::new();
     for segment in searcher.segment_readers() {
-        if let Some((file, chunks)) = known.get(&segment.segment_id()) {
-            vectors.push(Arc::clone(file));
-            stored.push(Arc::clone(chunks));
+        let kept = known.get(&segment.segment_id()).zip(before);
+        for (field, spec) in specs.iter().enumerate() {
+            if let Some((at, before)) = kept {
+                vectors[field].push(Arc::clone(&before.vectors[field][*at]));
+                continue;
+            }
+            let bytes = match segment.open_read(component(EXTENSIONS[field])) {
+                Err(OpenReadError::FileDoesNotExist(path)) => return Ok(Opened::Vanished(path)),
+                Err(error) => return Err(place.explain("opening", &error.into())),
+                Ok(file) => file
+                    .read_bytes()
+                    .map_err(|error| place.explain("opening", &error.into()))?,
+            };
+            let file = VectorFile::open(bytes, spec).map_err(|error| place.bad_format(&error))?;
+            if file.rows() != segment.max_doc() {
+                return Err(place.damaged("a vector file has not as many rows as its segment"));
+            }
+            vectors[field].push(Arc::new(file));
+        }
+        if let Some((at, before)) = kept {
+            stored.push(Arc::clone(&before.stored[*at]));
             continue;
         }
-        let bytes = match segment.open_read(component()) {
-            Err(OpenReadError::FileDoesNotExist(path)) => return Ok(Opened::Vanished(path)),
-            Err(error) => return Err(place.explain("opening", &error.into())),
-            Ok(file) => file
-                .read_bytes()
-                .map_err(|error| place.explain("opening", &error.into()))?,
-        };
-        let file = VectorFile::open(bytes, spec).map_err(|error| place.bad_format(&error))?;
-        if file.rows() != segment.max_doc() {
-            return Err(place.damaged("a vector file has not as many rows as its segment"));
-        }
-        vectors.push(Arc::new(file));
         let chunks = segment.get_store_reader(STORE_BLOCKS).map_err(TantivyError::from);
         stored.push(Arc::new(place.check("opening", chunks)?));
     }

@@ -11,7 +11,9 @@ use std::time::Instant;
 
 use serde_json::json;
 use stepwell_core::{Chunk, Document, Filter, FilterValue, Hit, HitUnit, Query, Scope, SearchMode};
-use stepwell_rag::{Collection, CollectionBuilder, GraphOptions, Neighbour, SyncOptions, WholeDocuments};
+use stepwell_rag::{
+    Collection, CollectionBuilder, GraphOptions, Metric, Neighbour, SyncOptions, VectorField, WholeDocuments,
+};
 use support::{Seeded, WordEmbedder, oracle};
 
 /// Names that begin like each other, or differ in case alone.
@@ -47,6 +49,9 @@ fn is_long() -> bool {
 }
 
 /// What a tenant holds.
+/// Another vector of each chunk.
+const SECOND: &str = "second";
+
 type Held = BTreeMap<String, Document>;
 
 fn owner(tenant: usize) -> String {
@@ -57,6 +62,7 @@ fn builder(folder: Option<&Path>) -> CollectionBuilder {
     folder
         .map_or_else(Collection::in_memory, Collection::open)
         .embedder(WordEmbedder::new(12))
+        .vector_field(VectorField::new(SECOND, WordEmbedder::named(SECOND, 20)).metric(Metric::L2))
         .chunker(Arc::new(WholeDocuments))
         // Small enough that segments get graphs, and walks cross other tenants' rows.
         .graph(GraphOptions::new().merge_rows(24).flush_rows(24))
@@ -277,6 +283,9 @@ impl World {
         let named = owner(self.seed.below(TENANTS.len() as u64) as usize);
         let mut query = Query::new(format!("common {named} word1")).mode(mode).top_k(k);
         query.filter.clone_from(&filter);
+        if self.seed.below(3) == 0 {
+            query = query.vector_field(SECOND);
+        }
         if self.seed.below(4) == 0 {
             let told = handle.explain(&query).await.expect("hits");
             assert_eq!(told.allowed, self.matching(tenant, filter.as_ref()).len() as u64);
@@ -293,8 +302,13 @@ impl World {
         let filter = self.filter();
         let k = [1, 5, 50][self.seed.below(3) as usize];
         let named = owner(self.seed.below(TENANTS.len() as u64) as usize);
-        let vector = WordEmbedder::new(12).vector(&format!("common {named} word2"));
-        let reader = handle.vectors(filter.as_ref()).await.expect("a reader");
+        let mut reader = handle.vectors(filter.as_ref()).await.expect("a reader");
+        let mut embedder = WordEmbedder::new(12);
+        if self.seed.below(3) == 0 {
+            reader = reader.vector_field(SECOND).expect("there");
+            embedder = WordEmbedder::named(SECOND, 20);
+        }
+        let vector = embedder.vector(&format!("common {named} word2"));
         let reader = match self.seed.below(3) {
             0 => reader,
             1 => reader.recall(0.6).expect("a share"),
@@ -564,6 +578,7 @@ const METHODS: [(&str, &[(&str, &str)]); 2] = [
         &[
             ("recall", "a setting"),
             ("ef", "a setting"),
+            ("vector_field", "a setting"),
             ("nearest", "the scope it was made with"),
             ("chunk", "the scope it was made with"),
         ],

@@ -11,7 +11,7 @@ use stepwell_core::{Filter, FilterValue, Query, Scope, SearchMode};
 use stepwell_rag::{
     AddOptions, Collection, CollectionBuilder, GraphOptions, GraphState, Metric, Storage, Strategy,
 };
-use support::{Seeded, WordEmbedder, document, documents};
+use support::{Seeded, WordEmbedder, document, documents, score, truth};
 
 const DIM: usize = 32;
 
@@ -26,46 +26,6 @@ fn small() -> GraphOptions {
 
 fn open_at(folder: &Path, embedder: &Arc<WordEmbedder>) -> CollectionBuilder {
     Collection::open(folder).embedder(embedder.clone()).graph(small())
-}
-
-fn score(metric: Metric, left: &[f32], right: &[f32]) -> f64 {
-    let pairs = || {
-        left.iter()
-            .zip(right)
-            .map(|(a, b)| (f64::from(*a), f64::from(*b)))
-    };
-    let dot: f64 = pairs().map(|(a, b)| a * b).sum();
-    match metric {
-        Metric::Dot => dot,
-        Metric::L2 => -pairs().map(|(a, b)| (a - b).powi(2)).sum::<f64>(),
-        _ => {
-            let (left, right): (f64, f64) = (
-                pairs().map(|(a, _)| a * a).sum(),
-                pairs().map(|(_, b)| b * b).sum(),
-            );
-            dot / (left * right).sqrt()
-        }
-    }
-}
-
-/// The numbers of the best documents, by brute force.
-fn truth(
-    embedder: &WordEmbedder,
-    metric: Metric,
-    living: &BTreeSet<u64>,
-    question: &[f32],
-    k: usize,
-) -> Vec<(f64, u64)> {
-    let mut scored: Vec<(f64, u64)> = living
-        .iter()
-        .map(|number| {
-            let vector = embedder.vector(&document(*number).text);
-            (score(metric, &vector, question), *number)
-        })
-        .collect();
-    scored.sort_by(|left, right| right.0.total_cmp(&left.0));
-    scored.truncate(k);
-    scored
 }
 
 async fn answers(collection: &Collection, question: &[f32], k: usize) -> Vec<(u64, f32, f32)> {

@@ -2,13 +2,13 @@
 const native = require('./native.js')
 const { convert, guarded, invalid } = require('./errors.js')
 const { known, signalOf, under } = require('./signal.js')
-const { collectionEmbedder } = require('./embedder.js')
+const { collectionEmbedder, embedderOf } = require('./embedder.js')
 const { SearchTool } = require('./tool.js')
 
 const openOptions = ['scope', 'language', 'codesOnly', 'storage', 'metric', 'fusion', 'chunks']
 const flags = ['highlight', 'phrases', 'fuzzy', 'exactFirst', 'expression']
 const numbers = ['minScore', 'minRelevance', 'diversity']
-const searchOptions = ['topK', 'filter', 'mode', 'vector', 'unit', ...numbers, ...flags]
+const searchOptions = ['topK', 'filter', 'mode', 'vector', 'vectorField', 'unit', ...numbers, ...flags]
 
 /** A question as JSON. JSON has no NaN and no infinity: they would pass for options that were left out. */
 function queryText(text, options) {
@@ -58,6 +58,15 @@ const pathList = (paths) => (Array.isArray(paths) ? paths : [paths]).map(String)
 
 const natives = new WeakMap()
 
+/** A vector field as the native half takes it: its embedder, and the rest as JSON. */
+async function vectorField([name, given]) {
+  const field = given?.embedder === undefined ? { embedder: given } : given
+  const { embedder, ...settings } = known('vectorFields', field, ['embedder', 'metric', 'storage'])
+  const loaded = await embedderOf(embedder)
+  if (loaded === undefined) throw invalid('vectorFields', `pass an embedder for \`${name}\`, or an object with one`)
+  return { embedder: loaded, settings: { name, ...settings } }
+}
+
 class Collection {
   #native
 
@@ -77,11 +86,14 @@ class Collection {
   }
 
   static async #open(path, options) {
-    const { embedder, signal: _, ...settings } = known('options', options, [...openOptions, 'embedder', 'signal'])
+    const names = [...openOptions, 'embedder', 'vectorFields', 'signal']
+    const { embedder, vectorFields, signal: _, ...settings } = known('options', options, names)
     const signal = signalOf(options)
+    const fields = await Promise.all(Object.entries(vectorFields ?? {}).map(vectorField))
     const loaded = await collectionEmbedder(embedder)
-    const text = JSON.stringify({ path, ...settings })
-    return new Collection(await under(signal, (cancel) => native.NativeCollection.open(text, loaded, cancel)))
+    const text = JSON.stringify({ path, ...settings, vectorFields: fields.map((field) => field.settings) })
+    const embedders = fields.map((field) => field.embedder)
+    return new Collection(await under(signal, (cancel) => native.NativeCollection.open(text, loaded, embedders, cancel)))
   }
 
   scoped(scope) {

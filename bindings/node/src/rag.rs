@@ -8,7 +8,10 @@ use crate::{
     runtime::{Cancel, promise},
     stream::NativeStream,
 };
-use napi::{Env, bindgen_prelude::PromiseRaw};
+use napi::{
+    Env,
+    bindgen_prelude::{ClassInstance, PromiseRaw},
+};
 use napi_derive::napi;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,7 +19,7 @@ use std::sync::Arc;
 use stepwell::{
     Citation, Document, DynTool, Error, Filter, Hit, HitUnit, IntoDynTool, Query, Result, Scope, SearchMode,
     agent::retriever_tool,
-    rag::{ChunkOptions, Collection, Coverage, Explained, Fusion, Language, Metric, Storage},
+    rag::{ChunkOptions, Collection, Coverage, Explained, Fusion, Language, Metric, Storage, VectorField},
 };
 
 #[derive(Deserialize)]
@@ -81,6 +84,36 @@ struct OpenOptions {
     metric: Option<MetricGiven>,
     fusion: Option<FusionGiven>,
     chunks: Option<ChunksGiven>,
+    vector_fields: Vec<VectorFieldGiven>,
+}
+
+/// A vector field; its embedder comes beside it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct VectorFieldGiven {
+    name: String,
+    metric: Option<MetricGiven>,
+    storage: Option<StorageGiven>,
+}
+
+impl StorageGiven {
+    fn storage(self) -> Storage {
+        match self {
+            Self::Codes => Storage::Codes,
+            Self::Int16 => Storage::Int16,
+            Self::F32 => Storage::F32,
+        }
+    }
+}
+
+impl MetricGiven {
+    fn metric(self) -> Metric {
+        match self {
+            Self::Cosine => Metric::Cosine,
+            Self::Dot => Metric::Dot,
+            Self::L2 => Metric::L2,
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -90,7 +123,11 @@ struct ChunksGiven {
     overlap_tokens: Option<usize>,
 }
 
-async fn open(options: OpenOptions, embedder: Option<Arc<dyn stepwell::Embedder>>) -> Result<Collection> {
+async fn open(
+    options: OpenOptions,
+    embedder: Option<Arc<dyn stepwell::Embedder>>,
+    field_embedders: Vec<Arc<dyn stepwell::Embedder>>,
+) -> Result<Collection> {
     let mut builder = match options.path {
         Some(path) => Collection::open(path),
         None => Collection::in_memory(),
@@ -119,18 +156,22 @@ async fn open(options: OpenOptions, embedder: Option<Arc<dyn stepwell::Embedder>
     if let Some(codes_only) = options.codes_only {
         builder = builder.codes_only(codes_only);
     }
-    builder = match options.storage {
-        Some(StorageGiven::Codes) => builder.storage(Storage::Codes),
-        Some(StorageGiven::Int16) => builder.storage(Storage::Int16),
-        Some(StorageGiven::F32) => builder.storage(Storage::F32),
-        None => builder,
-    };
-    builder = match options.metric {
-        Some(MetricGiven::Cosine) => builder.metric(Metric::Cosine),
-        Some(MetricGiven::Dot) => builder.metric(Metric::Dot),
-        Some(MetricGiven::L2) => builder.metric(Metric::L2),
-        None => builder,
-    };
+    if let Some(storage) = options.storage {
+        builder = builder.storage(storage.storage());
+    }
+    if let Some(metric) = options.metric {
+        builder = builder.metric(metric.metric());
+    }
+    for (given, embedder) in options.vector_fields.into_iter().zip(field_embedders) {
+        let mut field = VectorField::new(given.name, embedder);
+        if let Some(metric) = given.metric {
+            field = field.metric(metric.metric());
+        }
+        if let Some(storage) = given.storage {
+            field = field.storage(storage.storage());
+        }
+        builder = builder.vector_field(field);
+    }
     if let Some(fusion) = options.fusion {
         builder = builder.fusion(match fusion {
             FusionGiven::ZScore { weight } => Fusion::ZScore { weight },
@@ -162,6 +203,7 @@ struct QueryGiven {
     filter: Option<Value>,
     mode: Option<SearchMode>,
     vector: Option<Vec<f32>>,
+    vector_field: Option<String>,
     min_score: Option<f32>,
     min_relevance: Option<f32>,
     unit: Option<HitUnit>,
@@ -182,6 +224,7 @@ fn query(text: &str) -> Result<Query> {
     query.filter = given.filter.map(filter).transpose()?;
     query.mode = given.mode.unwrap_or_default();
     query.vector = given.vector;
+    query.vector_field = given.vector_field;
     query.min_score = given.min_score;
     query.min_relevance = given.min_relevance;
     query.unit = given.unit.unwrap_or_default();
@@ -341,12 +384,14 @@ impl NativeCollection {
         env: &'env Env,
         options: String,
         embedder: Option<&Embedder>,
+        field_embedders: Vec<ClassInstance<'_, Embedder>>,
         cancel: Option<&Cancel>,
     ) -> napi::Result<PromiseRaw<'env, Self>> {
         let embedder = embedder.map(Embedder::inner);
+        let field_embedders = field_embedders.iter().map(|embedder| embedder.inner()).collect();
         let options: OpenOptions = parse("options", &options).map_err(to_napi)?;
         promise(env, Cancel::of(cancel), async move {
-            open(options, embedder).await.map(Self)
+            open(options, embedder, field_embedders).await.map(Self)
         })
     }
 
@@ -530,6 +575,10 @@ impl NativeCollection {
             let stats = json!({
                 "documents": stats.documents, "chunks": stats.chunks, "vectors": stats.vectors,
                 "embedder": stats.embedder, "dimension": stats.dimension,
+                "vectorFields": stats.vector_fields.iter().map(|field| json!({
+                    "name": field.name, "vectors": field.vectors,
+                    "embedder": field.embedder, "dimension": field.dimension,
+                })).collect::<Vec<_>>(),
             });
             Ok(stats.to_string())
         })

@@ -191,3 +191,28 @@ test('the whole of a document is proved to be in its chunks', async () => {
   await assert.rejects(collection.coverage('nobody'), NotFoundError)
   await assert.rejects(collection.coverage(), refused(/documentId/))
 })
+
+test('a search says which vector field it means', async (t) => {
+  const path = await folder(t)
+  const vectorFields = { far: { embedder, metric: 'l2', storage: 'codes' }, same: embedder }
+  const collection = await Collection.open(path, { embedder, vectorFields })
+  await collection.add(wells)
+  const raw = async (vectorField) => {
+    const [hit] = await collection.search('swelling cathodes', { mode: 'dense', vectorField })
+    assert.equal(hit.chunk.documentId, 'a')
+    return hit.explanation.dense.raw
+  }
+  const cosine = await raw()
+  // Of vectors of length 1 the square of the distance is 2 - 2 cos.
+  assert.ok(Math.abs((await raw('far')) - (2 * cosine - 2)) < 0.02)
+  assert.equal(await raw('same'), cosine)
+  const [vector] = await embedder.embed(['deep holes'])
+  const hits = await collection.search('', { mode: 'dense', vector, vectorField: 'far' })
+  assert.equal(ids(hits)[0], 'c')
+  const { vectorFields: stats } = await collection.stats()
+  assert.deepEqual(stats.map((field) => [field.name, field.vectors, field.dimension]), [['far', 3, 384], ['same', 3, 384]])
+  await assert.rejects(collection.search('wells', { vectorField: 'near' }), refused(/no vector field `near`/))
+  await assert.rejects(Collection.inMemory({ vectorFields: { far: 'minilm' } }), refused(/pass an embedder/))
+  await assert.rejects(Collection.inMemory({ vectorFields: { 'a b': embedder } }), refused(/letters, digits/))
+  await assert.rejects(Collection.open(path, { embedder, vectorFields: { far: embedder, gone: embedder } }), refused(/no vector field `gone`/))
+})

@@ -16,7 +16,7 @@ use stepwell::{
     Embedder, Error, Filter, HeuristicTokens, Hit, Query, Result, Scope, TokenCounter,
     rag::{
         ChunkOptions, Chunker, Chunking, Collection, Coverage, Explained, Fusion, Language, Metric, Storage,
-        WholeDocuments,
+        VectorField, WholeDocuments,
     },
 };
 
@@ -32,6 +32,16 @@ struct Settings {
     metric: Option<MetricName>,
     fusion: Option<FusionName>,
     chunks: Option<ChunkSettings>,
+    vector_fields: Vec<VectorFieldSettings>,
+}
+
+/// A vector field; its embedder comes beside it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VectorFieldSettings {
+    name: String,
+    metric: Option<MetricName>,
+    storage: Option<StorageName>,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +58,26 @@ enum MetricName {
     Cosine,
     Dot,
     L2,
+}
+
+impl StorageName {
+    fn storage(self) -> Storage {
+        match self {
+            Self::Codes => Storage::Codes,
+            Self::Int16 => Storage::Int16,
+            Self::F32 => Storage::F32,
+        }
+    }
+}
+
+impl MetricName {
+    fn metric(self) -> Metric {
+        match self {
+            Self::Cosine => Metric::Cosine,
+            Self::Dot => Metric::Dot,
+            Self::L2 => Metric::L2,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -107,6 +137,7 @@ fn chunker(
 async fn open(
     path: Option<PathBuf>,
     embedder: Option<Arc<dyn Embedder>>,
+    field_embedders: Vec<Arc<dyn Embedder>>,
     settings: Settings,
 ) -> Result<Collection> {
     let mut builder = path.map_or_else(Collection::in_memory, Collection::open);
@@ -130,18 +161,22 @@ async fn open(
     if let Some(codes_only) = settings.codes_only {
         builder = builder.codes_only(codes_only);
     }
-    builder = match settings.storage {
-        Some(StorageName::Codes) => builder.storage(Storage::Codes),
-        Some(StorageName::Int16) => builder.storage(Storage::Int16),
-        Some(StorageName::F32) => builder.storage(Storage::F32),
-        None => builder,
-    };
-    builder = match settings.metric {
-        Some(MetricName::Cosine) => builder.metric(Metric::Cosine),
-        Some(MetricName::Dot) => builder.metric(Metric::Dot),
-        Some(MetricName::L2) => builder.metric(Metric::L2),
-        None => builder,
-    };
+    if let Some(storage) = settings.storage {
+        builder = builder.storage(storage.storage());
+    }
+    if let Some(metric) = settings.metric {
+        builder = builder.metric(metric.metric());
+    }
+    for (given, embedder) in settings.vector_fields.into_iter().zip(field_embedders) {
+        let mut field = VectorField::new(given.name, embedder);
+        if let Some(metric) = given.metric {
+            field = field.metric(metric.metric());
+        }
+        if let Some(storage) = given.storage {
+            field = field.storage(storage.storage());
+        }
+        builder = builder.vector_field(field);
+    }
     builder = match settings.fusion {
         Some(FusionName::ZScore { weight }) => builder.fusion(Fusion::ZScore { weight }),
         Some(FusionName::MinMax { weight }) => builder.fusion(Fusion::MinMax { weight }),
@@ -225,11 +260,14 @@ impl NativeCollection {
 fn opening(
     path: Option<PathBuf>,
     embedder: Option<&Bound<'_, NativeEmbedder>>,
+    field_embedders: &[Bound<'_, NativeEmbedder>],
     settings: &Bound<'_, PyAny>,
 ) -> Result<impl Future<Output = Result<Collection>> + Send + 'static + use<>> {
     let settings: Settings = py_to_serde("collection settings", settings)?;
     let embedder = embedder.map(|embedder| embedder.get().get()).transpose()?;
-    Ok(open(path, embedder, settings))
+    let field_embedders = field_embedders.iter().map(|embedder| embedder.get().get());
+    let field_embedders = field_embedders.collect::<Result<Vec<_>>>()?;
+    Ok(open(path, embedder, field_embedders, settings))
 }
 
 fn hits_json(hits: &[Hit]) -> Result<Value> {
@@ -291,6 +329,12 @@ async fn ask(collection: Collection, what: Ask) -> Result<Value> {
                 "vectors": stats.vectors,
                 "embedder": stats.embedder,
                 "dimension": stats.dimension,
+                "vector_fields": stats.vector_fields.iter().map(|field| json!({
+                    "name": field.name,
+                    "vectors": field.vectors,
+                    "embedder": field.embedder,
+                    "dimension": field.dimension,
+                })).collect::<Vec<_>>(),
             })
         }
         Ask::IndexStats => {
@@ -339,9 +383,11 @@ impl NativeCollection {
         py: Python<'py>,
         path: Option<PathBuf>,
         embedder: Option<&Bound<'py, NativeEmbedder>>,
+        field_embedders: Vec<Bound<'py, NativeEmbedder>>,
         settings: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let opening = opening(path, embedder, settings).map_err(|error| to_pyerr(py, &error))?;
+        let opening =
+            opening(path, embedder, &field_embedders, settings).map_err(|error| to_pyerr(py, &error))?;
         let (_, bridge) = Caller::on_loop(py)?;
         bridge.spawn(py, opening, |py, collection| {
             Self::new(collection).into_py_any(py)
@@ -353,9 +399,11 @@ impl NativeCollection {
         py: Python<'_>,
         path: Option<PathBuf>,
         embedder: Option<&Bound<'_, NativeEmbedder>>,
+        field_embedders: Vec<Bound<'_, NativeEmbedder>>,
         settings: &Bound<'_, PyAny>,
     ) -> PyResult<Self> {
-        let opening = opening(path, embedder, settings).map_err(|error| to_pyerr(py, &error))?;
+        let opening =
+            opening(path, embedder, &field_embedders, settings).map_err(|error| to_pyerr(py, &error))?;
         let (_, desk) = Caller::on_thread(py)?;
         desk.block_on(py, opening).map(Self::new)
     }

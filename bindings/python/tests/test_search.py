@@ -208,3 +208,31 @@ def test_the_whole_of_a_document_is_proved_to_be_in_its_chunks(run):
     assert coverage.text_bytes == len(text) and coverage.chunks == collection.count_sync() > 5
     with pytest.raises(stepwell.NotFoundError, match="nobody"):
         collection.coverage_sync("nobody")
+
+
+def test_a_search_says_which_vector_field_it_means(tmp_path, wells):
+    embedder = stepwell.MiniLm()
+    fields = {"far": stepwell.VectorField(embedder, metric="l2", storage="codes"), "same": embedder}
+    collection = stepwell.Collection.open_sync(tmp_path / "index", vector_fields=fields)
+    collection.add_sync(wells)
+    raw = {}
+    for field in (None, "far", "same"):
+        (hit, *_) = collection.search_sync("swelling cathodes", mode="dense", vector_field=field)
+        assert hit.chunk.document_id == "a"
+        raw[field] = hit.explanation.dense.raw
+    # Of vectors of length 1 the square of the distance is 2 - 2 cos.
+    assert raw["far"] == pytest.approx(2 * raw[None] - 2, abs=0.02) and raw["same"] == raw[None]
+    (vector,) = embedder.embed_sync(["deep holes"])
+    assert ids(collection.search_sync("", mode="dense", vector=vector, vector_field="far"))[0] == "c"
+    stats = collection.stats_sync()
+    assert [(field.name, field.vectors, field.dimension) for field in stats.vector_fields] == [
+        ("far", 3, 384),
+        ("same", 3, 384),
+    ]
+    with pytest.raises(stepwell.InvalidInputError, match="no vector field `near`"):
+        collection.search_sync("wells", vector_field="near")
+    for given, sentence in [({"far": "minilm"}, "pass an Embedder"), ({"a b": embedder}, "letters, digits")]:
+        with pytest.raises(stepwell.InvalidInputError, match=sentence):
+            stepwell.Collection.in_memory(vector_fields=given)
+    with pytest.raises(stepwell.InvalidInputError, match="metric"):
+        stepwell.Collection.open_sync(tmp_path / "index", vector_fields={"far": stepwell.VectorField(embedder, metric="dot")})

@@ -94,12 +94,19 @@ impl Collection {
         S: Stream<Item = Incoming> + Send,
     {
         let inner = &self.inner;
-        if inner.embedder.is_none() && inner.pinned.spec.dim > 0 {
-            return Err(Error::Unsupported {
-                who: "this collection".to_owned(),
-                what: "documents without its embedder".to_owned(),
-                hint: format!("open it with `.embedder(..)` for {}", inner.pinned.embedder),
-            });
+        for (field, source) in inner.pinned.vectors.iter().zip(&inner.sources) {
+            if source.embedder.is_none() && field.spec.dim > 0 {
+                let setting = if field.name.is_empty() {
+                    "`.embedder(..)`".to_owned()
+                } else {
+                    format!("`.vector_field(..)` of the name `{}`", field.name)
+                };
+                return Err(Error::Unsupported {
+                    who: "this collection".to_owned(),
+                    what: "documents without its embedders".to_owned(),
+                    hint: format!("open it with {setting} for {}", field.embedder),
+                });
+            }
         }
         if let Some((source, _)) = &options.source {
             check_name("source", source)?;
@@ -112,8 +119,8 @@ impl Collection {
             pace: Pace::new(now),
             planned: Vec::new(),
             places: HashMap::new(),
-            ready: 0,
-            missing: 0,
+            ready: vec![0; inner.sources.len()],
+            missing: vec![0; inner.sources.len()],
             chunks: 0,
             bytes: 0,
             taken: options.source.as_ref().map_or(0, |(_, done)| *done),
@@ -195,10 +202,10 @@ struct Batch<'a> {
     planned: Vec<Option<Planned>>,
     /// Where a document stands in `planned`.
     places: HashMap<String, usize>,
-    /// The planned documents before this one have all their vectors.
-    ready: usize,
-    /// Chunks that have no vector yet.
-    missing: usize,
+    /// By vector field: the planned documents before this one have all their vectors.
+    ready: Vec<usize>,
+    /// By vector field: chunks that have no vector yet.
+    missing: Vec<usize>,
     /// Chunks of the planned documents; an empty one counts as one.
     chunks: usize,
     /// Bytes of the planned documents' chunks.
@@ -290,15 +297,15 @@ impl Batch<'_> {
     }
 
     fn plan_in(&mut self, planned: Planned) {
+        let missing = self.missing_of(&planned);
         let progress = &mut self.report.progress;
-        let missing = planned.vectors.iter().filter(|vector| vector.is_none()).count();
-        if self.collection.inner.embedder.is_some() {
-            let reused = (planned.chunks.len() - missing) as u64;
-            progress.chunks += reused;
-            progress.chunks_reused += reused;
-            self.missing += missing;
-        } else {
-            progress.chunks += planned.chunks.len() as u64;
+        // Chunks are counted by their first vector, or at once where they get none.
+        progress.chunks += (planned.chunks.len() - missing[0]) as u64;
+        if self.collection.inner.embedder().is_some() {
+            progress.chunks_reused += (planned.chunks.len() - missing[0]) as u64;
+        }
+        for (sum, missing) in self.missing.iter_mut().zip(missing) {
+            *sum += missing;
         }
         self.chunks += planned.chunks.len().max(1);
         self.bytes += planned.bytes;
@@ -306,12 +313,23 @@ impl Batch<'_> {
         self.planned.push(Some(planned));
     }
 
+    /// Chunks without a vector, by vector field.
+    fn missing_of(&self, planned: &Planned) -> Vec<usize> {
+        let fields = planned.vectors.iter().zip(&self.collection.inner.sources);
+        let missing = fields.map(|(vectors, source)| match source.embedder {
+            Some(_) => vectors.iter().filter(|vector| vector.is_none()).count(),
+            None => 0,
+        });
+        missing.collect()
+    }
+
     /// Takes a planned document out again.
     fn take_out(&mut self, id: &str) -> Option<Planned> {
         let place = self.places.remove(id)?;
         let planned = self.planned.get_mut(place)?.take()?;
-        if self.collection.inner.embedder.is_some() {
-            self.missing -= planned.vectors.iter().filter(|vector| vector.is_none()).count();
+        let missing = self.missing_of(&planned);
+        for (sum, missing) in self.missing.iter_mut().zip(missing) {
+            *sum -= missing;
         }
         self.chunks -= planned.chunks.len().max(1);
         self.bytes -= planned.bytes;
@@ -338,7 +356,7 @@ impl Batch<'_> {
     /// A chunker that cuts by meaning gets the vectors it asks for.
     async fn cut_by_probes(&mut self, incoming: Incoming, probes: &[std::ops::Range<usize>]) -> Result<Plan> {
         let collection = self.collection;
-        if collection.inner.embedder.is_none() {
+        if collection.inner.embedder().is_none() {
             return Ok(Plan::Failed(Error::Unsupported {
                 who: "a collection without an embedder".to_owned(),
                 what: "a chunker that cuts by meaning".to_owned(),
@@ -356,7 +374,7 @@ impl Batch<'_> {
         };
         let mut vectors = Vec::with_capacity(texts.len());
         for texts in texts.chunks(TEXTS_PER_CALL) {
-            match self.call(texts).await {
+            match self.call(0, texts).await {
                 Ok(made) => vectors.extend(made.vectors),
                 Err(error) if is_of_the_text(&error) => return Ok(Plan::Failed(error)),
                 Err(error) => return Err(error),
@@ -382,14 +400,14 @@ impl Batch<'_> {
         Ok(())
     }
 
-    async fn call(&mut self, texts: &[&str]) -> Result<Embedded> {
+    async fn call(&mut self, field: usize, texts: &[&str]) -> Result<Embedded> {
         self.hold_writer().await?;
         let collection = self.collection;
-        let inner = &collection.inner;
-        let Some(embedder) = inner.embedder.as_deref() else {
+        let source = &collection.inner.sources[field];
+        let Some(embedder) = source.embedder.as_deref() else {
             return Err(Error::internal("texts are embedded without an embedder"));
         };
-        let shelf = inner.shelf.as_ref().map(|shelf| (shelf, &collection.scope));
+        let shelf = source.shelf.as_ref().map(|shelf| (shelf, &collection.scope));
         let made = embeddings::embed(embedder, shelf, texts, &self.options.cancel).await?;
         self.report.progress.tokens += made.tokens;
         Ok(made)
@@ -397,16 +415,23 @@ impl Batch<'_> {
 
     /// Embeds what is planned, in calls of [`TEXTS_PER_CALL`] texts, as long as so many are missing at least.
     async fn embed(&mut self, least: usize) -> Result<()> {
-        while self.missing >= least.max(1) {
-            let places = self.missing_places();
+        for field in 0..self.missing.len() {
+            self.embed_field(field, least).await?;
+        }
+        Ok(())
+    }
+
+    async fn embed_field(&mut self, field: usize, least: usize) -> Result<()> {
+        while self.missing[field] >= least.max(1) {
+            let places = self.missing_places(field);
             if places.is_empty() {
                 return Err(Error::internal("vectors are missing of no chunk"));
             }
-            match self.embed_places(&places).await {
+            match self.embed_places(field, &places).await {
                 Err(error) if is_of_the_text(&error) => {
                     // Which of the texts it is, each document shows alone.
                     for places in places.chunk_by(|left, right| left.0 == right.0) {
-                        match self.embed_places(places).await {
+                        match self.embed_places(field, places).await {
                             Err(error) if is_of_the_text(&error) => self.fail_planned(places[0].0, error)?,
                             other => other?,
                         }
@@ -419,20 +444,21 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// The next chunks without a vector, by document and number.
-    fn missing_places(&mut self) -> Vec<(usize, usize)> {
+    /// The next chunks without a vector of a field, by document and number.
+    fn missing_places(&mut self, field: usize) -> Vec<(usize, usize)> {
         let is_ready = |planned: &Option<Planned>| {
-            let vectors = planned.as_ref().map(|planned| &planned.vectors);
+            let vectors = planned.as_ref().map(|planned| &planned.vectors[field]);
             vectors.is_none_or(|vectors| vectors.iter().all(Option::is_some))
         };
-        while self.planned.get(self.ready).is_some_and(is_ready) {
-            self.ready += 1;
+        let ready = &mut self.ready[field];
+        while self.planned.get(*ready).is_some_and(is_ready) {
+            *ready += 1;
         }
-        let waiting = self.planned.iter().enumerate().skip(self.ready);
+        let waiting = self.planned.iter().enumerate().skip(*ready);
         waiting
             .filter_map(|(document, planned)| Some((document, planned.as_ref()?)))
             .flat_map(|(document, planned)| {
-                let vectors = planned.vectors.iter().enumerate();
+                let vectors = planned.vectors[field].iter().enumerate();
                 vectors
                     .filter(|(_, vector)| vector.is_none())
                     .map(move |(chunk, _)| (document, chunk))
@@ -441,7 +467,7 @@ impl Batch<'_> {
             .collect()
     }
 
-    async fn embed_places(&mut self, places: &[(usize, usize)]) -> Result<()> {
+    async fn embed_places(&mut self, field: usize, places: &[(usize, usize)]) -> Result<()> {
         let inner = Arc::clone(&self.collection.inner);
         let texts: Vec<String> = places
             .iter()
@@ -449,23 +475,26 @@ impl Batch<'_> {
             .map(|chunk| inner.chunker.embedded(chunk).into_owned())
             .collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let made = self.call(&texts).await?;
+        let made = self.call(field, &texts).await?;
         let progress = &mut self.report.progress;
-        progress.chunks += texts.len() as u64;
-        progress.chunks_cached += made.cached;
-        progress.chunks_reused += made.repeated;
+        if field == 0 {
+            progress.chunks += texts.len() as u64;
+            progress.chunks_cached += made.cached;
+            progress.chunks_reused += made.repeated;
+        }
         for ((document, chunk), vector) in places.iter().zip(&made.vectors) {
             // An earlier text of the document may have failed it.
             let Some(planned) = &mut self.planned[*document] else {
                 continue;
             };
-            match prepare(&inner.pinned.spec, vector) {
+            match prepare(&inner.pinned.vectors[field].spec, vector) {
                 Ok(vector) => {
-                    planned.vectors[*chunk] = Some(vector);
-                    self.missing -= 1;
+                    planned.vectors[field][*chunk] = Some(vector);
+                    self.missing[field] -= 1;
                 }
                 Err(fault) => {
-                    let provider = inner.embedder.as_ref().map(|embedder| &embedder.info().provider);
+                    let embedder = inner.sources[field].embedder.as_ref();
+                    let provider = embedder.map(|embedder| &embedder.info().provider);
                     let error = Error::InvalidResponse {
                         provider: provider.cloned().unwrap_or_default(),
                         message: format!("a vector cannot be indexed: {fault}"),
@@ -493,7 +522,8 @@ impl Batch<'_> {
         self.embed(1).await?;
         self.opened_at = (self.options.clock)();
         self.places.clear();
-        (self.ready, self.chunks, self.bytes) = (0, 0, 0);
+        self.ready.fill(0);
+        (self.chunks, self.bytes) = (0, 0);
         let planned: Vec<Planned> = std::mem::take(&mut self.planned).into_iter().flatten().collect();
         if planned.is_empty() {
             return Ok(());
@@ -575,7 +605,9 @@ fn write(
             .map(|term| Term::from_field_bytes(inner.fields.document, term))
             .collect();
         let mut add = Vec::with_capacity(document.chunks.len());
-        for (number, (chunk, vector)) in document.chunks.iter().zip(&document.vectors).enumerate() {
+        for (number, chunk) in document.chunks.iter().enumerate() {
+            let vectors = document.vectors.iter().map(|field| field[number].as_deref());
+            let vectors: Vec<Option<&[f32]>> = vectors.collect();
             let record = schema::Record {
                 chunk,
                 text_bytes: document.covered,
@@ -588,7 +620,7 @@ fn write(
                 number,
                 &record,
                 facts,
-                vector.as_deref(),
+                &vectors,
             )?);
         }
         Ok(Change { remove, add })

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use stepwell_core::store::Cache;
 use stepwell_core::{Embedder, EmbedderInfo, Error, HeuristicTokens, Result, Scope};
 use tantivy::directory::{Directory, MmapDirectory, RamDirectory};
-use tantivy::{Index, IndexSettings, TantivyError};
+use tantivy::{Index, IndexSettings, SegmentPlugin, TantivyError};
 
 use super::embeddings::{Precision, Shelf};
+use super::field::{self, Source, VectorField};
 use super::{Chunking, Collection, Inner};
 use crate::calibrate::Calibration;
 use crate::checksum::{CHECKED_AT_OPEN, Checksums};
@@ -18,9 +19,9 @@ use crate::error::{Place, blocking};
 use crate::filter::FilterCache;
 use crate::fuse::Fusion;
 use crate::lexical::{FieldBoosts, Language, Questions, tokenizers};
-use crate::schema::{self, Fields, Pinned};
+use crate::schema::{self, Fields, Pinned, PinnedVectors};
 use crate::snapshot::{STORE_BLOCK, Snapshots};
-use crate::vector::format::{Encoding, Metric};
+use crate::vector::format::{EXTENSIONS, Encoding, Metric};
 use crate::vector::plan::{Effort, GraphOptions};
 use crate::vector::plugin::{Graphs, VectorPlugin};
 use crate::writer::Writers;
@@ -57,7 +58,7 @@ impl Storage {
         }
     }
 
-    fn encoding(self) -> Encoding {
+    pub(super) fn encoding(self) -> Encoding {
         match self {
             Self::Codes => Encoding::Codes,
             Self::Int16 => Encoding::Codes16,
@@ -79,6 +80,7 @@ impl Storage {
 pub struct CollectionBuilder {
     path: Option<PathBuf>,
     embedder: Option<Arc<dyn Embedder>>,
+    vector_fields: Vec<VectorField>,
     scope: Scope,
     language: Option<Language>,
     metric: Option<Metric>,
@@ -98,6 +100,7 @@ impl CollectionBuilder {
         Self {
             path,
             embedder: None,
+            vector_fields: Vec::new(),
             scope: Scope::local(),
             language: None,
             metric: None,
@@ -117,6 +120,13 @@ impl CollectionBuilder {
     /// with vectors that is opened without can be searched by words, and by vectors given in the query.
     pub fn embedder(mut self, embedder: Arc<dyn Embedder>) -> Self {
         self.embedder = Some(embedder);
+        self
+    }
+
+    /// One more vector for every chunk. Opened without it, an index that has it can be searched by vectors given in the
+    /// query, but nothing can be added.
+    pub fn vector_field(mut self, field: VectorField) -> Self {
+        self.vector_fields.push(field);
         self
     }
 
@@ -225,6 +235,7 @@ impl CollectionBuilder {
             ));
         }
         self.boosts.check()?;
+        field::check(&self.vector_fields)?;
         if !self.effort.is_valid() {
             return Err(Error::invalid("recall", "give a share between 0.5 and 1"));
         }
@@ -254,12 +265,17 @@ impl CollectionBuilder {
         checked: u64,
     ) -> Result<Collection> {
         let info = self.embedder.as_deref().map(Embedder::info);
-        let wanted = Pinned::new(
+        let first = PinnedVectors::new(
+            "",
             info,
             self.metric.unwrap_or_default(),
             self.storage.unwrap_or_default().encoding(),
-            self.language.unwrap_or_default(),
         )?;
+        let others = self.vector_fields.iter().map(VectorField::pinned);
+        let wanted = Pinned {
+            vectors: std::iter::once(Ok(first)).chain(others).collect::<Result<_>>()?,
+            language: self.language.unwrap_or_default(),
+        };
         let graphs = Arc::new(Graphs::new(self.graph.clone()));
         let disk = Disk::new(directory);
         let directory: Box<dyn Directory> = Box::new(disk.clone());
@@ -280,17 +296,13 @@ impl CollectionBuilder {
         };
         self.check_pinned(&pinned, info)?;
         let checksums = Checksums::default();
-        if let Some(damage) = checksums.damage(&index, &pinned.spec, &place, checked)? {
+        if let Some(damage) = checksums.damage(&index, &pinned.specs(), &place, checked)? {
             return Err(damage);
         }
-        let snapshots = Snapshots::open(&index, pinned.spec.clone(), place.clone())?;
+        let snapshots = Snapshots::open(&index, pinned.specs(), place.clone())?;
         let chunker = self.make_chunker()?;
         let questions = Questions::new(pinned.language);
-        // A cache need not be more exact than the index.
-        let precision = match pinned.spec.encoding {
-            Encoding::CodesF32 => Precision::F32,
-            Encoding::Codes16 | Encoding::Codes => Precision::Int16,
-        };
+        let sources = self.sources(&pinned);
         let writers = Writers::new(&index, disk, &place, graphs.stop());
         let inner = Inner {
             index,
@@ -298,10 +310,9 @@ impl CollectionBuilder {
             fields,
             pinned,
             place,
-            embedder: self.embedder,
+            sources,
             settings: chunker.fingerprint(),
             chunker,
-            shelf: self.cache.map(|cache| Shelf { cache, precision }),
             fusion: self.fusion,
             boosts: self.boosts,
             calibration: self.calibration,
@@ -316,6 +327,28 @@ impl CollectionBuilder {
             inner: Arc::new(inner),
             scope: self.scope,
         })
+    }
+
+    /// Where each vector field's vectors come from.
+    fn sources(&self, pinned: &Pinned) -> Vec<Source> {
+        let sources = pinned.vectors.iter().map(|field| {
+            let named = self.vector_fields.iter().find(|given| given.name == field.name);
+            let embedder = match &field.name[..] {
+                "" => self.embedder.clone(),
+                _ => named.map(|given| Arc::clone(&given.embedder)),
+            };
+            // A cache need not be more exact than the index.
+            let precision = match field.spec.encoding {
+                Encoding::CodesF32 => Precision::F32,
+                Encoding::Codes16 | Encoding::Codes => Precision::Int16,
+            };
+            let cache = self.cache.clone();
+            Source {
+                embedder,
+                shelf: cache.map(|cache| Shelf { cache, precision }),
+            }
+        });
+        sources.collect()
     }
 
     fn make_chunker(&self) -> Result<Arc<dyn Chunking>> {
@@ -333,46 +366,52 @@ impl CollectionBuilder {
     }
 
     fn check_pinned(&self, pinned: &Pinned, info: Option<&EmbedderInfo>) -> Result<()> {
-        if let Some(expected) = info
-            .map(EmbedderInfo::fingerprint)
-            .filter(|expected| *expected != pinned.embedder)
-        {
-            let found = if pinned.embedder.is_empty() {
-                "none (words alone)".to_owned()
-            } else {
-                pinned.embedder.clone()
-            };
-            return Err(Error::EmbedderMismatch { expected, found });
+        check_field(pinned.first(), info, self.metric, self.storage)?;
+        for given in &self.vector_fields {
+            let field = &pinned.vectors[pinned.field(Some(&given.name))?];
+            check_field(field, Some(given.embedder.info()), given.metric, given.storage)?;
         }
         if self.language.is_some_and(|language| language != pinned.language) {
-            let made = pinned.language.name();
-            return Err(Error::invalid(
-                "language",
-                format!("the index was made for {made}; open it so, or index anew"),
-            ));
-        }
-        let made = Storage::of(pinned.spec.encoding);
-        if self.storage.is_some_and(|storage| storage != made) {
-            return Err(Error::invalid(
-                "storage",
-                format!(
-                    "the index was made with {}; open it so, or index anew",
-                    made.as_str()
-                ),
-            ));
-        }
-        let made = pinned.spec.metric;
-        if self.metric.is_some_and(|metric| metric != made) {
-            return Err(Error::invalid(
-                "metric",
-                format!(
-                    "the index was made with {}; open it so, or index anew",
-                    made.name()
-                ),
-            ));
+            return Err(made_otherwise("language", pinned.language.name()));
         }
         Ok(())
     }
+}
+
+fn made_otherwise(setting: &str, made: &str) -> Error {
+    Error::invalid(
+        setting,
+        format!("the index was made with {made}; open it so, or index anew"),
+    )
+}
+
+/// Whether a vector field is what it is opened as.
+fn check_field(
+    field: &PinnedVectors,
+    info: Option<&EmbedderInfo>,
+    metric: Option<Metric>,
+    storage: Option<Storage>,
+) -> Result<()> {
+    if let Some(expected) = info
+        .map(EmbedderInfo::fingerprint)
+        .filter(|expected| *expected != field.embedder)
+    {
+        let found = if field.embedder.is_empty() {
+            "none (words alone)".to_owned()
+        } else {
+            field.embedder.clone()
+        };
+        return Err(Error::EmbedderMismatch { expected, found });
+    }
+    let made = Storage::of(field.spec.encoding);
+    if storage.is_some_and(|storage| storage != made) {
+        return Err(made_otherwise("storage", made.as_str()));
+    }
+    let made = field.spec.metric;
+    if metric.is_some_and(|metric| metric != made) {
+        return Err(made_otherwise("metric", made.name()));
+    }
+    Ok(())
 }
 
 /// Makes the folder where needed; refuses one that holds something else.
@@ -401,6 +440,19 @@ fn prepare_folder(path: &Path, place: &Place) -> Result<MmapDirectory> {
 
 type Opened = (Index, Pinned, Fields);
 
+/// One for each vector field, in their order.
+fn plugins(
+    pinned: &Pinned,
+    fields: &Fields,
+    graphs: &Arc<Graphs>,
+) -> impl Iterator<Item = Arc<dyn SegmentPlugin>> {
+    let fields = pinned.vectors.iter().zip(&fields.vectors).zip(EXTENSIONS);
+    fields.map(|((pinned, field), extension)| {
+        let plugin = VectorPlugin::new(pinned.spec.clone(), *field, extension, Arc::clone(graphs));
+        Arc::new(plugin) as Arc<dyn SegmentPlugin>
+    })
+}
+
 /// `None` when another process made the index in the same moment.
 fn create(
     directory: &dyn Directory,
@@ -413,16 +465,14 @@ fn create(
         docstore_blocksize: STORE_BLOCK,
         ..IndexSettings::default()
     };
-    let created = Index::builder()
+    let mut builder = Index::builder()
         .schema(schema)
         .settings(settings)
-        .tokenizers(tokenizers(wanted.language))
-        .register_plugin(Arc::new(VectorPlugin::new(
-            wanted.spec.clone(),
-            fields.vector,
-            Arc::clone(graphs),
-        )))
-        .open_or_create(directory.box_clone());
+        .tokenizers(tokenizers(wanted.language));
+    for plugin in plugins(wanted, &fields, graphs) {
+        builder = builder.register_plugin(plugin);
+    }
+    let created = builder.open_or_create(directory.box_clone());
     match created {
         Ok(index) => Ok(Some((index, wanted.clone(), fields))),
         Err(TantivyError::IndexAlreadyExists | TantivyError::SchemaError(_)) => Ok(None),
@@ -448,10 +498,8 @@ fn open_existing(directory: Box<dyn Directory>, graphs: &Arc<Graphs>, place: &Pl
     }
     index.set_tokenizers(tokenizers(pinned.language));
     // Before any clone of the index: the list of plugins is copied, not shared.
-    index.register_plugin(Arc::new(VectorPlugin::new(
-        pinned.spec.clone(),
-        fields.vector,
-        Arc::clone(graphs),
-    )));
+    for plugin in plugins(&pinned, &fields, graphs) {
+        index.register_plugin(plugin);
+    }
     Ok((index, pinned, fields))
 }

@@ -8,6 +8,7 @@ mod embeddings;
 mod facts;
 #[cfg(test)]
 mod faults;
+mod field;
 mod pace;
 mod planned;
 mod progress;
@@ -32,15 +33,16 @@ use tracing::Instrument;
 pub use self::builder::{CollectionBuilder, Storage};
 pub use self::coverage::Coverage;
 pub use self::cut::{Chunking, WholeDocuments};
-use self::embeddings::Shelf;
 pub(crate) use self::facts::FileFacts;
+use self::field::Source;
+pub use self::field::VectorField;
 pub(crate) use self::planned::Incoming;
 pub use self::progress::{
     AddEvent, AddOptions, AddProgress, AddReport, ClockFn, FailedDocument, ProgressFn, SkipReason,
 };
 pub use self::recall::{RecallOptions, RecallReport};
 pub use self::search::Explained;
-pub use self::stats::{CollectionStats, GraphState, IndexStats, SegmentStats};
+pub use self::stats::{CollectionStats, GraphState, IndexStats, SegmentStats, VectorFieldStats};
 pub use self::vectors::{Nearest, Neighbour, VectorReader};
 use crate::calibrate::Calibration;
 use crate::checksum::Checksums;
@@ -79,12 +81,11 @@ struct Inner {
     fields: Fields,
     pinned: Pinned,
     place: Place,
-    embedder: Option<Arc<dyn Embedder>>,
+    /// One per vector field.
+    sources: Vec<Source>,
     chunker: Arc<dyn Chunking>,
     /// The chunker's fingerprint: documents cut otherwise are cut again.
     settings: String,
-    /// Where vectors are kept between calls, if anywhere.
-    shelf: Option<Shelf>,
     fusion: Fusion,
     boosts: FieldBoosts,
     calibration: Calibration,
@@ -100,7 +101,7 @@ impl fmt::Debug for Collection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Collection")
             .field("place", &self.inner.place)
-            .field("embedder", &self.inner.pinned.embedder)
+            .field("embedder", &self.inner.pinned.first().embedder)
             .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
@@ -158,7 +159,7 @@ impl Collection {
 
     /// Whether questions are embedded: searches by meaning need no vector of the caller's.
     pub fn has_embedder(&self) -> bool {
-        self.inner.embedder.is_some()
+        self.inner.embedder().is_some()
     }
 
     /// Whose data this handle sees.
@@ -295,12 +296,17 @@ impl Retriever for Collection {
 }
 
 impl Inner {
+    /// The collection's own, that of the first vector field.
+    fn embedder(&self) -> Option<&dyn Embedder> {
+        self.sources[0].embedder.as_deref()
+    }
+
     /// The writer, over files that were found whole.
     fn writer(&self, turn: Turn) -> Result<Writer> {
         let writer = self.writers.open(turn)?;
         // With the lock in hand nobody else writes meanwhile.
         self.checksums
-            .check_before_write(&self.index, &self.pinned.spec, &self.place)?;
+            .check_before_write(&self.index, &self.pinned.specs(), &self.place)?;
         Ok(writer)
     }
 

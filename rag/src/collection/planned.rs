@@ -37,8 +37,8 @@ pub(super) struct Planned {
     pub(super) key: DocumentKey,
     pub(super) from: Option<String>,
     pub(super) chunks: Vec<Chunk>,
-    /// One per chunk, once it is embedded.
-    pub(super) vectors: Vec<Option<Vec<f32>>>,
+    /// By vector field, then one per chunk, once it is embedded.
+    pub(super) vectors: Vec<Vec<Option<Vec<f32>>>>,
     pub(super) facts: Arc<[Vec<u8>]>,
     /// The length of its text, where its chunks cover all of it.
     pub(super) covered: Option<u64>,
@@ -124,16 +124,19 @@ pub(super) fn cut(
         .iter()
         .all(|chunk| document.text.get(chunk.span.clone()) == Some(chunk.text.as_str()))
         && gaps(document.text.len(), chunks.iter().map(|chunk| chunk.span.clone())).is_empty();
-    let mut known = HashMap::new();
-    if inner.embedder.is_some() {
+    let mut known = vec![HashMap::new(); inner.sources.len()];
+    if inner.sources.iter().any(|source| source.embedder.is_some()) {
         for id in std::iter::once(&document.id).chain(&from).chain(&like) {
             inner.stored_vectors(collection, snapshot, id, key.settings, &mut known)?;
         }
     }
-    let vectors = chunks
-        .iter()
-        .map(|chunk| known.get(inner.chunker.embedded(chunk).as_ref()).cloned())
-        .collect();
+    let texts: Vec<_> = chunks.iter().map(|chunk| inner.chunker.embedded(chunk)).collect();
+    let vectors = known.iter().map(|known| {
+        let vectors = texts.iter().map(|text| known.get(text.as_ref()).cloned());
+        vectors.collect()
+    });
+    let vectors = vectors.collect();
+    drop(texts);
     Ok(Plan::Take(Planned {
         key,
         from,
@@ -175,22 +178,24 @@ impl Inner {
         snapshot: &Snapshot,
         id: &str,
         settings: [u8; 4],
-        known: &mut HashMap<String, Vec<f32>>,
+        known: &mut [HashMap<String, Vec<f32>>],
     ) -> Result<()> {
         let prefix = DocumentKey::prefix(&collection.scope, id);
         self.each_document(snapshot, &prefix, |segment, term, rows| {
             let is_same = DocumentKey::from_term(term).is_some_and(|key| key.settings == settings);
-            let Some(file) = snapshot.vectors.get(segment).filter(|_| is_same) else {
-                return Ok(());
-            };
-            // A flipped bit must not be copied under a fresh checksum.
-            if !file.has_whole_rows() {
+            if !is_same {
                 return Ok(());
             }
+            // A flipped bit must not be copied under a fresh checksum.
+            let files = snapshot.vectors.iter().map(|field| &field[segment]);
+            let files: Vec<_> = files.map(|file| file.has_whole_rows().then_some(file)).collect();
             for row in rows {
                 let StoredChunk { chunk, .. } = self.stored_chunk(snapshot, segment, *row)?;
-                if let Some(vector) = file.vector(*row) {
-                    known.insert(self.chunker.embedded(&chunk).into_owned(), vector);
+                let text = self.chunker.embedded(&chunk);
+                for (known, file) in known.iter_mut().zip(&files) {
+                    if let Some(vector) = file.and_then(|file| file.vector(*row)) {
+                        known.insert(text.clone().into_owned(), vector);
+                    }
                 }
             }
             Ok(())

@@ -16,6 +16,7 @@ use crate::lexical::exact::{MOST_NAMESAKES, names, namesakes};
 use crate::lexical::{self, Coverage, Terms};
 use crate::schema::{self, DocumentKey, NUMBER};
 use crate::snapshot::Snapshot;
+use crate::vector::file::VectorFile;
 use crate::vector::plan::SegmentSearch;
 use crate::vector::search::{self, exact_score};
 use crate::vector::simd::prefetch;
@@ -104,6 +105,11 @@ impl Ranking<'_> {
         }
     }
 
+    /// The vectors that are asked, by segment.
+    fn files(&self) -> &[Arc<VectorFile>] {
+        &self.snapshot.vectors[self.ask.field]
+    }
+
     /// The best `depth` rows by the legs that were asked for, and whether there are no others. Folded, a document is one row
     /// in each list before the lists become one: nDCG@10 was .7341 on SciFact and .4131 on Cranfield, .7274 and .4146 with
     /// chunks fused first.
@@ -119,8 +125,7 @@ impl Ranking<'_> {
         let (mut meaning, segments) = match &self.ask.vector {
             Some(vector) if query.mode != SearchMode::Lexical => {
                 let segments = self
-                    .snapshot
-                    .vectors
+                    .files()
                     .iter()
                     .map(AsRef::as_ref)
                     .zip(self.allowed.iter().map(AsRef::as_ref));
@@ -251,7 +256,7 @@ impl Ranking<'_> {
         let ranked = fused.into_iter().zip(covered).map(|(fused, coverage)| {
             let cosine = self.ask.vector.as_ref().and_then(|vector| {
                 let (segment, row) = fused.scored.address();
-                let file = self.snapshot.vectors.get(segment as usize)?;
+                let file = self.files().get(segment as usize)?;
                 exact_score(file, row, vector)
             });
             Ranked {
@@ -358,7 +363,7 @@ impl Ranking<'_> {
             .iter()
             .map(|ranked| {
                 let (segment, row) = ranked.fused.scored.address();
-                let mut vector = self.snapshot.vectors.get(segment as usize)?.vector(row)?;
+                let mut vector = self.files().get(segment as usize)?.vector(row)?;
                 let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
                 for value in &mut vector {
                     *value /= length.max(f32::MIN_POSITIVE);

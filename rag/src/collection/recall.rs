@@ -26,6 +26,8 @@ pub struct RecallOptions {
     pub seed: u64,
     /// Vectors to ask with, such as those of real questions; chunks of the collection's own where there are none.
     pub questions: Vec<Vec<f32>>,
+    /// Which vector field; the first where nothing is said.
+    pub vector_field: Option<String>,
 }
 
 impl Default for RecallOptions {
@@ -36,6 +38,7 @@ impl Default for RecallOptions {
             filter: None,
             seed: 1,
             questions: Vec::new(),
+            vector_field: None,
         }
     }
 }
@@ -75,6 +78,12 @@ impl RecallOptions {
         self.questions = questions;
         self
     }
+
+    /// Of this vector field.
+    pub fn vector_field(mut self, name: impl Into<String>) -> Self {
+        self.vector_field = Some(name.into());
+        self
+    }
 }
 
 /// How many of the true nearest were found.
@@ -108,7 +117,10 @@ impl Collection {
                 limit: MOST_SAMPLES.to_string(),
             });
         }
-        let reader = self.vectors(options.filter.as_ref()).await?;
+        let mut reader = self.vectors(options.filter.as_ref()).await?;
+        if let Some(name) = &options.vector_field {
+            reader = reader.vector_field(name)?;
+        }
         blocking(&self.inner.place, move || measure(&reader, options)).await
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Ask {
     /// Documents of this id, or of this plain name, come first.
     pub(super) exact: Option<(String, String)>,
     pub(super) vector: Option<DenseQuery>,
+    /// Which vector field that is of.
+    pub(super) field: usize,
     pub(super) query: Query,
 }
 
@@ -63,9 +65,10 @@ pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Exp
             segments: Vec::new(),
         });
     }
+    let field = inner.pinned.field(query.vector_field.as_deref())?;
     let vector = match query.mode {
         SearchMode::Lexical => None,
-        _ => question_vector(inner, query).await?,
+        _ => question_vector(inner, query, field).await?,
     };
     if vector.is_none() && query.mode == SearchMode::Dense {
         return Err(Error::Unsupported {
@@ -81,6 +84,7 @@ pub(super) async fn search(collection: &Collection, query: &Query) -> Result<Exp
         expression,
         exact: name.map(|name| (query.text.trim().to_owned(), name)),
         vector,
+        field,
         query: query.clone(),
     };
     if let Some(snapshot) = inner.snapshots.if_warm().filter(|_| is_plain(query))
@@ -107,6 +111,7 @@ fn is_plain(query: &Query) -> bool {
     let words = &query.words;
     !(words.expression || words.phrases || words.fuzzy || words.exact_first)
         && query.filter.is_none()
+        && query.vector_field.is_none()
         && query.unit == HitUnit::Chunk
         && query.top_k <= QUICK_HITS
 }
@@ -137,8 +142,8 @@ fn check(query: &Query) -> Result<()> {
     Ok(())
 }
 
-async fn question_vector(inner: &Inner, query: &Query) -> Result<Option<DenseQuery>> {
-    let spec = &inner.pinned.spec;
+async fn question_vector(inner: &Inner, query: &Query, field: usize) -> Result<Option<DenseQuery>> {
+    let spec = &inner.pinned.vectors[field].spec;
     if let Some(vector) = &query.vector {
         if spec.dim == 0 {
             return Err(Error::Unsupported {
@@ -151,7 +156,7 @@ async fn question_vector(inner: &Inner, query: &Query) -> Result<Option<DenseQue
             prepare(spec, vector).map_err(|fault| Error::invalid("query vector", fault.to_string()))?;
         return Ok(Some(DenseQuery::new(vector)));
     }
-    let Some(embedder) = inner
+    let Some(embedder) = inner.sources[field]
         .embedder
         .as_deref()
         .filter(|_| !query.text.trim().is_empty())

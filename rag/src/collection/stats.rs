@@ -26,6 +26,17 @@ pub enum GraphState {
     Damaged,
 }
 
+impl GraphState {
+    /// What is to be said of two graphs: what is wrong with either.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Damaged, _) | (_, Self::Damaged) => Self::Damaged,
+            (Self::Absent, _) | (_, Self::Absent) => Self::Absent,
+            (Self::Ready, Self::Ready) => Self::Ready,
+        }
+    }
+}
+
 /// The size of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -34,13 +45,13 @@ pub struct SegmentStats {
     pub chunks: u64,
     /// Of these, deleted ones.
     pub deleted_chunks: u64,
-    /// Vectors, those of deleted chunks included.
+    /// Chunks with a vector, deleted ones included; in the fullest of its vector fields.
     pub vectors: u64,
-    /// Bytes of the vectors and their graph.
+    /// Bytes of the vectors and their graphs, of all vector fields.
     pub vector_bytes: u64,
-    /// Of these, bytes of the graph.
+    /// Of these, bytes of graphs.
     pub graph_bytes: u64,
-    /// Whether there is a graph.
+    /// Whether there is a graph, in each vector field.
     pub graph: GraphState,
 }
 
@@ -56,6 +67,22 @@ pub struct CollectionStats {
     pub vectors: u64,
     /// Fingerprint of the embedder; `None` for an index of words alone.
     pub embedder: Option<String>,
+    /// Length of a vector.
+    pub dimension: usize,
+    /// Its other vector fields.
+    pub vector_fields: Vec<VectorFieldStats>,
+}
+
+/// A vector field beside the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VectorFieldStats {
+    /// Its name.
+    pub name: String,
+    /// Chunks of the scope with a vector of it.
+    pub vectors: u64,
+    /// Fingerprint of its embedder.
+    pub embedder: String,
     /// Length of a vector.
     pub dimension: usize,
 }
@@ -98,14 +125,19 @@ fn segment_sizes(snapshot: &Snapshot) -> Vec<SegmentStats> {
     let readers = snapshot.searcher.segment_readers();
     readers
         .iter()
-        .zip(&snapshot.vectors)
-        .map(|(reader, file)| SegmentStats {
-            chunks: u64::from(reader.max_doc()),
-            deleted_chunks: u64::from(reader.num_deleted_docs()),
-            vectors: u64::from(file.present()),
-            vector_bytes: file.bytes_len() as u64,
-            graph_bytes: file.graph_bytes() as u64,
-            graph: graph_state(file),
+        .enumerate()
+        .map(|(at, reader)| {
+            let files = || snapshot.vectors.iter().map(|field| &field[at]);
+            SegmentStats {
+                chunks: u64::from(reader.max_doc()),
+                deleted_chunks: u64::from(reader.num_deleted_docs()),
+                vectors: files().map(|file| u64::from(file.present())).max().unwrap_or(0),
+                vector_bytes: files().map(|file| file.bytes_len() as u64).sum(),
+                graph_bytes: files().map(|file| file.graph_bytes() as u64).sum(),
+                graph: files()
+                    .map(|file| graph_state(file))
+                    .fold(GraphState::Ready, GraphState::or),
+            }
         })
         .collect()
 }
@@ -116,18 +148,30 @@ impl Collection {
         self.read(|inner, scope, snapshot| {
             let entries = inner.entries(snapshot, scope)?;
             let allowed = inner.allowed(snapshot, scope, None)?;
-            let vectors = snapshot.vectors.iter().zip(&allowed).map(|(file, rows)| {
-                let words = rows.words().iter().enumerate();
-                let with_vector = words.map(|(at, word)| (word & file.presence_word(at)).count_ones());
-                u64::from(with_vector.sum::<u32>())
-            });
-            let embedder = &inner.pinned.embedder;
+            let vectors = |field: &[Arc<VectorFile>]| -> u64 {
+                let of_segments = field.iter().zip(&allowed).map(|(file, rows)| {
+                    let words = rows.words().iter().enumerate();
+                    let with_vector = words.map(|(at, word)| (word & file.presence_word(at)).count_ones());
+                    u64::from(with_vector.sum::<u32>())
+                });
+                of_segments.sum()
+            };
+            let first = inner.pinned.first();
+            let others = inner.pinned.vectors.iter().zip(&snapshot.vectors).skip(1);
             Ok(CollectionStats {
                 documents: entries.len() as u64,
                 chunks: entries.iter().map(|entry| entry.chunks).sum(),
-                vectors: vectors.sum(),
-                embedder: (!embedder.is_empty()).then(|| embedder.clone()),
-                dimension: inner.pinned.spec.dim as usize,
+                vectors: vectors(&snapshot.vectors[0]),
+                embedder: (!first.embedder.is_empty()).then(|| first.embedder.clone()),
+                dimension: first.spec.dim as usize,
+                vector_fields: others
+                    .map(|(pinned, files)| VectorFieldStats {
+                        name: pinned.name.clone(),
+                        vectors: vectors(files),
+                        embedder: pinned.embedder.clone(),
+                        dimension: pinned.spec.dim as usize,
+                    })
+                    .collect(),
             })
         })
         .await
@@ -219,21 +263,22 @@ impl Collection {
 
     async fn verify_files(&self) -> Result<()> {
         self.read(|inner, _, snapshot| {
-            let (index, spec) = (&inner.index, &inner.pinned.spec);
-            if let Some(damage) = inner.checksums.damage(index, spec, &inner.place, u64::MAX)? {
+            let (index, specs) = (&inner.index, inner.pinned.specs());
+            if let Some(damage) = inner.checksums.damage(index, &specs, &inner.place, u64::MAX)? {
                 return Err(damage);
             }
             let rows =
                 |file: &Arc<VectorFile>| file.verify_rows().map_err(|error| inner.place.damaged(error));
-            snapshot.vectors.iter().try_for_each(rows)
+            snapshot.vectors.iter().flatten().try_for_each(rows)
         })
         .await
     }
 
     async fn verify_graphs(&self) -> Result<()> {
         self.read(|inner, _, snapshot| {
-            for (reader, file) in snapshot.searcher.segment_readers().iter().zip(&snapshot.vectors) {
-                if graph_state(file) == GraphState::Damaged {
+            let sizes = segment_sizes(snapshot);
+            for (reader, size) in snapshot.searcher.segment_readers().iter().zip(sizes) {
+                if size.graph == GraphState::Damaged {
                     return Err(Error::Damaged {
                         what: inner.place.name(),
                         message: format!(

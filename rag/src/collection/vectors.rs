@@ -23,6 +23,7 @@ pub struct VectorReader {
     collection: Collection,
     snapshot: Arc<Snapshot>,
     allowed: Vec<Arc<RowSet>>,
+    field: usize,
     effort: Effort,
 }
 
@@ -67,6 +68,7 @@ impl Collection {
             Ok(VectorReader {
                 snapshot,
                 allowed,
+                field: 0,
                 effort: inner.effort,
                 collection,
             })
@@ -89,6 +91,15 @@ impl VectorReader {
         }
     }
 
+    /// Of this vector field instead of the first.
+    ///
+    /// # Errors
+    /// `invalid_input` where the index has no such field.
+    pub fn vector_field(mut self, name: &str) -> Result<Self> {
+        self.field = self.collection.inner.pinned.field(Some(name))?;
+        Ok(self)
+    }
+
     /// Walks graphs with a list of this many candidates, whatever a scan would cost; what HNSW libraries call ef. At
     /// least as many as are asked for are kept.
     pub fn ef(mut self, ef: usize) -> Self {
@@ -108,11 +119,9 @@ impl VectorReader {
                 limit: format!("{MOST_HITS} neighbours"),
             });
         }
-        let vector = prepare(&self.collection.inner.pinned.spec, vector)
+        let vector = prepare(&self.collection.inner.pinned.vectors[self.field].spec, vector)
             .map_err(|fault| Error::invalid("vector", fault.to_string()))?;
-        let segments = self
-            .snapshot
-            .vectors
+        let segments = self.snapshot.vectors[self.field]
             .iter()
             .map(AsRef::as_ref)
             .zip(self.allowed.iter().map(AsRef::as_ref));
@@ -146,7 +155,7 @@ impl VectorReader {
         let mut chosen = chosen.into_iter().peekable();
         let mut vectors = Vec::new();
         let mut before = 0;
-        for (rows, file) in self.allowed.iter().zip(&self.snapshot.vectors) {
+        for (rows, file) in self.allowed.iter().zip(&self.snapshot.vectors[self.field]) {
             for (at, row) in rows.rows().enumerate() {
                 if chosen.next_if_eq(&(before + at as u64)).is_some() {
                     vectors.extend(file.vector(row));

@@ -19,6 +19,8 @@ use super::graph::GraphParts;
 
 /// The one file extension that the index claims; it can never be changed for an index that exists.
 pub(crate) const EXTENSION: &str = "swv";
+/// What the files of an index end in, by vector field; the length bounds how many fields there may be.
+pub(crate) const EXTENSIONS: [&str; 8] = [EXTENSION, "swv1", "swv2", "swv3", "swv4", "swv5", "swv6", "swv7"];
 
 pub(super) const MAGIC: [u8; 8] = *b"\x89SWVEC\r\n";
 pub(crate) const VERSION: u16 = 1;

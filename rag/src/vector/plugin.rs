@@ -22,7 +22,7 @@ use tantivy::{
 
 use super::build::build;
 use super::file::VectorFile;
-use super::format::{self, EXTENSION, RowSource, VectorSpec};
+use super::format::{self, RowSource, VectorSpec};
 use super::graph::GraphParts;
 use super::plan::GraphOptions;
 use super::rows::{MergedRows, RowBuffer};
@@ -31,9 +31,9 @@ use crate::stop::Stop;
 /// A graph joins two rows at least.
 const LEAST_ROWS: u32 = 2;
 
-/// The component of a segment that holds its vectors.
-pub(crate) fn component() -> SegmentComponent {
-    SegmentComponent::Custom(EXTENSION.to_owned())
+/// The component of a segment that holds the vectors of a field.
+pub(crate) fn component(extension: &str) -> SegmentComponent {
+    SegmentComponent::Custom(extension.to_owned())
 }
 
 /// Builds graphs, or does not; shared with the collection, which tells why.
@@ -105,17 +105,28 @@ impl Graphs {
     }
 }
 
-/// Writes the vectors of one custom field.
+/// Writes the vectors of one custom field; an index has one for each.
 #[derive(Clone, Debug)]
 pub(crate) struct VectorPlugin {
     spec: VectorSpec,
     field: Field,
+    /// What its files end in; one of [`format::EXTENSIONS`].
+    extension: [&'static str; 1],
     graphs: Arc<Graphs>,
 }
 
 impl VectorPlugin {
-    pub(crate) fn new(spec: VectorSpec, field: Field, graphs: Arc<Graphs>) -> Self {
-        Self { spec, field, graphs }
+    pub(crate) fn new(spec: VectorSpec, field: Field, extension: &'static str, graphs: Arc<Graphs>) -> Self {
+        Self {
+            spec,
+            field,
+            extension: [extension],
+            graphs,
+        }
+    }
+
+    fn component(&self) -> SegmentComponent {
+        component(self.extension[0])
     }
 }
 
@@ -129,7 +140,7 @@ fn damaged(error: impl std::fmt::Display) -> TantivyError {
 
 impl SegmentPlugin for VectorPlugin {
     fn extensions(&self) -> &[&str] {
-        &[EXTENSION]
+        &self.extension
     }
 
     fn create_writer(&self, _: &PluginWriterContext<'_>) -> tantivy::Result<Box<dyn PluginWriter>> {
@@ -137,6 +148,7 @@ impl SegmentPlugin for VectorPlugin {
             field: self.field,
             buffer: RowBuffer::new(&self.spec),
             spec: self.spec.clone(),
+            component: self.component(),
             graphs: Arc::clone(&self.graphs),
         }))
     }
@@ -150,7 +162,7 @@ impl SegmentPlugin for VectorPlugin {
             if self.graphs.stop.is_set() {
                 return Err(internal("the merge was given up"));
             }
-            let bytes = reader.open_read(component())?.read_bytes()?;
+            let bytes = reader.open_read(self.component())?.read_bytes()?;
             let file = VectorFile::open(bytes, &self.spec).map_err(damaged)?;
             // A flipped bit must not be copied under a fresh checksum. Graphs are not copied.
             file.verify_rows().map_err(damaged)?;
@@ -159,15 +171,15 @@ impl SegmentPlugin for VectorPlugin {
         let graph = self
             .graphs
             .build(&self.spec, &rows, self.graphs.options.merge_rows);
-        let mut out = ctx.target_segment.open_write(component())?;
+        let mut out = ctx.target_segment.open_write(self.component())?;
         format::write(&self.spec, &rows, graph.as_ref(), &mut out)?;
         Ok(out.terminate()?)
     }
 
     fn space_usage(&self, reader: &SegmentReader) -> tantivy::Result<BTreeMap<String, ComponentSpaceUsage>> {
-        let bytes = reader.open_read(component())?.len() as u64;
+        let bytes = reader.open_read(self.component())?.len() as u64;
         Ok(BTreeMap::from([(
-            EXTENSION.to_owned(),
+            self.extension[0].to_owned(),
             ComponentSpaceUsage::Basic(bytes.into()),
         )]))
     }
@@ -176,6 +188,7 @@ impl SegmentPlugin for VectorPlugin {
 struct VectorWriter {
     field: Field,
     spec: VectorSpec,
+    component: SegmentComponent,
     buffer: RowBuffer,
     graphs: Arc<Graphs>,
 }
@@ -215,7 +228,7 @@ impl PluginWriter for VectorWriter {
         let graph = self
             .graphs
             .build(&self.spec, &self.buffer, self.graphs.options.flush_rows);
-        let mut out = segment.open_write(component())?;
+        let mut out = segment.open_write(self.component)?;
         format::write(&self.spec, &self.buffer, graph.as_ref(), &mut out)?;
         Ok(out.terminate()?)
     }
@@ -244,7 +257,7 @@ mod tests {
     use tantivy::schema::{INDEXED, STORED, STRING};
     use tantivy::{Index, IndexWriter, Term};
 
-    use super::super::format::{Encoding, Metric};
+    use super::super::format::{EXTENSION, Encoding, Metric};
     use super::super::rows::prepare;
     use super::*;
 
@@ -281,7 +294,12 @@ mod tests {
         let directory = tantivy::directory::MmapDirectory::open(directory).expect("folder");
         let index = Index::builder()
             .schema(schema.build())
-            .register_plugin(Arc::new(VectorPlugin::new(spec(), vector, Arc::default())))
+            .register_plugin(Arc::new(VectorPlugin::new(
+                spec(),
+                vector,
+                EXTENSION,
+                Arc::default(),
+            )))
             .open_or_create(directory)
             .expect("index");
         Fixture { index, id, vector }
@@ -302,7 +320,7 @@ mod tests {
         let mut seen = Vec::new();
         for (ordinal, reader) in searcher.segment_readers().iter().enumerate() {
             let bytes = reader
-                .open_read(component())
+                .open_read(component(EXTENSION))
                 .expect("file")
                 .read_bytes()
                 .expect("bytes");

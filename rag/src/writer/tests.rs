@@ -102,7 +102,7 @@ impl Fixture {
         let stop = graphs.stop();
         let index = Index::builder()
             .schema(schema.build())
-            .register_plugin(Arc::new(VectorPlugin::new(spec(), vector, graphs)))
+            .register_plugin(Arc::new(VectorPlugin::new(spec(), vector, EXTENSION, graphs)))
             .open_or_create(disk.clone())
             .expect("an index");
         let writers = Writers::new(&index, disk, &Place::folder(folder.path()), stop);
@@ -162,7 +162,7 @@ impl Fixture {
         let searcher = self.index.reader().expect("a reader").searcher();
         let mut seen = Vec::new();
         for (ordinal, reader) in searcher.segment_readers().iter().enumerate() {
-            let file = reader.open_read(component()).expect("there");
+            let file = reader.open_read(component(EXTENSION)).expect("there");
             let file = VectorFile::open(file.read_bytes().expect("bytes"), &spec()).expect("opens");
             file.verify_rows().expect("whole");
             for row in reader.doc_ids_alive() {

@@ -3,6 +3,7 @@
 
 pub(crate) mod oracle;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,7 +12,7 @@ use stepwell_core::{
     Document, EmbedKind, Embedder, EmbedderInfo, Embeddings, Error, HeuristicTokens, Result, TokenCounter,
     Usage,
 };
-use stepwell_rag::Collection;
+use stepwell_rag::{Collection, Metric};
 
 /// Each word is a direction that its hash chooses; a text is the sum of its words.
 #[derive(Debug)]
@@ -143,4 +144,45 @@ pub(crate) async fn open(path: &std::path::Path, embedder: &Arc<WordEmbedder>) -
         .build()
         .await
         .expect("the folder opens")
+}
+
+/// How near two vectors are; higher is nearer.
+pub(crate) fn score(metric: Metric, left: &[f32], right: &[f32]) -> f64 {
+    let pairs = || {
+        left.iter()
+            .zip(right)
+            .map(|(a, b)| (f64::from(*a), f64::from(*b)))
+    };
+    let dot: f64 = pairs().map(|(a, b)| a * b).sum();
+    match metric {
+        Metric::Dot => dot,
+        Metric::L2 => -pairs().map(|(a, b)| (a - b).powi(2)).sum::<f64>(),
+        _ => {
+            let (left, right): (f64, f64) = (
+                pairs().map(|(a, _)| a * a).sum(),
+                pairs().map(|(_, b)| b * b).sum(),
+            );
+            dot / (left * right).sqrt()
+        }
+    }
+}
+
+/// The numbers of the best documents, by brute force.
+pub(crate) fn truth(
+    embedder: &WordEmbedder,
+    metric: Metric,
+    living: &BTreeSet<u64>,
+    question: &[f32],
+    k: usize,
+) -> Vec<(f64, u64)> {
+    let mut scored: Vec<(f64, u64)> = living
+        .iter()
+        .map(|number| {
+            let vector = embedder.vector(&document(*number).text);
+            (score(metric, &vector, question), *number)
+        })
+        .collect();
+    scored.sort_by(|left, right| right.0.total_cmp(&left.0));
+    scored.truncate(k);
+    scored
 }

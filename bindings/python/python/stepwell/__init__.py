@@ -45,6 +45,8 @@ if TYPE_CHECKING:
         SyncPlan as SyncPlan,
         SyncProgress as SyncProgress,
         SyncReport as SyncReport,
+        VectorField as VectorField,
+        VectorFieldStats as VectorFieldStats,
     )
     from ._documents import (
         Chunk as Chunk,
@@ -215,7 +217,8 @@ else:
         ),
         "_collection": (
             "AddEvent AddProgress AddReport Collection CollectionStats Coverage DocumentEntry DocumentSkipped Explained "
-            "FailedDocument FileSkipped IndexStats RenamedFile SegmentSearch SyncEvent SyncPlan SyncProgress SyncReport"
+            "FailedDocument FileSkipped IndexStats RenamedFile SegmentSearch SyncEvent SyncPlan SyncProgress SyncReport "
+            "VectorField VectorFieldStats"
         ),
         "_documents": "Chunk Document Explanation Filter Heading Hit LegScore PageSpan",
         "_embedders": "Embedder EmbedderInfo MiniLm Reranker embedder reranker",

@@ -12,7 +12,7 @@ from ._records import Failure, Record, Span, _many, _one
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, Literal, TypeAlias
 
     from typing_extensions import TypedDict, Unpack
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
         `storage` is what is kept of a vector: `int16` where nothing is said (2 bytes per dimension), `codes` alone (1,
         approximate scores; `codes_only=True` says the same) or `f32` (5, the vectors as they came). `metric` is `cosine`
-        where nothing is said.
+        where nothing is said. `vector_fields` are more vectors for every chunk, each by its name with an embedder of its
+        own; a search says with `vector_field` which one it means.
         """
 
         tenant: str | None
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         metric: Literal["cosine", "dot", "l2"] | None
         fusion: dict[str, dict[str, float]] | None
         chunks: dict[str, Any] | None
+        vector_fields: Mapping[str, Embedder | VectorField] | None
 
     class SearchOptions(TypedDict, total=False):
         """What can be asked of a search beside the question.
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
         chunk of a document, or a document. `diversity` moves hits down that are like those before them (0 to 1).
         `highlight` tells where the question's words stand. `phrases`, `fuzzy`, `exact_first` and `expression` say how
         words match: side by side counts more, a letter may be wrong, what is called so comes first, the text is an
-        expression for experts.
+        expression for experts. `vector_field` names the field that is searched by meaning; the first where nothing is said.
         """
 
         top_k: int
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         min_score: float | None
         min_relevance: float | None
         vector: Sequence[float] | None
+        vector_field: str | None
         unit: HitUnit
         diversity: float | None
         highlight: bool
@@ -225,6 +228,33 @@ class DocumentEntry(Record):
     chunks: int
 
 
+class VectorField:
+    """Another vector of every chunk: by an embedder of its own, compared and kept in its own way.
+
+    `metric` is `cosine` and `storage` is `int16` where nothing is said.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        *,
+        metric: Literal["cosine", "dot", "l2"] | None = None,
+        storage: Literal["codes", "int16", "f32"] | None = None,
+    ) -> None:
+        self.embedder = embedder
+        self.metric = metric
+        self.storage = storage
+
+
+class VectorFieldStats(Record):
+    """A vector field beside the first, and how many chunks of the tenant have a vector of it."""
+
+    name: str
+    vectors: int
+    embedder: str
+    dimension: int
+
+
 class CollectionStats(Record):
     """What a collection holds of its tenant."""
 
@@ -233,6 +263,9 @@ class CollectionStats(Record):
     vectors: int
     embedder: str | None
     dimension: int
+    #: Its other vector fields.
+    vector_fields: list[VectorFieldStats] = []
+    _nested = {"vector_fields": _many(VectorFieldStats)}
 
 
 class IndexStats(Record):
@@ -265,10 +298,20 @@ _MINILM = _Default()
 
 def _opening(
     embedder: Embedder | None | _Default, options: CollectionOptions
-) -> tuple[native.Embedder | None, dict[str, Any]]:
+) -> tuple[native.Embedder | None, list[native.Embedder], dict[str, Any]]:
     if isinstance(embedder, _Default):
         embedder = shared_minilm()
-    return (None if embedder is None else embedder._native), dict(options)
+    settings: dict[str, Any] = dict(options)
+    embedders: list[native.Embedder] = []
+    fields: list[dict[str, Any]] = []
+    for name, field in (settings.pop("vector_fields", None) or {}).items():
+        given = field if isinstance(field, VectorField) else VectorField(field)
+        if not isinstance(given.embedder, Embedder):
+            raise InvalidInputError(f"vector_fields: pass an Embedder or a VectorField for `{name}`")
+        embedders.append(given.embedder._native)
+        fields.append({"name": name, "metric": given.metric, "storage": given.storage})
+    settings["vector_fields"] = fields
+    return (None if embedder is None else embedder._native), embedders, settings
 
 
 def _documents(given: Document | Iterable[Document]) -> list[Document]:
@@ -308,7 +351,7 @@ def _paths(given: Paths) -> list[str]:
 _WORDS = ("phrases", "fuzzy", "exact_first", "expression")
 _FLAGS = (*_WORDS, "highlight")
 _NUMBERS = ("min_score", "min_relevance", "diversity")
-_OPTIONS = {"top_k", "filter", "mode", "vector", "unit", *_FLAGS, *_NUMBERS}
+_OPTIONS = {"top_k", "filter", "mode", "vector", "vector_field", "unit", *_FLAGS, *_NUMBERS}
 
 
 def _query(text: str, options: SearchOptions) -> dict[str, Any]:
@@ -368,8 +411,7 @@ class Collection:
 
             # Loading the weights takes a moment that the loop should not lose.
             embedder = await asyncio.get_running_loop().run_in_executor(None, shared_minilm)
-        made, settings = _opening(embedder, options)
-        return cls(await native.Collection.open(os.fspath(path), made, settings))
+        return cls(await native.Collection.open(os.fspath(path), *_opening(embedder, options)))
 
     @classmethod
     def open_sync(
@@ -381,16 +423,14 @@ class Collection:
     ) -> Collection:
         """The blocking twin of `open`."""
         refuse_on_background()
-        made, settings = _opening(embedder, options)
-        return cls(native.Collection.open_sync(os.fspath(path), made, settings))
+        return cls(native.Collection.open_sync(os.fspath(path), *_opening(embedder, options)))
 
     @classmethod
     def in_memory(
         cls, *, embedder: Embedder | None | _Default = _MINILM, **options: Unpack[CollectionOptions]
     ) -> Collection:
         """A collection that lives as long as its handles."""
-        made, settings = _opening(embedder, options)
-        return cls(native.Collection.open_sync(None, made, settings))
+        return cls(native.Collection.open_sync(None, *_opening(embedder, options)))
 
     @property
     def tenant(self) -> str:

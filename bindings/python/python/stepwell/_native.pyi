@@ -175,11 +175,17 @@ class Embedder:
 class Collection:
     @staticmethod
     async def open(
-        path: str | PathLike[str] | None, embedder: Embedder | None, settings: dict[str, Any]
+        path: str | PathLike[str] | None,
+        embedder: Embedder | None,
+        field_embedders: list[Embedder],
+        settings: dict[str, Any],
     ) -> Collection: ...
     @staticmethod
     def open_sync(
-        path: str | PathLike[str] | None, embedder: Embedder | None, settings: dict[str, Any]
+        path: str | PathLike[str] | None,
+        embedder: Embedder | None,
+        field_embedders: list[Embedder],
+        settings: dict[str, Any],
     ) -> Collection: ...
     def scoped(self, tenant: str, actor: str | None) -> Collection: ...
     @property
