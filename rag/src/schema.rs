@@ -14,7 +14,7 @@ use crate::fact::fact_terms;
 use crate::lexical::exact::name_terms;
 use crate::lexical::{Language, tokenizer_name};
 pub(crate) use crate::record::{Record, StoredChunk};
-use crate::vector::format::{Encoding, MAX_DIM, Metric, VectorSpec};
+use crate::vector::format::{EXTENSIONS, Encoding, MAX_DIM, Metric, VectorSpec};
 use crate::vector::plugin::field_bytes;
 
 /// The type name of the vector field: what tells our indexes from others.
@@ -171,11 +171,15 @@ impl Pinned {
             }
             let text = params.get("language").and_then(serde_json::Value::as_str);
             language = text.and_then(Language::from_name);
-            let name = name.strip_prefix(VECTOR).unwrap_or(name).trim_start_matches('_');
+            let name = name.strip_prefix(VECTOR).unwrap_or(name);
+            let name = name.strip_prefix('_').unwrap_or(name);
             vectors.push(PinnedVectors::from_params(name, params, place)?);
         }
         if vectors.is_empty() {
             return Err(place.foreign());
+        }
+        if vectors.len() > EXTENSIONS.len() {
+            return Err(undescribed(place));
         }
         Ok(Self {
             vectors,
@@ -450,7 +454,7 @@ mod tests {
         let pinned = Pinned {
             vectors: vec![
                 field("", &info, Metric::Dot, Encoding::Codes),
-                field("a_b", &other, Metric::L2, Encoding::CodesF32),
+                field("_a_b", &other, Metric::L2, Encoding::CodesF32),
             ],
             language: Language::German,
         };

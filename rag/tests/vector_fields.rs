@@ -35,7 +35,7 @@ impl Embedders {
             .embedder(self.first.clone())
             .vector_field(VectorField::new("small", self.small.clone()).metric(Metric::L2))
             .vector_field(
-                VectorField::new("large_2", self.large.clone())
+                VectorField::new("_large_2", self.large.clone())
                     .metric(Metric::Dot)
                     .storage(Storage::F32),
             )
@@ -47,7 +47,7 @@ impl Embedders {
         [
             (None, &self.first, Metric::Cosine),
             (Some("small"), &self.small, Metric::L2),
-            (Some("large_2"), &self.large, Metric::Dot),
+            (Some("_large_2"), &self.large, Metric::Dot),
         ]
     }
 }
@@ -126,7 +126,7 @@ async fn each_field_answers_as_brute_force_through_deletes_merges_and_reopening(
         .iter()
         .map(|field| (&field.name[..], field.vectors, field.dimension))
         .collect();
-    assert_eq!(others, [("small", 288, 12), ("large_2", 288, 70)]);
+    assert_eq!(others, [("small", 288, 12), ("_large_2", 288, 70)]);
     collection.verify().await.expect("whole");
     drop(collection);
 
@@ -252,7 +252,7 @@ async fn fields_that_do_not_fit_are_refused_in_one_sentence() {
             "invalid_input",
         ),
         (plain().vector_field(field("new")), "invalid_input"),
-        (plain().vector_field(field("large_2")), "embedder_mismatch"),
+        (plain().vector_field(field("_large_2")), "embedder_mismatch"),
     ] {
         let error = builder.build().await.expect_err("another index");
         assert_eq!(error.code(), code, "{error}");
