@@ -19,7 +19,7 @@ use crate::vector::plugin::field_bytes;
 
 /// The type name of the vector field: what tells our indexes from others.
 const VECTOR_TYPE: &str = "stepwell.vector";
-/// The name of the first vector field; the others' follow after a line.
+/// The name of the first vector field; the others' follow after an underscore.
 const VECTOR: &str = "vector";
 /// The version of the fields below and of what is stored; every other is refused.
 const SCHEMA_VERSION: u32 = 2;

@@ -297,3 +297,34 @@ async fn fields_that_do_not_fit_are_refused_in_one_sentence() {
         4
     );
 }
+
+#[tokio::test]
+async fn a_field_beside_words_alone_is_searched_and_put_in_order_once() {
+    let embedder = WordEmbedder::new(12);
+    let folder = tempfile::tempdir().expect("a folder");
+    let collection = Collection::open(folder.path())
+        .vector_field(VectorField::new("only", embedder.clone()))
+        .graph(GraphOptions::new().merge_rows(100))
+        .build()
+        .await
+        .expect("new");
+    collection.add(documents(0..150)).await.expect("added");
+    let query = Query::new(document(7).text)
+        .vector_field("only")
+        .mode(SearchMode::Dense);
+    assert_eq!(ids(&collection.search(&query).await.expect("hits"))[0], "doc-7");
+    collection.optimize().await.expect("merged");
+    let sizes = collection.index_stats().await.expect("sizes");
+    assert_eq!(
+        (sizes.segment_sizes[0].graph, sizes.vectors),
+        (GraphState::Ready, 150)
+    );
+    let files = || {
+        let entries = std::fs::read_dir(folder.path()).expect("listed");
+        let names = entries.map(|entry| entry.expect("an entry").file_name());
+        names.collect::<BTreeSet<_>>()
+    };
+    let before = files();
+    collection.optimize().await.expect("nothing to do");
+    assert_eq!(files(), before);
+}

@@ -24,7 +24,7 @@ pub struct VectorField {
 }
 
 impl VectorField {
-    /// A field with this name, 1 to 64 letters, digits and low lines of ASCII.
+    /// A field with this name, 1 to 64 letters, digits and underscores of ASCII.
     pub fn new(name: impl Into<String>, embedder: Arc<dyn Embedder>) -> Self {
         Self {
             name: name.into(),
@@ -70,7 +70,7 @@ pub(super) fn check(fields: &[VectorField]) -> Result<()> {
         if field.name.is_empty() || field.name.len() > MOST_NAME_BYTES || !field.name.bytes().all(is_word) {
             return Err(Error::invalid(
                 "vector_field",
-                format!("name it with 1 to {MOST_NAME_BYTES} letters, digits and low lines of ASCII"),
+                format!("name it with 1 to {MOST_NAME_BYTES} letters, digits and underscores of ASCII"),
             ));
         }
         if fields[..at].iter().any(|other| other.name == field.name) {

@@ -134,9 +134,12 @@ fn segment_sizes(snapshot: &Snapshot) -> Vec<SegmentStats> {
                 vectors: files().map(|file| u64::from(file.present())).max().unwrap_or(0),
                 vector_bytes: files().map(|file| file.bytes_len() as u64).sum(),
                 graph_bytes: files().map(|file| file.graph_bytes() as u64).sum(),
+                // A field of words alone has no vectors, and no graph to miss.
                 graph: files()
+                    .filter(|file| file.present() > 0)
                     .map(|file| graph_state(file))
-                    .fold(GraphState::Ready, GraphState::or),
+                    .reduce(GraphState::or)
+                    .unwrap_or_default(),
             }
         })
         .collect()
