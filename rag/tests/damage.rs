@@ -5,7 +5,7 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use stepwell_core::{Filter, FilterValue, Query, SearchMode};
-use stepwell_rag::{AddOptions, Collection, CollectionBuilder, GraphOptions, Language};
+use stepwell_rag::{AddOptions, Collection, CollectionBuilder, GraphOptions, Language, VectorField};
 use support::{Seeded, WordEmbedder, document, documents, open};
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -42,10 +42,22 @@ async fn answers(folder: &Path) -> Result<Vec<String>, String> {
                     answers.push(format!("{} {:.4} {}", hit.chunk.id, hit.score, hit.chunk.text));
                 }
             }
+            let mut query = Query::new(document(5).text)
+                .mode(SearchMode::Dense)
+                .vector_field("small");
+            query.filter.clone_from(filter);
+            for hit in collection.search(&query).await? {
+                answers.push(format!("small {} {:.4}", hit.chunk.id, hit.score));
+            }
             answers.push(collection.count(filter.as_ref()).await?.to_string());
             // Through the graph, where there is one that is whole.
             let reader = collection.vectors(filter.as_ref()).await?.ef(400);
             let vector = WordEmbedder::new(24).vector(&document(7).text);
+            for neighbour in reader.nearest(&vector, 10)?.neighbours {
+                answers.push(format!("{} {:.4}", reader.chunk(&neighbour)?.id, neighbour.score));
+            }
+            let reader = reader.vector_field("small")?;
+            let vector = WordEmbedder::named("small", 12).vector(&document(7).text);
             for neighbour in reader.nearest(&vector, 10)?.neighbours {
                 answers.push(format!("{} {:.4}", reader.chunk(&neighbour)?.id, neighbour.score));
             }
@@ -75,6 +87,9 @@ async fn write(folder: &Path, number: u64) -> Result<(), String> {
             let hits = collection.search(&want.clone().mode(mode)).await?;
             assert_eq!(hits[0].chunk.document_id, format!("doc-{number}"));
         }
+        let by_small = want.mode(SearchMode::Dense).vector_field("small");
+        let hits = collection.search(&by_small).await?;
+        assert_eq!(hits[0].chunk.document_id, format!("doc-{number}"), "small");
         Ok::<_, stepwell_core::Error>(())
     };
     work.await.map_err(code)
@@ -91,6 +106,7 @@ fn code(error: stepwell_core::Error) -> String {
 fn builder(folder: &Path) -> CollectionBuilder {
     Collection::open(folder)
         .embedder(WordEmbedder::new(24))
+        .vector_field(VectorField::new("small", WordEmbedder::named("small", 12)))
         .graph(GraphOptions::new().merge_rows(30))
 }
 

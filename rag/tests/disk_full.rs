@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use stepwell_core::{Query, SearchMode};
-use stepwell_rag::{Collection, WholeDocuments};
+use stepwell_rag::{Collection, VectorField, WholeDocuments};
 use support::{WordEmbedder, document, documents};
 
 const PLACE: &str = "STEPWELL_TEST_FULL_FOLDER";
@@ -19,6 +19,7 @@ const MOUNT: &str = r#"mount -t tmpfs -o size=3m stepwell "$0" && exec "$@""#;
 async fn open(folder: &Path) -> Collection {
     Collection::open(folder)
         .embedder(WordEmbedder::new(24))
+        .vector_field(VectorField::new("small", WordEmbedder::named("small", 12)))
         .chunker(Arc::new(WholeDocuments))
         .build()
         .await
@@ -31,11 +32,15 @@ async fn check(collection: &Collection, count: u64) {
     assert_eq!(entries.len() as u64, count);
     assert!(entries.iter().all(|entry| entry.chunks == 1));
     for number in (0..count).step_by(97) {
-        for mode in [SearchMode::Lexical, SearchMode::Dense, SearchMode::Hybrid] {
-            let hits = collection
-                .search(&Query::new(document(number).text).mode(mode))
-                .await
-                .expect("hits");
+        let query = Query::new(document(number).text);
+        let queries = [
+            query.clone().mode(SearchMode::Lexical),
+            query.clone().mode(SearchMode::Dense),
+            query.clone().mode(SearchMode::Dense).vector_field("small"),
+            query,
+        ];
+        for query in queries {
+            let hits = collection.search(&query).await.expect("hits");
             assert_eq!(hits[0].chunk.document_id, format!("doc-{number}"));
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stepwell_core::{Document, Query, SearchMode};
-use stepwell_rag::{AddOptions, Collection, GraphOptions, WholeDocuments};
+use stepwell_rag::{AddOptions, Collection, GraphOptions, Storage, VectorField, WholeDocuments};
 use support::{Seeded, WordEmbedder, document};
 
 const PLACE: &str = "STEPWELL_TEST_KILL_FOLDER";
@@ -18,9 +18,15 @@ const ROUND: &str = "STEPWELL_TEST_KILL_ROUND";
 /// Chunks that are there from the start; half of them are replaced and deleted as the children go.
 const BASE: u64 = 10_000;
 
+/// The embedder of the second field.
+fn small() -> Arc<WordEmbedder> {
+    WordEmbedder::named("small", 16)
+}
+
 async fn open(folder: &Path, merge_rows: u32) -> Collection {
     Collection::open(folder)
         .embedder(WordEmbedder::new(24))
+        .vector_field(VectorField::new("small", small()).storage(Storage::F32))
         .chunker(Arc::new(WholeDocuments))
         .graph(GraphOptions::new().merge_rows(merge_rows))
         .build()
@@ -154,7 +160,7 @@ async fn whatever_was_acknowledged_is_found_once_after_kill_nine() {
         collection.add(base.collect::<Vec<_>>()).await.expect("added");
         collection.compact().await.expect("compacted");
     }
-    let embedder = WordEmbedder::new(24);
+    let (embedder, small) = (WordEmbedder::new(24), small());
     let mut seed = Seeded::new(99);
     let (mut slowest, mut unsure, mut acknowledged) = (Duration::ZERO, 0, 0_u64);
     for round in 1..=rounds {
@@ -228,17 +234,20 @@ async fn whatever_was_acknowledged_is_found_once_after_kill_nine() {
                 continue;
             }
             assert_eq!(by_text[0].chunk.document_id, format!("doc-{id}"));
-            let query = Query::new("")
-                .vector(embedder.vector(&text))
-                .mode(SearchMode::Dense)
-                .top_k(3);
-            let by_vector = collection.search(&query).await.expect("hits");
-            let own = by_vector
-                .iter()
-                .filter(|hit| hit.chunk.document_id == format!("doc-{id}"))
-                .count();
-            assert_eq!(own, 1, "round {round}: {id} by vector");
-            assert!(by_vector[0].score > 0.999);
+            let query = Query::new("").mode(SearchMode::Dense).top_k(3);
+            let queries = [
+                query.clone().vector(embedder.vector(&text)),
+                query.vector_field("small").vector(small.vector(&text)),
+            ];
+            for query in queries {
+                let by_vector = collection.search(&query).await.expect("hits");
+                let own = by_vector
+                    .iter()
+                    .filter(|hit| hit.chunk.document_id == format!("doc-{id}"))
+                    .count();
+                assert_eq!(own, 1, "round {round}: {id} by {:?}", query.vector_field);
+                assert!(by_vector[0].score > 0.999);
+            }
         }
     }
     println!(

@@ -48,10 +48,10 @@ fn is_long() -> bool {
     std::env::var_os("STEPWELL_LONG").is_some_and(|value| value == "1")
 }
 
-/// What a tenant holds.
 /// Another vector of each chunk.
 const SECOND: &str = "second";
 
+/// What a tenant holds.
 type Held = BTreeMap<String, Document>;
 
 fn owner(tenant: usize) -> String {

@@ -57,22 +57,6 @@ enum FusionGiven {
     ReciprocalRank { k: f32 },
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum StorageGiven {
-    Codes,
-    Int16,
-    F32,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum MetricGiven {
-    Cosine,
-    Dot,
-    L2,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct OpenOptions {
@@ -80,8 +64,8 @@ struct OpenOptions {
     scope: Option<ScopeGiven>,
     language: Option<String>,
     codes_only: Option<bool>,
-    storage: Option<StorageGiven>,
-    metric: Option<MetricGiven>,
+    storage: Option<Storage>,
+    metric: Option<Metric>,
     fusion: Option<FusionGiven>,
     chunks: Option<ChunksGiven>,
     vector_fields: Vec<VectorFieldGiven>,
@@ -92,28 +76,8 @@ struct OpenOptions {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct VectorFieldGiven {
     name: String,
-    metric: Option<MetricGiven>,
-    storage: Option<StorageGiven>,
-}
-
-impl StorageGiven {
-    fn storage(self) -> Storage {
-        match self {
-            Self::Codes => Storage::Codes,
-            Self::Int16 => Storage::Int16,
-            Self::F32 => Storage::F32,
-        }
-    }
-}
-
-impl MetricGiven {
-    fn metric(self) -> Metric {
-        match self {
-            Self::Cosine => Metric::Cosine,
-            Self::Dot => Metric::Dot,
-            Self::L2 => Metric::L2,
-        }
-    }
+    metric: Option<Metric>,
+    storage: Option<Storage>,
 }
 
 #[derive(Default, Deserialize)]
@@ -157,18 +121,18 @@ async fn open(
         builder = builder.codes_only(codes_only);
     }
     if let Some(storage) = options.storage {
-        builder = builder.storage(storage.storage());
+        builder = builder.storage(storage);
     }
     if let Some(metric) = options.metric {
-        builder = builder.metric(metric.metric());
+        builder = builder.metric(metric);
     }
     for (given, embedder) in options.vector_fields.into_iter().zip(field_embedders) {
         let mut field = VectorField::new(given.name, embedder);
         if let Some(metric) = given.metric {
-            field = field.metric(metric.metric());
+            field = field.metric(metric);
         }
         if let Some(storage) = given.storage {
-            field = field.storage(storage.storage());
+            field = field.storage(storage);
         }
         builder = builder.vector_field(field);
     }

@@ -28,8 +28,8 @@ struct Settings {
     actor: Option<String>,
     language: Option<String>,
     codes_only: Option<bool>,
-    storage: Option<StorageName>,
-    metric: Option<MetricName>,
+    storage: Option<Storage>,
+    metric: Option<Metric>,
     fusion: Option<FusionName>,
     chunks: Option<ChunkSettings>,
     vector_fields: Vec<VectorFieldSettings>,
@@ -40,44 +40,8 @@ struct Settings {
 #[serde(deny_unknown_fields)]
 struct VectorFieldSettings {
     name: String,
-    metric: Option<MetricName>,
-    storage: Option<StorageName>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum StorageName {
-    Codes,
-    Int16,
-    F32,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum MetricName {
-    Cosine,
-    Dot,
-    L2,
-}
-
-impl StorageName {
-    fn storage(self) -> Storage {
-        match self {
-            Self::Codes => Storage::Codes,
-            Self::Int16 => Storage::Int16,
-            Self::F32 => Storage::F32,
-        }
-    }
-}
-
-impl MetricName {
-    fn metric(self) -> Metric {
-        match self {
-            Self::Cosine => Metric::Cosine,
-            Self::Dot => Metric::Dot,
-            Self::L2 => Metric::L2,
-        }
-    }
+    metric: Option<Metric>,
+    storage: Option<Storage>,
 }
 
 #[derive(Deserialize)]
@@ -162,18 +126,18 @@ async fn open(
         builder = builder.codes_only(codes_only);
     }
     if let Some(storage) = settings.storage {
-        builder = builder.storage(storage.storage());
+        builder = builder.storage(storage);
     }
     if let Some(metric) = settings.metric {
-        builder = builder.metric(metric.metric());
+        builder = builder.metric(metric);
     }
     for (given, embedder) in settings.vector_fields.into_iter().zip(field_embedders) {
         let mut field = VectorField::new(given.name, embedder);
         if let Some(metric) = given.metric {
-            field = field.metric(metric.metric());
+            field = field.metric(metric);
         }
         if let Some(storage) = given.storage {
-            field = field.storage(storage.storage());
+            field = field.storage(storage);
         }
         builder = builder.vector_field(field);
     }

@@ -10,6 +10,7 @@ use tantivy::{Index, IndexSettings, SegmentPlugin, TantivyError};
 
 use super::embeddings::{Precision, Shelf};
 use super::field::{self, Source, VectorField};
+use super::storage::Storage;
 use super::{Chunking, Collection, Inner};
 use crate::calibrate::Calibration;
 use crate::checksum::{CHECKED_AT_OPEN, Checksums};
@@ -28,52 +29,6 @@ use crate::writer::Writers;
 
 /// What tantivy puts into a folder before the first commit; a folder with nothing else is still empty.
 const LEFTOVERS: [&str; 3] = [".managed.json", ".tantivy-writer.lock", ".tantivy-meta.lock"];
-
-/// What is kept of a vector. Int8 codes are always kept: they are what scans and graphs compare first.
-///
-/// Answers that [`crate::Strategy::is_exact`] calls exact are the nearest by what is kept. Where the embedder's vectors
-/// differ by less than the rounding, their order may too: [`Storage::Int16`] keeps each value to 1/32,512 of the vector's
-/// largest, which moves a cosine of 384 dimensions by less than .0002. Keep [`Storage::F32`] where the order has to be
-/// that of the embedder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Storage {
-    /// Codes alone: 1 byte per dimension; scores are approximate.
-    Codes,
-    /// Codes, and a byte of what each leaves out, together 16-bit fixed point, which gives the best their exact order:
-    /// 2 bytes per dimension. The default. A third smaller than codes beside 16-bit floats, and more exact.
-    #[default]
-    Int16,
-    /// Codes, and the vectors as they came: 5 bytes per dimension.
-    F32,
-}
-
-impl Storage {
-    /// In a word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Codes => "codes",
-            Self::Int16 => "int16",
-            Self::F32 => "f32",
-        }
-    }
-
-    pub(super) fn encoding(self) -> Encoding {
-        match self {
-            Self::Codes => Encoding::Codes,
-            Self::Int16 => Encoding::Codes16,
-            Self::F32 => Encoding::CodesF32,
-        }
-    }
-
-    fn of(encoding: Encoding) -> Self {
-        match encoding {
-            Encoding::Codes => Self::Codes,
-            Encoding::Codes16 => Self::Int16,
-            Encoding::CodesF32 => Self::F32,
-        }
-    }
-}
 
 /// Settings of a [`Collection`]; made by [`Collection::open`] and [`Collection::in_memory`].
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use stepwell_core::{
 use tantivy::IndexWriter;
 use tantivy::directory::MmapDirectory;
 
-use super::{Collection, CollectionBuilder, WholeDocuments};
+use super::{Collection, CollectionBuilder, VectorField, WholeDocuments};
 use crate::asking::Asking;
 use crate::checksum::CHECKED_AT_OPEN;
 use crate::error::Place;
@@ -74,8 +74,8 @@ impl Plan {
 struct Letters(EmbedderInfo);
 
 impl Letters {
-    fn new() -> Arc<Self> {
-        Arc::new(Self(EmbedderInfo::new("test", "letters", "1", 26, 256, false)))
+    fn new(model: &str) -> Arc<Self> {
+        Arc::new(Self(EmbedderInfo::new("test", model, "1", 26, 256, false)))
     }
 
     fn vector(text: &str) -> Vec<f32> {
@@ -105,7 +105,8 @@ impl Embedder for Letters {
 
 fn builder(folder: &Path) -> CollectionBuilder {
     Collection::open(folder)
-        .embedder(Letters::new())
+        .embedder(Letters::new("letters"))
+        .vector_field(VectorField::new("second", Letters::new("others")))
         .chunker(Arc::new(WholeDocuments))
 }
 
@@ -145,16 +146,26 @@ async fn check(collection: &Collection, allowed: &Allowed, doing: &str) {
         if found.is_none() {
             continue;
         }
-        for mode in [SearchMode::Lexical, SearchMode::Dense] {
-            let hits = collection
-                .search(&Query::new(word(*id).repeat(4)).mode(mode).top_k(1_000))
-                .await
-                .expect("hits");
+        let query = Query::new(word(*id).repeat(4)).top_k(1_000);
+        let dense = query.clone().mode(SearchMode::Dense);
+        let queries = [
+            query.mode(SearchMode::Lexical),
+            dense.clone(),
+            dense.vector_field("second"),
+        ];
+        for query in queries {
+            let hits = collection.search(&query).await.expect("hits");
             let own: Vec<_> = hits
                 .iter()
                 .filter(|hit| hit.chunk.document_id == format!("d{id}"))
                 .collect();
-            assert_eq!(own.len(), 1, "{doing}: d{id} by {mode:?}");
+            assert_eq!(
+                own.len(),
+                1,
+                "{doing}: d{id} by {:?} {:?}",
+                query.mode,
+                query.vector_field
+            );
             let texts = states.iter().flatten().map(|document| document.text.as_str());
             assert!(texts.into_iter().any(|text| text == own[0].chunk.text), "{doing}");
         }
@@ -335,14 +346,20 @@ async fn formats_of_a_newer_version_are_refused_with_both_numbers() {
     let (_, text) = text.split_once("\",").expect("a seal");
     let text = format!("{{{text}");
     let versioned = r#""version": 2"#;
-    assert_eq!(text.matches(versioned).count(), 1, "{text}");
-    std::fs::write(&meta, text.replace(versioned, r#""version": 7"#)).expect("written");
-    let error = builder(folder.path()).build().await.expect_err("newer");
-    assert_eq!(error.code(), "unknown_version");
-    assert!(
-        error.to_string().contains('7') && error.to_string().contains('2'),
-        "{error}"
-    );
+    // Each vector field has one; a newer one of the second alone is enough.
+    let places: Vec<usize> = text.match_indices(versioned).map(|(place, _)| place).collect();
+    assert_eq!(places.len(), 2, "{text}");
+    for place in places {
+        let mut newer = text.clone();
+        newer.replace_range(place..place + versioned.len(), r#""version": 7"#);
+        std::fs::write(&meta, newer).expect("written");
+        let error = builder(folder.path()).build().await.expect_err("newer");
+        assert_eq!(error.code(), "unknown_version");
+        assert!(
+            error.to_string().contains('7') && error.to_string().contains('2'),
+            "{error}"
+        );
+    }
     std::fs::write(&meta, text.replace(versioned, r#""version": 1"#)).expect("written");
     let error = builder(folder.path()).build().await.expect_err("older");
     assert_eq!(error.code(), "unknown_version");

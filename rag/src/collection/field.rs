@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use stepwell_core::{Embedder, Error, Result};
 
-use super::builder::Storage;
 use super::embeddings::Shelf;
+use super::storage::Storage;
 use crate::Metric;
 use crate::schema::PinnedVectors;
 use crate::vector::format::EXTENSIONS;

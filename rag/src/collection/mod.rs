@@ -16,6 +16,7 @@ mod rank;
 mod recall;
 mod search;
 mod stats;
+mod storage;
 mod terms;
 mod vectors;
 
@@ -30,7 +31,7 @@ use tantivy::schema::{IndexRecordOption, Term};
 use tantivy::{Index, SegmentReader, TERMINATED};
 use tracing::Instrument;
 
-pub use self::builder::{CollectionBuilder, Storage};
+pub use self::builder::CollectionBuilder;
 pub use self::coverage::Coverage;
 pub use self::cut::{Chunking, WholeDocuments};
 pub(crate) use self::facts::FileFacts;
@@ -43,6 +44,7 @@ pub use self::progress::{
 pub use self::recall::{RecallOptions, RecallReport};
 pub use self::search::Explained;
 pub use self::stats::{CollectionStats, GraphState, IndexStats, SegmentStats, VectorFieldStats};
+pub use self::storage::Storage;
 pub use self::vectors::{Nearest, Neighbour, VectorReader};
 use crate::calibrate::Calibration;
 use crate::checksum::Checksums;

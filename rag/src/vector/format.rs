@@ -14,6 +14,8 @@
 
 use std::io::{self, Write};
 
+use serde::Deserialize;
+
 use super::build::CodedRows;
 use super::graph::GraphParts;
 
@@ -33,7 +35,8 @@ pub(super) const ALIGN: u64 = 64;
 pub(crate) const MAX_DIM: u32 = 16_384;
 
 /// How two vectors are compared. A higher score is always nearer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Metric {
     /// The score is the cosine. Vectors are stored with length one. The default.
