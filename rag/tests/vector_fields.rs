@@ -5,9 +5,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use stepwell_core::{Document, Filter, FilterValue, Query, Scope, SearchMode};
+use async_trait::async_trait;
+use stepwell_core::{
+    Document, EmbedKind, Embedder, EmbedderInfo, Embeddings, Error, Filter, FilterValue, Query, Scope,
+    SearchMode, TokenCounter,
+};
 use stepwell_rag::{
     Collection, CollectionBuilder, GraphOptions, GraphState, Metric, RecallOptions, Storage, VectorField,
 };
@@ -327,4 +332,104 @@ async fn a_field_beside_words_alone_is_searched_and_put_in_order_once() {
     let before = files();
     collection.optimize().await.expect("nothing to do");
     assert_eq!(files(), before);
+}
+
+#[tokio::test]
+async fn as_many_fields_as_there_may_be_are_kept_merged_and_opened_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let small: Vec<Arc<WordEmbedder>> = (0..7)
+        .map(|at| WordEmbedder::named(&format!("model{at}"), 8 + at))
+        .collect();
+    let open = || {
+        let first = Collection::open(folder.path()).embedder(WordEmbedder::new(32));
+        small.iter().enumerate().fold(first, |builder, (at, embedder)| {
+            builder.vector_field(VectorField::new(format!("f{at}"), embedder.clone()))
+        })
+    };
+    let collection = open().build().await.expect("new");
+    collection.add(documents(0..30)).await.expect("added");
+    collection.add(documents(30..60)).await.expect("added");
+    collection.delete(["doc-4", "doc-40"]).await.expect("deleted");
+    collection.compact().await.expect("merged");
+    drop(collection);
+    let collection = open().build().await.expect("there");
+    collection.verify().await.expect("whole");
+    for at in 0..small.len() {
+        for number in [0, 33, 59] {
+            let query = Query::new(document(number).text)
+                .mode(SearchMode::Dense)
+                .vector_field(format!("f{at}"));
+            let hits = collection.search(&query).await.expect("hits");
+            assert_eq!(hits[0].chunk.document_id, format!("doc-{number}"), "field f{at}");
+            assert!(hits[0].score > 0.999, "field f{at}: {}", hits[0].score);
+        }
+    }
+    let stats = collection.stats().await.expect("counted");
+    let counted: Vec<_> = stats.vector_fields.iter().map(|field| field.vectors).collect();
+    assert_eq!(counted, [58; 7]);
+}
+
+/// Answers the first call and never another.
+#[derive(Debug)]
+struct Hanging {
+    inner: Arc<WordEmbedder>,
+    calls: AtomicU64,
+}
+
+#[async_trait]
+impl Embedder for Hanging {
+    fn info(&self) -> &EmbedderInfo {
+        self.inner.info()
+    }
+
+    async fn embed(&self, texts: &[&str], kind: EmbedKind) -> Result<Embeddings, Error> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) > 0 {
+            std::future::pending::<()>().await;
+        }
+        self.inner.embed(texts, kind).await
+    }
+
+    fn tokens(&self) -> Arc<dyn TokenCounter> {
+        self.inner.tokens()
+    }
+}
+
+#[tokio::test]
+async fn an_add_that_waits_for_a_fields_embedder_for_ever_can_be_dropped_and_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = |second: Arc<dyn Embedder>| {
+        Collection::open(folder.path())
+            .embedder(WordEmbedder::new(32))
+            .vector_field(VectorField::new("small", second))
+            .build()
+    };
+    let small = WordEmbedder::named("small", 12);
+    let hanging = Arc::new(Hanging {
+        inner: small.clone(),
+        calls: AtomicU64::new(0),
+    });
+    let collection = open(hanging.clone()).await.expect("new");
+    collection
+        .add([document(1)])
+        .await
+        .expect("the first call answers");
+    let changed = Document::new("doc-1", "quite another text");
+    let waited = tokio::time::timeout(Duration::from_millis(200), collection.add([changed.clone()])).await;
+    assert!(waited.is_err(), "it waits");
+    assert_eq!(hanging.calls.load(Ordering::SeqCst), 2);
+    // The old version stands, and the collection can be written to.
+    let by_words = Query::new(document(1).text).mode(SearchMode::Lexical);
+    let hits = collection.search(&by_words).await.expect("hits");
+    assert_eq!(hits[0].chunk.text, document(1).text);
+    assert_eq!(collection.delete(["doc-9"]).await.expect("no lock is left"), 0);
+    drop(collection);
+
+    let collection = open(small).await.expect("opens");
+    collection.add([changed]).await.expect("added");
+    let query = Query::new("quite another text")
+        .mode(SearchMode::Dense)
+        .vector_field("small");
+    let hits = collection.search(&query).await.expect("hits");
+    assert_eq!(hits.len(), 1);
+    assert_eq!(hits[0].chunk.text, "quite another text");
 }
