@@ -50,3 +50,21 @@ impl Storage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Metric;
+
+    #[test]
+    fn storages_and_metrics_are_read_by_the_names_they_are_told_by() {
+        for storage in [Storage::Codes, Storage::Int16, Storage::F32] {
+            let read: Storage = serde_json::from_value(storage.as_str().into()).expect("its name");
+            assert_eq!(read, storage);
+        }
+        for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+            let read: Metric = serde_json::from_value(metric.name().into()).expect("its name");
+            assert_eq!(read, metric);
+        }
+    }
+}
