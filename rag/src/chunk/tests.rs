@@ -1,3 +1,5 @@
+//! Documents cut in every style: nothing is lost, nothing is too long, and headings stay with their section.
+
 use super::*;
 use proptest::prelude::*;
 use stepwell_core::{Heading, HeuristicTokens};
