@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::spare::Spare;
+use crate::vector::simd::kernels;
 
 /// A row of one snapshot with its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,22 +68,6 @@ pub(crate) fn sort_best_first(list: &mut [Scored]) {
 /// rows is seen as all there is.
 fn sampled(word: usize) -> u64 {
     0x0001_0001_0001_0001_u64.rotate_left(word as u32 % 64 * 7)
-}
-
-/// Which of up to 64 scores reach the bar, a bit for each.
-fn reached(scores: &[f32], bar: f32) -> u64 {
-    let mut bytes = [0_u8; 64];
-    match <&[f32; 64]>::try_from(scores) {
-        // Of a length that is known, many are compared at once.
-        Ok(scores) => (0..64).for_each(|at| bytes[at] = u8::from(scores[at] >= bar)),
-        Err(_) => (bytes.iter_mut().zip(scores)).for_each(|(byte, score)| *byte = u8::from(*score >= bar)),
-    }
-    let (eights, _) = bytes.as_chunks::<8>();
-    eights.iter().enumerate().fold(0, |bits, (at, eight)| {
-        // The lowest bits of eight bytes come together in the highest byte of the product.
-        let together = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        bits | together << (at * 8)
-    })
 }
 
 /// Leaves the best so many rows of a list, in the order they had; the score of the last of them comes back where there are as
@@ -153,7 +138,11 @@ impl Best {
         Self {
             limit,
             kept,
-            threshold: f32::NEG_INFINITY,
+            threshold: if limit == 0 {
+                f32::INFINITY
+            } else {
+                f32::NEG_INFINITY
+            },
         }
     }
 
@@ -164,12 +153,11 @@ impl Best {
 
     #[inline]
     pub(crate) fn push(&mut self, scored: Scored) {
-        // Not `<=`: a row equal to the threshold may still win by its address. NaN never enters.
-        if self.limit == 0 || scored.score.is_nan() || scored.score < self.threshold {
-            return;
+        // A row equal to the threshold may still win by its address. NaN reaches none.
+        if scored.score >= self.threshold {
+            self.kept.push(scored);
+            self.cut();
         }
-        self.kept.push(scored);
-        self.cut();
     }
 
     /// Many rows of a segment at once, from row `first` on: those whose bit is set, each with the score at its place. Of
@@ -222,18 +210,25 @@ impl Best {
     }
 
     fn append(&mut self, segment: u32, first: u32, bits: &[u64], scores: &[f32], bar: f32) {
+        let kernels = kernels();
+        let mut some = [Scored {
+            score: 0.0,
+            segment,
+            row: 0,
+        }; 64];
         let pieces = (first..).step_by(64).zip(bits.iter().zip(scores.chunks(64)));
         for (first, (word, scores)) in pieces {
             if *word == 0 {
                 continue;
             }
-            let mut chosen = word & reached(scores, bar);
-            while chosen != 0 {
+            let mut chosen = word & kernels.reached(scores, bar);
+            let some = &mut some[..chosen.count_ones() as usize];
+            for slot in &mut *some {
                 let at = chosen.trailing_zeros();
                 chosen &= chosen - 1;
-                let (score, row) = (scores[at as usize], first + at);
-                self.kept.push(Scored { score, segment, row });
+                (slot.score, slot.segment, slot.row) = (scores[at as usize], segment, first + at);
             }
+            self.kept.extend_from_slice(some);
         }
     }
 
@@ -252,9 +247,11 @@ impl Best {
     }
 
     /// What is kept, in no order of its own.
-    pub(crate) fn into_list(mut self) -> Vec<Scored> {
-        keep_best(&mut self.kept, self.limit);
-        self.kept.to_vec()
+    pub(crate) fn into_list(mut self) -> Spare<Scored> {
+        if self.kept.len() > self.limit {
+            keep_best(&mut self.kept, self.limit);
+        }
+        self.kept
     }
 }
 
@@ -318,7 +315,7 @@ mod tests {
                 }
                 let mut list = best.into_list();
                 sort_by_address(&mut list);
-                assert_eq!(list, want, "{limit}");
+                assert_eq!(*list, want, "{limit}");
             }
         }
     }
@@ -390,7 +387,7 @@ mod tests {
                         assert!(list.is_sorted_by_key(|scored| scored.address()));
                         let mut want = one_by_one.into_list();
                         sort_by_address(&mut want);
-                        assert_eq!(list, want, "{limit} of {rows}");
+                        assert_eq!(*list, *want, "{limit} of {rows}");
                     }
                 }
             }

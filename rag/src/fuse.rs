@@ -83,13 +83,15 @@ impl<'a> Side<'a> {
     /// `zeros` rows score 0 without standing in the list: BM25 lists only rows that share a word.
     fn new(fusion: Fusion, list: &'a [Scored], zeros: usize, needs_ranks: bool) -> Self {
         let count = (list.len() + zeros).max(1) as f64;
-        let scores: Spare<i32> = list.iter().map(|scored| signed(scored.score)).collect();
+        // Side by side, they are read many at once.
+        let raw: Spare<f32> = list.iter().map(|scored| scored.score).collect();
+        let scores: Spare<i32> = raw.iter().map(|score| signed(*score)).collect();
         let unsigned = |score: &i32| unordered(score.cast_unsigned() ^ 1 << 31);
         let lowest = scores.iter().min().map_or(0.0, unsigned);
         let lowest = if zeros > 0 { lowest.min(0.0) } else { lowest };
         let (shift, spread) = match fusion {
             Fusion::ZScore { .. } => {
-                let (sum, squares) = sums(list);
+                let (sum, squares) = sums(&raw);
                 let mean = sum / count;
                 let variance = (squares / count - mean * mean).max(0.0);
                 (mean as f32, variance.sqrt() as f32)
@@ -109,10 +111,7 @@ impl<'a> Side<'a> {
         };
         let normalized = match fusion {
             Fusion::ReciprocalRank { k } => ranks.iter().map(|rank| 1.0 / (k + *rank as f32)).collect(),
-            _ => list
-                .iter()
-                .map(|scored| (scored.score - shift) * factor)
-                .collect(),
+            _ => raw.iter().map(|score| (score - shift) * factor).collect(),
         };
         let addresses = list
             .iter()
@@ -150,10 +149,14 @@ impl<'a> Side<'a> {
             return *rank;
         }
         let score = self.scores[at];
-        let above = self.scores.iter().filter(|other| **other > score).count();
+        // Counted in as many bits as a score has: four at once.
+        let above: u32 = self.scores.iter().map(|other| u32::from(*other > score)).sum();
         // The list is in the order of addresses, and of equal scores the lower address comes first.
-        let before = self.scores[..at].iter().filter(|other| **other == score).count();
-        (above + before) as u32 + 1
+        let before: u32 = self.scores[..at]
+            .iter()
+            .map(|other| u32::from(*other == score))
+            .sum();
+        above + before + 1
     }
 
     fn leg(&self, address: (u32, u32)) -> Leg {
@@ -172,16 +175,18 @@ impl<'a> Side<'a> {
 }
 
 /// The scores' sum and that of their squares, four at a time: in double precision neither loses what single scores have.
-fn sums(list: &[Scored]) -> (f64, f64) {
+fn sums(scores: &[f32]) -> (f64, f64) {
     let (mut sums, mut squares) = ([0.0; 4], [0.0; 4]);
-    let (fours, rest) = list.as_chunks::<4>();
-    for four in fours.iter().map(<[Scored; 4]>::as_slice).chain([rest]) {
-        for (at, scored) in four.iter().enumerate() {
-            let score = f64::from(scored.score);
-            sums[at] += score;
-            squares[at] += score * score;
-        }
+    let mut add = |at: usize, score: f32| {
+        let score = f64::from(score);
+        sums[at] += score;
+        squares[at] += score * score;
+    };
+    let (fours, rest) = scores.as_chunks::<4>();
+    for four in fours {
+        (0..4).for_each(|at| add(at, four[at]));
     }
+    rest.iter().enumerate().for_each(|(at, score)| add(at, *score));
     (sums.iter().sum(), squares.iter().sum())
 }
 
@@ -239,9 +244,9 @@ pub(crate) fn fuse(
     }
     let mut best = best.into_list();
     sort_best_first(&mut best);
-    best.into_iter()
+    best.iter()
         .map(|scored| Fused {
-            scored,
+            scored: *scored,
             lexical: words.leg(scored.address()),
             dense: meaning.leg(scored.address()),
         })

@@ -33,7 +33,7 @@ macro_rules! element {
 element!(f32, i32, u32, u64, crate::best::Scored);
 
 /// A list, empty at first.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Spare<T: Element>(Vec<T>);
 
 impl<T: Element> Default for Spare<T> {

@@ -16,6 +16,7 @@ use crate::lexical::exact::{MOST_NAMESAKES, names, namesakes};
 use crate::lexical::{self, Coverage, Terms};
 use crate::schema::{self, DocumentKey, NUMBER};
 use crate::snapshot::Snapshot;
+use crate::spare::Spare;
 use crate::vector::file::VectorFile;
 use crate::vector::plan::SegmentSearch;
 use crate::vector::search::{self, exact_score};
@@ -118,7 +119,7 @@ impl Ranking<'_> {
         let is_hybrid = query.mode == SearchMode::Hybrid && self.ask.vector.is_some();
         let list = if is_hybrid { DEPTH.max(depth) } else { depth };
         let mut words = if query.mode == SearchMode::Dense {
-            Vec::new()
+            Spare::default()
         } else {
             self.by_words(list)?
         };
@@ -146,9 +147,9 @@ impl Ranking<'_> {
                 "fused",
             )
         } else if self.ask.vector.is_some() {
-            (alone(meaning.clone(), |leg, none| (none, leg)), "dense")
+            (alone(&meaning, |leg, none| (none, leg)), "dense")
         } else {
-            (alone(words.clone(), |leg, none| (leg, none)), "lexical")
+            (alone(&words, |leg, none| (leg, none)), "lexical")
         };
         ranked.truncate(depth);
         if is_folded {
@@ -171,7 +172,7 @@ impl Ranking<'_> {
     }
 
     /// The best rows by the question's words, in the order of their addresses.
-    fn by_words(&self, depth: usize) -> Result<Vec<Scored>> {
+    fn by_words(&self, depth: usize) -> Result<Spare<Scored>> {
         let (inner, searcher) = (self.inner, &self.snapshot.searcher);
         let (place, has_phrases) = (&inner.place, self.ask.query.words.phrases);
         if let Some(expression) = self.expression {
@@ -190,16 +191,16 @@ impl Ranking<'_> {
             place,
         )?;
         words.map_or_else(
-            || Ok(Vec::new()),
+            || Ok(Spare::default()),
             |words| lexical::run(searcher, words.as_ref(), self.allowed, depth, place),
         )
     }
 
     /// Leaves the first row of each document, with the score of its best one in the list; that one's row is given back.
-    fn fold(&self, list: &mut Vec<Scored>) -> Result<Vec<u32>> {
+    fn fold(&self, list: &mut Spare<Scored>) -> Result<Vec<u32>> {
         let first = self.first_rows(list.iter().map(|scored| scored.address()))?;
         let mut best = Vec::with_capacity(list.len());
-        let mut folded: Vec<Scored> = Vec::with_capacity(list.len());
+        let mut folded: Spare<Scored> = Spare::default();
         for (scored, document) in list.iter().zip(first) {
             match (folded.last_mut(), best.last_mut()) {
                 // The list is in the order of addresses, where a document's rows lie side by side.
@@ -532,7 +533,8 @@ fn join(best: Chunk, parts: Vec<Chunk>, span: Range<usize>) -> Chunk {
 }
 
 /// One leg's list as it is: the raw score decides.
-fn alone(mut list: Vec<Scored>, place: impl Fn(Leg, Leg) -> (Leg, Leg)) -> Vec<Fused> {
+fn alone(list: &[Scored], place: impl Fn(Leg, Leg) -> (Leg, Leg)) -> Vec<Fused> {
+    let mut list = list.to_vec();
     sort_best_first(&mut list);
     let none = Leg {
         rank: None,

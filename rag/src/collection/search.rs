@@ -307,7 +307,7 @@ mod tests {
                         addresses(&theirs),
                         "{asked:?}, {depth} of {rows}"
                     );
-                    for (ours, theirs) in ours.iter().zip(&theirs) {
+                    for (ours, theirs) in ours.iter().zip(theirs.iter()) {
                         let far = (ours.score - theirs.score).abs();
                         assert!(far <= 1e-5 * theirs.score, "{ours:?} {theirs:?}");
                     }

@@ -130,7 +130,7 @@ impl VectorReader {
         })?;
         sort_best_first(&mut found);
         let neighbours = found
-            .into_iter()
+            .iter()
             .map(|scored| Neighbour {
                 score: scored.score,
                 segment: scored.segment,

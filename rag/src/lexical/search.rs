@@ -13,6 +13,7 @@ use crate::best::{Best, Scored, sort_by_address};
 use crate::error::Place;
 use crate::filter::RowSet;
 use crate::schema::Fields;
+use crate::spare::Spare;
 
 /// What two neighbours count where they stand so, beside what they count as words.
 const PHRASE_BOOST: f32 = 0.5;
@@ -150,7 +151,7 @@ pub(crate) fn run(
     allowed: &[Arc<RowSet>],
     depth: usize,
     place: &Place,
-) -> Result<Vec<Scored>> {
+) -> Result<Spare<Scored>> {
     let mut best = Best::new(depth);
     let walk = |best: &mut Best| -> tantivy::Result<()> {
         let weight = query.weight(EnableScoring::enabled_from_searcher(searcher))?;

@@ -195,7 +195,7 @@ impl<'a> Terms<'a> {
     }
 
     /// The best `depth` of the allowed rows by BM25 of any of the words, in the order of their addresses.
-    pub(crate) fn run(&self, allowed: &[Arc<RowSet>], depth: usize, place: &Place) -> Result<Vec<Scored>> {
+    pub(crate) fn run(&self, allowed: &[Arc<RowSet>], depth: usize, place: &Place) -> Result<Spare<Scored>> {
         let mut best = Best::new(depth);
         let mut walk = || -> tantivy::Result<()> {
             let held_back = self.fields.each_ref().map(|field| self.held_back(field));

@@ -1,8 +1,8 @@
 //! How far a score by codes may lie from the score by what a file keeps: what makes a scan exact.
 //!
 //! Codes are rounded to a step, what is kept beside them to finer ones; both errors have bounds (Cauchy–Schwarz for
-//! products, the triangle inequality for distances). A row whose bound lies below the k-th exact score cannot be among the
-//! best k and needs no exact comparison.
+//! products, the triangle inequality for distances). A row whose score by codes is too low for the k-th exact
+//! score cannot be among the best k and needs no exact comparison.
 
 use super::format::{Encoding, Metric};
 
@@ -36,8 +36,8 @@ impl Margin {
         }
     }
 
-    /// The highest exact score that a row can have whose codes, with this scale, give `score`.
-    pub(super) fn most(&self, score: f32, scale: f32) -> f32 {
+    /// The lowest score that codes with this scale can give a row whose exact score is `exact` or higher.
+    pub(super) fn least(&self, exact: f32, scale: f32) -> f32 {
         let error = self.root_dim
             * match self.encoding {
                 // The codes are what is kept.
@@ -54,12 +54,15 @@ impl Margin {
                 } else {
                     longest
                 };
-                score + self.length * error + self.left_out * row + SUMS * self.length * row
+                exact - (self.length * error + self.left_out * row + SUMS * self.length * row)
             }
             Metric::L2 => {
                 let slack = SUMS * (self.length.powi(2) + longest.powi(2));
-                let distance = (-score - slack).max(0.0).sqrt();
-                slack - (distance - error - self.left_out).max(0.0).powi(2)
+                let furthest = slack - exact;
+                if furthest < 0.0 {
+                    return f32::INFINITY; // nothing is nearer than at no distance
+                }
+                -slack - (furthest.sqrt() + error + self.left_out).powi(2)
             }
         }
     }

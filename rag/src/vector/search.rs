@@ -102,7 +102,7 @@ pub(crate) fn search<'a>(
     depth: usize,
     exact: usize,
     effort: Effort,
-) -> (Vec<Scored>, Vec<SegmentSearch>) {
+) -> (Spare<Scored>, Vec<SegmentSearch>) {
     let kernels = kernels();
     let rescored = (exact * RESCORE_FACTOR).max(RESCORE_LEAST);
     let kept = depth.max(rescored).max(KEPT_LEAST);
@@ -121,25 +121,16 @@ pub(crate) fn search<'a>(
         files.push(file);
     }
     let mut list = best.into_list();
-    // Rows that were not kept come after this one.
-    let last = if scans.is_empty() || list.len() < kept {
-        None
-    } else {
-        list.iter().copied().max_by(best_first)
-    };
+    let bar = nth_score(&list, rescored);
     let mut exactly = Rescoring {
         kernels,
         files: &files,
         query,
         nearest: Best::new(exact),
+        places: Spare::default(),
+        scores: Spare::default(),
     };
-    let bar = nth_score(&list, rescored);
-    let (mut near, mut far) = (Spare::default(), Spare::default());
-    for (at, scored) in (0..).zip(&list) {
-        let part = if scored.score >= bar { &mut near } else { &mut far };
-        part.push(at);
-    }
-    exactly.rescore(&mut list, &near);
+    exactly.rescore(&list, |score| score >= bar);
     if let Some((_, first, _)) = scans.first() {
         let margin = Margin::new(
             first.metric(),
@@ -149,34 +140,38 @@ pub(crate) fn search<'a>(
             query.left_out,
         );
         let widest = scans.iter().map(|(_, file, _)| file.widest()).fold(0.0, f32::max);
-        let least = exactly.least();
-        near.clear();
-        far.retain(|at| {
-            let is_near = margin.most(list[*at as usize].score, widest) >= least;
-            if is_near {
-                near.push(*at);
-            }
-            !is_near
-        });
-        exactly.rescore(&mut list, &near);
+        let reach = margin.least(exactly.least(), widest);
+        exactly.rescore(&list, |score| score < bar && score >= reach);
         // Where none was ruled out, rows that were not kept are not either.
-        if let (true, Some(last)) = (far.is_empty(), last) {
+        if list.len() >= kept
+            && exactly.places.len() == list.len()
+            && let Some(last) = list.iter().copied().max_by(best_first)
+        {
             for (segment, file, allowed) in scans {
                 piece.scan(kernels, file, allowed, query, |piece| {
                     for (row, score) in piece.rows() {
                         let scored = Scored { score, segment, row };
+                        // Rows that were not kept come after the last that was.
                         let was_kept = best_first(&last, &scored) != Ordering::Less;
-                        if !was_kept && margin.most(score, file.scale(row)) >= exactly.least() {
-                            list.push(exactly.exact(scored));
+                        if !was_kept && score >= margin.least(exactly.least(), file.scale(row)) {
+                            let scored = exactly.exact(scored);
+                            list.extend((!scored.score.is_nan()).then_some(scored));
                         }
                     }
                 });
             }
         }
     }
-    // Numbers that only a damaged file can hold.
-    list.retain(|scored| !scored.score.is_nan());
-    keep_best(&mut list, depth);
+    for (at, score) in exactly.places.iter().zip(exactly.scores.iter()) {
+        list[*at as usize].score = *score;
+    }
+    if exactly.scores.iter().any(|score| score.is_nan()) {
+        // Numbers that only a damaged file can hold.
+        list.retain(|scored| !scored.score.is_nan());
+    }
+    if list.len() > depth {
+        keep_best(&mut list, depth);
+    }
     sort_by_address(&mut list);
     (list, told)
 }
@@ -187,6 +182,10 @@ struct Rescoring<'a> {
     files: &'a [&'a VectorFile],
     query: &'a DenseQuery,
     nearest: Best,
+    /// Places in the list that have been rescored.
+    places: Spare<u32>,
+    /// The exact score of each.
+    scores: Spare<f32>,
 }
 
 impl Rescoring<'_> {
@@ -201,11 +200,15 @@ impl Rescoring<'_> {
         scored
     }
 
-    /// The rows in these places of the list.
-    fn rescore(&mut self, list: &mut [Scored], places: &[u32]) {
+    /// The rows of the list whose scores by codes are wanted; the list keeps those.
+    fn rescore(&mut self, list: &[Scored], is_wanted: impl Fn(f32) -> bool) {
         let files = self.files;
-        for at in places {
-            let scored = &list[*at as usize];
+        let before = self.places.len();
+        let wanted = (0..).zip(list).filter(|(_, scored)| is_wanted(scored.score));
+        self.places.extend(wanted.map(|(at, _)| at));
+        let places = before..self.places.len();
+        for at in places.clone() {
+            let scored = &list[self.places[at] as usize];
             let file = files[scored.segment as usize];
             prefetch(file.vector_bytes(scored.row));
             if file.encoding() == Encoding::Codes16 {
@@ -213,8 +216,8 @@ impl Rescoring<'_> {
             }
         }
         for at in places {
-            let scored = &mut list[*at as usize];
-            *scored = self.exact(*scored);
+            let scored = self.exact(list[self.places[at] as usize]);
+            self.scores.push(scored.score);
         }
         self.nearest.settle();
     }
@@ -490,6 +493,41 @@ mod tests {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn no_row_scores_less_by_its_codes_than_the_margin_leaves_it() {
+        for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
+            for encoding in [Encoding::Codes, Encoding::Codes16, Encoding::CodesF32] {
+                let spec = VectorSpec {
+                    metric,
+                    ..spec(96, encoding)
+                };
+                let mut noise = Noise(17);
+                let data = vectors(&mut noise, &spec, 500);
+                let file = file(&spec, &data);
+                let all = RowSet::from_rows(500, 0..500);
+                let mut lower = 0;
+                // The codes of the last leave nothing out: what they miss is the row's alone.
+                let signs: Vec<f32> = (0..96).map(|_| noise.value().signum()).collect();
+                let mut questions = vectors(&mut noise, &spec, 20);
+                questions.extend([data[7].clone(), prepare(&spec, &signs).expect("finite")]);
+                for vector in questions {
+                    let query = DenseQuery::new(vector);
+                    let margin = Margin::new(metric, encoding, 96, query.length, query.left_out);
+                    Piece::default().scan(kernels(), &file, &all, &query, |piece| {
+                        for (row, score) in piece.rows() {
+                            let exact = exact_score(&file, row, &query).expect("a vector");
+                            let least = margin.least(exact, file.scale(row));
+                            assert!(score >= least, "{metric:?} {encoding:?}: {score} for {exact}");
+                            lower += usize::from(score < exact);
+                        }
+                    });
+                }
+                // Without a margin, every second row would be ruled out wrongly.
+                assert!(lower > 22 * 500 / 5, "{metric:?} {encoding:?}: {lower}");
             }
         }
     }

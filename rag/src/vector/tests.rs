@@ -179,7 +179,7 @@ fn a_walk_finds_what_brute_force_finds_on_random_and_clustered_vectors_of_each_m
             let rows: Vec<u32> = found.iter().map(|scored| scored.row).collect();
             hits += shared(&rows, &sample.truth(question, 10, &all));
             if encoding == Encoding::CodesF32 {
-                for scored in &found {
+                for scored in found.iter() {
                     let want = sample.score(scored.row as usize, question);
                     assert!(
                         (f64::from(scored.score) - want).abs() < 1e-4,
