@@ -97,8 +97,8 @@ pub(crate) const TABLE: &[Mutant] = &[
     instead!(
         "given rows among those that score enough",
         "best.rs",
-        "word & reached(scores, bar)",
-        "reached(scores, bar)"
+        "word & kernels.reached(scores, bar)",
+        "kernels.reached(scores, bar)"
     ),
     instead!(
         "allowed rows by a query of tantivy's",
