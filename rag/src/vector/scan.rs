@@ -10,6 +10,9 @@ use crate::spare::Spare;
 /// Words of 64 rows that are scanned before any is chosen: their scores stay in the nearest caches.
 const PIECE_WORDS: usize = 256;
 
+/// From so many wanted rows of 64 on all of them are compared.
+const TOGETHER: usize = 16;
+
 /// Neighbouring rows of a file with their scores by codes.
 #[derive(Default)]
 pub(super) struct Piece {
@@ -87,7 +90,7 @@ fn score_rows(
     let scales = file.scales(first..last);
     let mut sums = [0_i32; 64];
     // Well filled, they are multiplied in one go, unwanted rows included.
-    let together = bits.count_ones() >= 16;
+    let together = bits.count_ones() as usize >= TOGETHER;
     if together {
         kernels.dot_codes(file.codes(first..last), &probe.codes, &mut sums[..scores.len()]);
         if metric != Metric::L2 {
@@ -97,16 +100,31 @@ fn score_rows(
             return;
         }
     }
+    let mut places = [0_usize; 64];
+    let mut count = 0;
     while bits != 0 {
         let at = bits.trailing_zeros() as usize;
         bits &= bits - 1;
-        let (Some(scale), Some(score)) = (scales.get(at), scores.get_mut(at)) else {
-            break;
-        };
-        let row = first + at as u32;
-        if !together {
-            kernels.dot_codes(file.codes(row..row + 1), &probe.codes, &mut sums[at..=at]);
+        if at < scores.len() {
+            places[count] = at;
+            count += 1;
         }
-        *score = probe.score(metric, sums[at], f32::from_le_bytes(*scale), || file.norm(row));
+    }
+    let places = &places[..count];
+    if !together {
+        let mut rows: [&[u8]; TOGETHER] = [&[]; TOGETHER];
+        for (codes, at) in rows.iter_mut().zip(places) {
+            let row = first + *at as u32;
+            *codes = file.codes(row..row + 1);
+        }
+        let mut apart = [0_i32; TOGETHER];
+        kernels.dot_rows(&rows[..count], &probe.codes, &mut apart[..count]);
+        for (at, sum) in places.iter().zip(apart) {
+            sums[*at] = sum;
+        }
+    }
+    for at in places {
+        let (row, scale) = (first + *at as u32, f32::from_le_bytes(scales[*at]));
+        scores[*at] = probe.score(metric, sums[*at], scale, || file.norm(row));
     }
 }

@@ -47,7 +47,7 @@ impl DenseQuery {
         let left_out = self::length(
             vector
                 .iter()
-                .zip(&probe.codes)
+                .zip(probe.codes.codes())
                 .map(|(value, code)| value - f32::from(*code) * scale),
         );
         Self {

@@ -8,7 +8,7 @@ use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
 use super::format::Metric;
-use super::simd::{Kernels, prefetch};
+use super::simd::{Kernels, QueryCodes, prefetch};
 use crate::best::{ordered, unordered};
 
 /// Neighbours that are compared in one go.
@@ -35,13 +35,11 @@ pub(crate) trait Coded {
     fn norm(&self, row: u32) -> f32;
 }
 
-/// What rows are compared with: codes without offset.
+/// What rows are compared with.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Probe {
-    pub(crate) codes: Vec<i8>,
+    pub(crate) codes: QueryCodes,
     pub(crate) scale: f32,
-    /// 128·Σcodes, what the offset of the stored codes adds to every sum.
-    pub(crate) offset: i32,
     /// Squared length of what the codes stand for.
     pub(crate) norm: f32,
 }
@@ -49,11 +47,8 @@ pub(crate) struct Probe {
 impl Probe {
     /// Takes over the codes of a row.
     pub(crate) fn set(&mut self, codes: &[u8], scale: f32) {
-        self.codes.clear();
-        #[allow(clippy::cast_possible_wrap)] // the flip of the top bit turns 1..=255 into -127..=127
-        self.codes.extend(codes.iter().map(|code| (code ^ 0x80) as i8));
+        self.codes.set(codes);
         self.scale = scale;
-        self.offset = 128 * self.codes.iter().map(|code| i32::from(*code)).sum::<i32>();
         self.norm = norm(codes, scale);
     }
 
@@ -69,7 +64,7 @@ impl Probe {
     /// The product with a row whose codes gave `sum`.
     #[inline]
     pub(crate) fn dot(&self, sum: i32, scale: f32) -> f32 {
-        (sum - self.offset) as f32 * (self.scale * scale)
+        sum as f32 * (self.scale * scale)
     }
 }
 
@@ -167,7 +162,7 @@ impl<C: Coded> Comparison<'_, C> {
             let mut is_whole = true;
             for (code, row) in codes.iter_mut().zip(rows) {
                 *code = self.coded.code(*row);
-                is_whole &= code.len() == probe.codes.len();
+                is_whole &= code.len() == probe.codes.codes().len();
             }
             if !is_whole {
                 // Only a damaged graph names such a row.

@@ -66,6 +66,32 @@ pub(crate) fn kernels() -> Kernels {
     }
 }
 
+/// A question's codes, with what the kernels need of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct QueryCodes {
+    codes: Vec<i8>,
+    /// Σ 128·code: what stored codes, which are 128 more, add to every sum.
+    offset: i32,
+    /// Σ of the codes below zero.
+    below_zero: i32,
+}
+
+impl QueryCodes {
+    /// Takes over codes as a row stores them.
+    pub(crate) fn set(&mut self, stored: &[u8]) {
+        self.codes.clear();
+        #[allow(clippy::cast_possible_wrap)] // the flip of the top bit turns 1..=255 into -127..=127
+        self.codes.extend(stored.iter().map(|code| (code ^ 0x80) as i8));
+        let codes = self.codes.iter().map(|code| i32::from(*code));
+        self.offset = codes.clone().map(|code| 128 * code).sum();
+        self.below_zero = codes.map(|code| code.min(0)).sum();
+    }
+
+    pub(crate) fn codes(&self) -> &[i8] {
+        &self.codes
+    }
+}
+
 /// Asks for memory that is read soon. A hint: nothing is read, and no address is wrong.
 #[inline]
 pub(crate) fn prefetch(bytes: &[u8]) {
@@ -81,43 +107,42 @@ pub(crate) fn prefetch(bytes: &[u8]) {
 }
 
 impl Kernels {
-    /// Σ code·query for each row of `codes`, which holds `out.len()` rows of `query.len()` bytes.
-    ///
-    /// Codes are stored plus 128, so the caller subtracts 128·Σquery, one constant for the whole scan.
-    pub(crate) fn dot_codes(self, codes: &[u8], query: &[i8], out: &mut [i32]) {
-        assert_eq!(codes.len(), query.len() * out.len(), "codes are whole rows");
-        if query.is_empty() {
+    /// Σ (code - 128)·query for each row of `codes`, which holds `out.len()` rows.
+    pub(crate) fn dot_codes(self, codes: &[u8], query: &QueryCodes, out: &mut [i32]) {
+        assert_eq!(codes.len(), query.codes.len() * out.len(), "codes are whole rows");
+        if query.codes.is_empty() {
             out.fill(0);
             return;
         }
         match self.level {
-            Level::Portable => portable::dot_codes(codes, query, out),
+            Level::Portable => portable::dot_codes(codes, &query.codes, out),
             // SAFETY: `detect` saw avx2 on this processor.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { x86::dot_codes_avx2(codes, query, out) },
+            Level::Avx2 => unsafe { x86::dot_codes_avx2(codes, &query.codes, out) },
             // SAFETY: `detect` saw avx512f, avx512bw and avx512vnni on this processor.
             #[cfg(target_arch = "x86_64")]
-            Level::Vnni => unsafe { x86::dot_codes_vnni(codes, query, out) },
+            Level::Vnni => unsafe { x86::dot_codes_vnni(codes, &query.codes, out) },
             // SAFETY: `detect` saw neon on this processor.
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => unsafe { neon::dot_codes(codes, query, out) },
+            Level::Neon => unsafe { neon::dot_codes(codes, &query.codes, out) },
         }
+        self.subtract_excess(query, out);
     }
 
-    /// Σ code·query for rows that lie apart, as a walk through a graph meets them.
-    pub(crate) fn dot_rows(self, rows: &[&[u8]], query: &[i8], out: &mut [i32]) {
+    /// Σ (code - 128)·query for rows that lie apart, as a walk through a graph meets them.
+    pub(crate) fn dot_rows(self, rows: &[&[u8]], query: &QueryCodes, out: &mut [i32]) {
         assert_eq!(rows.len(), out.len(), "one sum per row");
         assert!(
-            rows.iter().all(|row| row.len() == query.len()),
+            rows.iter().all(|row| row.len() == query.codes.len()),
             "codes are whole rows"
         );
         match self.level {
             // SAFETY: `detect` saw avx2 on this processor.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { x86::dot_rows_avx2(rows, query, out) },
+            Level::Avx2 => unsafe { x86::dot_rows_avx2(rows, &query.codes, out) },
             // SAFETY: `detect` saw avx512f, avx512bw and avx512vnni on this processor.
             #[cfg(target_arch = "x86_64")]
-            Level::Vnni => unsafe { x86::dot_rows_vnni(rows, query, out) },
+            Level::Vnni => unsafe { x86::dot_rows_vnni(rows, &query.codes, out) },
             _ => {
                 for (at, row) in rows.iter().enumerate() {
                     if let Some(next) = rows.get(at + 2) {
@@ -125,7 +150,21 @@ impl Kernels {
                     }
                     self.dot_codes(row, query, &mut out[at..=at]);
                 }
+                return;
             }
+        }
+        self.subtract_excess(query, out);
+    }
+
+    /// What a kernel's sums are too large by, the same for every row.
+    fn subtract_excess(self, query: &QueryCodes, out: &mut [i32]) {
+        let excess = match self.level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => query.below_zero,
+            _ => query.offset,
+        };
+        for sum in out {
+            *sum -= excess;
         }
     }
 

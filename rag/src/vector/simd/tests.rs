@@ -37,22 +37,42 @@ const DIMS: [usize; 17] = [
     1, 2, 7, 8, 15, 16, 17, 31, 63, 64, 65, 127, 128, 129, 192, 384, 1_027,
 ];
 
+fn query_of(stored: &[u8]) -> QueryCodes {
+    let mut query = QueryCodes::default();
+    query.set(stored);
+    query
+}
+
+/// Codes as they are stored, every byte there is.
+fn stored(noise: &mut Noise, count: usize) -> Vec<u8> {
+    (0..count).map(|_| (noise.next() % 256) as u8).collect()
+}
+
+/// What every kernel has to give, row by row.
+fn sums(codes: &[u8], query: &[u8]) -> Vec<i32> {
+    let value = |code: &u8| i32::from(*code) - 128;
+    let rows = codes.chunks(query.len());
+    rows.map(|row| {
+        row.iter()
+            .zip(query)
+            .map(|(left, right)| value(left) * value(right))
+            .sum()
+    })
+    .collect()
+}
+
 #[test]
-fn every_code_kernel_gives_exactly_the_portable_sums_at_any_length_and_alignment() {
+fn every_code_kernel_gives_exactly_the_sums_at_any_length_and_alignment() {
     let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
     for dim in DIMS {
         for shift in [0_usize, 1, 3, 33] {
-            let rows = 5;
-            let store: Vec<u8> = (0..dim * rows + shift)
-                .map(|_| (noise.next() % 256) as u8)
-                .collect();
-            let query: Vec<i8> = (0..dim + shift).map(|_| (noise.next() % 255) as i8).collect();
-            let (codes, query) = (&store[shift..], &query[shift..]);
-            let mut want = vec![0; rows];
-            portable::dot_codes(codes, query, &mut want);
+            let rows = 9;
+            let store = stored(&mut noise, dim * rows + shift);
+            let (codes, query) = (&store[shift..], stored(&mut noise, dim));
+            let want = sums(codes, &query);
             for level in levels() {
                 let mut got = vec![1; rows];
-                Kernels { level }.dot_codes(codes, query, &mut got);
+                Kernels { level }.dot_codes(codes, &query_of(&query), &mut got);
                 assert_eq!(got, want, "{level:?}, dimension {dim}, shift {shift}");
             }
         }
@@ -63,8 +83,8 @@ fn every_code_kernel_gives_exactly_the_portable_sums_at_any_length_and_alignment
 fn rows_that_lie_apart_get_the_sums_of_rows_side_by_side() {
     let mut noise = Noise(0xD1B5_4A32_D192_ED03);
     for dim in DIMS {
-        let store: Vec<u8> = (0..dim * 40 + 3).map(|_| (noise.next() % 256) as u8).collect();
-        let query: Vec<i8> = (0..dim).map(|_| (noise.next() % 255) as i8).collect();
+        let store = stored(&mut noise, dim * 40 + 3);
+        let query = stored(&mut noise, dim);
         for count in 0..12 {
             let rows: Vec<&[u8]> = (0..count)
                 .map(|_| {
@@ -72,11 +92,10 @@ fn rows_that_lie_apart_get_the_sums_of_rows_side_by_side() {
                     &store[start..start + dim]
                 })
                 .collect();
-            let mut want = vec![0; count];
-            portable::dot_codes(&rows.concat(), &query, &mut want);
+            let want = sums(&rows.concat(), &query);
             for level in levels() {
                 let mut got = vec![1; count];
-                Kernels { level }.dot_rows(&rows, &query, &mut got);
+                Kernels { level }.dot_rows(&rows, &query_of(&query), &mut got);
                 assert_eq!(got, want, "{level:?}, dimension {dim}, {count} rows");
             }
         }
@@ -85,16 +104,19 @@ fn rows_that_lie_apart_get_the_sums_of_rows_side_by_side() {
 
 #[test]
 fn extreme_codes_do_not_saturate() {
-    for (code, value) in [(255_u8, 127_i8), (255, -128), (1, -127), (0, 127), (0, -128)] {
-        for dim in DIMS {
-            for level in levels() {
-                let mut got = [0];
-                Kernels { level }.dot_codes(&vec![code; dim], &vec![value; dim], &mut got);
-                assert_eq!(
-                    got[0],
-                    i32::from(code) * i32::from(value) * i32::try_from(dim).expect("a small dimension"),
-                    "{level:?} {dim}"
-                );
+    for code in [0, 1, 127, 128, 129, 255] {
+        for value in [0, 1, 128, 255] {
+            for dim in DIMS {
+                let (codes, query) = (vec![code; dim], vec![value; dim]);
+                for level in levels() {
+                    let mut got = [0];
+                    Kernels { level }.dot_codes(&codes, &query_of(&query), &mut got);
+                    assert_eq!(
+                        got.as_slice(),
+                        sums(&codes, &query),
+                        "{level:?} {dim}: {code} {value}"
+                    );
+                }
             }
         }
     }

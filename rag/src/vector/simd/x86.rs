@@ -139,45 +139,34 @@ fn dot_four_vnni(rows: [&[u8]; 4], query: &[i8]) -> [i32; 4] {
 /// 32 products per instruction, four rows at a time; where the next four have the same components is asked for meanwhile.
 #[target_feature(enable = "avx2")]
 pub(super) fn dot_codes_avx2(codes: &[u8], query: &[i8], out: &mut [i32]) {
-    let (dim, constant) = (query.len(), constant(query));
+    let dim = query.len();
     let (out_fours, out_rest) = out.as_chunks_mut::<4>();
     let mut fours = codes.chunks_exact(dim * 4);
     for (four, out) in fours.by_ref().zip(out_fours) {
         let (left, right) = four.split_at(dim * 2);
         let ((first, second), (third, fourth)) = (left.split_at(dim), right.split_at(dim));
         let sums = sums_avx2::<4, true>([first, second, third, fourth], query);
-        *out = four_sums(sums).map(|sum| sum + constant);
+        *out = four_sums(sums);
     }
     for (row, out) in fours.remainder().chunks_exact(dim).zip(out_rest) {
-        *out = dot_row_avx2(row, query) + constant;
+        *out = dot_row_avx2(row, query);
     }
 }
 
 /// Four rows at a time: their loads overlap, and those of the next four are under way.
 #[target_feature(enable = "avx2")]
 pub(super) fn dot_rows_avx2(rows: &[&[u8]], query: &[i8], out: &mut [i32]) {
-    let constant = constant(query);
     let (fours, rest) = rows.as_chunks::<4>();
     let (out_fours, out_rest) = out.as_chunks_mut::<4>();
     for (at_four, (four, out)) in fours.iter().zip(out_fours).enumerate() {
         for next in rows.iter().skip(at_four * 4 + 4).take(4) {
             prefetch(next);
         }
-        *out = four_sums(sums_avx2::<4, false>(*four, query)).map(|sum| sum + constant);
+        *out = four_sums(sums_avx2::<4, false>(*four, query));
     }
     for (row, out) in rest.iter().zip(out_rest) {
-        *out = dot_row_avx2(row, query) + constant;
+        *out = dot_row_avx2(row, query);
     }
-}
-
-/// What [`step_avx2`] leaves out, the same for every row: Σ 128·query, and Σ query of those below zero less.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn constant(query: &[i8]) -> i32 {
-    query
-        .iter()
-        .map(|value| i32::from(*value) * 128 - i32::from(*value).min(0))
-        .sum()
 }
 
 #[inline]
@@ -247,7 +236,8 @@ fn last_32<T: Copy + Default>(rest: &[T]) -> [T; 32] {
 /// 32 components of each row: |query| times codes less 128, those where the query is below zero turned over bit by bit.
 ///
 /// Codes as they are would be too large: pairs of products are summed in 16 bits, and 2·255·127 does not fit. Less 128 and turned
-/// over they lie between -128 and 127, |query| is at most 128, and a pair between -32,768 and 32,512: every sum is exact.
+/// over they lie between -128 and 127, |query| is at most 128, and a pair between -32,768 and 32,512: every sum is exact. Turned
+/// over is one too low: sums are too large by the query's components below zero.
 ///
 /// # Safety
 /// 32 bytes are read from each pointer.
