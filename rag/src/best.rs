@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
+use crate::simd::kernels;
 use crate::spare::Spare;
-use crate::vector::simd::kernels;
 
 /// A row of one snapshot with its score.
 #[derive(Clone, Copy, Debug, PartialEq)]

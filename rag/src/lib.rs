@@ -30,6 +30,7 @@ mod load;
 mod record;
 mod rerank;
 mod schema;
+mod simd;
 mod snapshot;
 mod spare;
 mod stop;

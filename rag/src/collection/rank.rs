@@ -15,12 +15,12 @@ use crate::fuse::{Fused, Leg, fuse};
 use crate::lexical::exact::{MOST_NAMESAKES, names, namesakes};
 use crate::lexical::{self, Coverage, Terms};
 use crate::schema::{self, DocumentKey, NUMBER};
+use crate::simd::prefetch;
 use crate::snapshot::Snapshot;
 use crate::spare::Spare;
 use crate::vector::file::VectorFile;
 use crate::vector::plan::SegmentSearch;
 use crate::vector::search::{self, exact_score};
-use crate::vector::simd::prefetch;
 
 /// How deep each leg's list goes: normalisation needs the spread. One hit per document, nDCG@10 was .7254, .7285, .7351,
 /// .7349, .7333 on SciFact and .4160, .4147, .4132, .4121, .4081 on Cranfield at 500, 1,000, 1,200, 1,500 and 2,000; depth

@@ -7,8 +7,8 @@
 
 use super::format::Metric;
 use super::graph::{GraphParts, Head, MAX_LEVELS, NONE};
-use super::simd::kernels;
 use super::walk::{Coded, Comparison, Layer, Near, Probe, Reach, Scratch, norm};
+use crate::simd::kernels;
 use crate::stop::Stop;
 
 /// How a graph is built.

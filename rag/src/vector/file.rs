@@ -11,8 +11,8 @@ use super::format::{
     TABLE_AT, VERSION, VectorSpec,
 };
 use super::graph::{Graph, Head};
-use super::simd::fine_steps;
 use super::walk::Coded;
+use crate::simd::fine_steps;
 
 #[derive(Clone, Copy, Debug)]
 struct Span {

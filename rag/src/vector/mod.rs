@@ -10,7 +10,6 @@ pub(crate) mod plugin;
 pub(crate) mod rows;
 mod scan;
 pub(crate) mod search;
-pub(crate) mod simd;
 mod walk;
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use super::file::VectorFile;
 use super::format::Metric;
 use super::search::DenseQuery;
-use super::simd::Kernels;
 use crate::filter::RowSet;
+use crate::simd::Kernels;
 use crate::spare::Spare;
 
 /// Words of 64 rows that are scanned before any is chosen: their scores stay in the nearest caches.

@@ -12,10 +12,10 @@ use super::margin::Margin;
 use super::plan::{Choice, Effort, SegmentSearch, Strategy, choose};
 use super::rows::quantise;
 use super::scan::Piece;
-use super::simd::{Kernels, kernels, prefetch};
 use super::walk::{Comparison, Probe, Reach, with_scratch};
 use crate::best::{Best, Scored, best_first, keep_best, nth_score, sort_by_address};
 use crate::filter::RowSet;
+use crate::simd::{Kernels, kernels, prefetch};
 use crate::spare::Spare;
 
 /// Rows rescored exactly for each row asked for. Recall@10 against f32 was 1.0 on SciFact and Cranfield with MiniLM;

@@ -9,9 +9,9 @@ use super::graph::{Graph, Head, NONE};
 use super::plan::{Effort, Strategy};
 use super::rows::{RowBuffer, prepare};
 use super::search::{DenseQuery, search};
-use super::simd::kernels;
 use super::walk::{Comparison, Layer, Near, Probe, Reach, with_scratch};
 use crate::filter::RowSet;
+use crate::simd::kernels;
 use crate::stop::Stop;
 
 const SHAPE: Shape = Shape {

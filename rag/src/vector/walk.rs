@@ -8,8 +8,8 @@ use std::collections::BinaryHeap;
 use std::sync::{Mutex, PoisonError};
 
 use super::format::Metric;
-use super::simd::{Kernels, QueryCodes, prefetch};
 use crate::best::{ordered, unordered};
+use crate::simd::{Kernels, QueryCodes, prefetch};
 
 /// Neighbours that are compared in one go.
 const BATCH: usize = 32;

@@ -1,4 +1,5 @@
-//! Dot products (int8 codes with int8 queries, 16-bit and f32 rows with f32 queries), and which scores reach a bar.
+//! What takes many numbers at once: dot products (int8 codes with int8 queries, 16-bit and f32 rows with f32 queries), and
+//! which scores reach a bar.
 //!
 //! The only room of the crate with `unsafe`: the intrinsics read memory through pointers and need instructions that
 //! not every processor has. Two arguments carry every use. *Instructions*: a `Level` other than `Portable` is made in
@@ -73,6 +74,8 @@ pub(crate) struct QueryCodes {
     /// Σ 128·code: what stored codes, which are 128 more, add to every sum.
     offset: i32,
     /// Σ of the codes below zero.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    // the sums of AVX2 alone are too large by it
     below_zero: i32,
 }
 
@@ -109,24 +112,30 @@ pub(crate) fn prefetch(bytes: &[u8]) {
 impl Kernels {
     /// Σ (code - 128)·query for each row of `codes`, which holds `out.len()` rows.
     pub(crate) fn dot_codes(self, codes: &[u8], query: &QueryCodes, out: &mut [i32]) {
-        assert_eq!(codes.len(), query.codes.len() * out.len(), "codes are whole rows");
-        if query.codes.is_empty() {
+        self.sum_codes(codes, query, out);
+        self.subtract_excess(query, out);
+    }
+
+    /// The sums as the kernels give them.
+    fn sum_codes(self, codes: &[u8], query: &QueryCodes, out: &mut [i32]) {
+        let query = &query.codes;
+        assert_eq!(codes.len(), query.len() * out.len(), "codes are whole rows");
+        if query.is_empty() {
             out.fill(0);
             return;
         }
         match self.level {
-            Level::Portable => portable::dot_codes(codes, &query.codes, out),
+            Level::Portable => portable::dot_codes(codes, query, out),
             // SAFETY: `detect` saw avx2 on this processor.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { x86::dot_codes_avx2(codes, &query.codes, out) },
+            Level::Avx2 => unsafe { x86::dot_codes_avx2(codes, query, out) },
             // SAFETY: `detect` saw avx512f, avx512bw and avx512vnni on this processor.
             #[cfg(target_arch = "x86_64")]
-            Level::Vnni => unsafe { x86::dot_codes_vnni(codes, &query.codes, out) },
+            Level::Vnni => unsafe { x86::dot_codes_vnni(codes, query, out) },
             // SAFETY: `detect` saw neon on this processor.
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => unsafe { neon::dot_codes(codes, &query.codes, out) },
+            Level::Neon => unsafe { neon::dot_codes(codes, query, out) },
         }
-        self.subtract_excess(query, out);
     }
 
     /// Σ (code - 128)·query for rows that lie apart, as a walk through a graph meets them.
@@ -148,9 +157,8 @@ impl Kernels {
                     if let Some(next) = rows.get(at + 2) {
                         prefetch(next);
                     }
-                    self.dot_codes(row, query, &mut out[at..=at]);
+                    self.sum_codes(row, query, &mut out[at..=at]);
                 }
-                return;
             }
         }
         self.subtract_excess(query, out);
@@ -225,6 +233,6 @@ impl Kernels {
 }
 
 /// A component in 256ths of its scale.
-pub(super) fn fine_steps(code: u8, low: u8) -> i32 {
+pub(crate) fn fine_steps(code: u8, low: u8) -> i32 {
     (i32::from(code) - 128) * 256 + i32::from(low) - 128
 }
