@@ -4,7 +4,7 @@
 //! The only room of the crate with `unsafe`: the intrinsics read memory through pointers and need instructions that
 //! not every processor has. Two arguments carry every use. *Instructions*: a `Level` other than `Portable` is made in
 //! `Level::detect` alone, after the processor said that it has them. *Memory*: each kernel reads whole vectors only
-//! below the length of the slice it was given, unaligned loads only, and the rest by index or under a mask.
+//! below the length of the slice it was given, unaligned loads only, and the rest by index, under a mask or from a copy.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "aarch64")]
@@ -73,9 +73,8 @@ pub(crate) struct QueryCodes {
     codes: Vec<i8>,
     /// Σ 128·code: what stored codes, which are 128 more, add to every sum.
     offset: i32,
-    /// Σ of the codes below zero.
+    /// Σ of the codes below zero: what the sums of AVX2, and of nothing else, are too large by.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    // the sums of AVX2 alone are too large by it
     below_zero: i32,
 }
 
