@@ -103,7 +103,7 @@ pub(crate) struct Stamp {
     modified: Option<std::time::SystemTime>,
     length: u64,
     inode: u64,
-    /// Whether the clock has moved on since: within its last tick a second replacement could look the same.
+    /// Whether the clock had moved on when it was read: within its last tick another replacement could look the same.
     is_settled: bool,
 }
 
@@ -114,6 +114,11 @@ impl PartialEq for Stamp {
 }
 
 impl Stamp {
+    /// Whether `now`, read later, shows that nothing replaced the file meanwhile.
+    fn still_holds(&self, now: &Self) -> bool {
+        self.is_settled && self == now
+    }
+
     pub(crate) fn read(place: &Place) -> Option<Self> {
         Self::of(&place.path()?.join(META))
     }
@@ -216,13 +221,28 @@ impl Snapshots {
     /// The snapshot, if nothing was committed since it was read.
     fn if_current(&self) -> Option<Arc<Snapshot>> {
         let current = self.current();
-        let is_same =
-            |meta: &PathBuf| Stamp::of(meta).is_some_and(|now| now.is_settled && Some(now) == current.stamp);
+        let is_same = |meta: &PathBuf| {
+            let stamps = current.stamp.zip(Stamp::of(meta));
+            stamps.is_some_and(|(read, now)| read.still_holds(&now))
+        };
         self.meta.as_ref().is_none_or(is_same).then_some(current)
     }
 
+    /// Reads the index again after a commit. One that cannot be read right now is committed all the same: the next question
+    /// reads it again, and tells.
+    pub(crate) fn follow(&self) -> Result<()> {
+        match self.reload() {
+            // In memory nobody would notice that there is something newer.
+            Err(error) if self.meta.is_some() => {
+                tracing::warn!(code = error.code(), "what was committed cannot be read yet");
+                Ok(())
+            }
+            read => read.map(drop),
+        }
+    }
+
     /// Reads the index again.
-    pub(crate) fn reload(&self) -> Result<Arc<Snapshot>> {
+    fn reload(&self) -> Result<Arc<Snapshot>> {
         let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         self.read_again()
     }
@@ -311,4 +331,35 @@ fn open_vectors(
         is_warming: AtomicBool::new(false),
         is_warm: AtomicBool::new(false),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Stamp;
+
+    #[test]
+    fn a_stamp_read_in_the_tick_of_a_replacement_does_not_tell_that_there_was_no_other() {
+        let stamp = |is_settled, length| Stamp {
+            modified: Some(std::time::SystemTime::UNIX_EPOCH),
+            length,
+            inode: 7,
+            is_settled,
+        };
+        assert!(stamp(true, 900).still_holds(&stamp(true, 900)));
+        assert!(!stamp(false, 900).still_holds(&stamp(true, 900)));
+        assert!(!stamp(true, 900).still_holds(&stamp(true, 901)));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("meta.json");
+        std::fs::write(&file, "{}").expect("written");
+        std::thread::sleep(Duration::from_millis(50));
+        let read = Stamp::of(&file).expect("there");
+        assert!(read.still_holds(&Stamp::of(&file).expect("there")));
+        let other = folder.path().join("other");
+        std::fs::write(&other, "{}").expect("written");
+        std::fs::rename(&other, &file).expect("replaced");
+        assert!(!read.still_holds(&Stamp::of(&file).expect("there")));
+    }
 }

@@ -149,7 +149,7 @@ impl Collection {
             blocking(&inner.place, move || {
                 writer.close();
                 // Merges that ended after the last commit.
-                this.snapshots.reload().map(drop)
+                this.snapshots.follow()
             })
             .await?;
         }
@@ -626,6 +626,6 @@ fn write(
         Ok(Change { remove, add })
     });
     writer.commit(changes, cursor)?;
-    inner.snapshots.reload()?;
+    inner.snapshots.follow()?;
     Ok((writer, updated))
 }

@@ -190,7 +190,7 @@ mod tests {
             )
             .expect("committed");
         writer.close();
-        inner.snapshots.reload().expect("read");
+        inner.snapshots.follow().expect("read");
         let coverage = collection.coverage("a").await.expect("there");
         let zebra = text.find("zebra").expect("there");
         assert!(!coverage.is_whole() && coverage.gaps.len() == 1, "{coverage:?}");

@@ -9,6 +9,8 @@ mod facts;
 #[cfg(test)]
 mod faults;
 mod field;
+#[cfg(test)]
+mod formats;
 mod pace;
 mod planned;
 mod progress;
@@ -262,9 +264,9 @@ impl Collection {
                 .collect();
             let add = Vec::new();
             writer.commit([Ok(Change { remove, add })], None)?;
-            inner.snapshots.reload()?;
+            inner.snapshots.follow()?;
             writer.close();
-            inner.snapshots.reload()?;
+            inner.snapshots.follow()?;
             Ok(count)
         })
         .await

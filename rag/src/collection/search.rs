@@ -371,6 +371,8 @@ mod tests {
             .map(|entry| entry.expect("an entry").path())
             .find(|path| path.extension().is_some_and(|extension| extension == "store"))
             .expect("stored chunks");
+        // Once the clock has moved on, the index is not read again.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         let snapshot = collection.inner.snapshots.latest().expect("reads");
         // It is mapped in the snapshot: what is read of it there now is a bus error.
         let store = std::fs::File::options().write(true).open(store).expect("opens");

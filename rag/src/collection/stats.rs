@@ -250,7 +250,7 @@ impl Collection {
                 writer.compact()?;
             }
             writer.close();
-            inner.snapshots.reload().map(drop)
+            inner.snapshots.follow()
         })
         .await
     }
