@@ -128,8 +128,10 @@ impl CollectionBuilder {
     /// Share of the true nearest chunks that a search by meaning aims at, 0.5 to 1; 0.99 when not set. 1 compares every
     /// chunk. Small collections are searched exactly whatever it says.
     ///
-    /// It is an aim, set on sentences. For 0.99, 25,000 of them gave 0.992 and 200,000 vectors around them 0.991, but
-    /// 10⁶ synthetic vectors of 128 dimensions 0.966. [`Collection::measure_recall`] tells what yours gives.
+    /// It is an aim. How far a walk has to go for it is tried while a graph is built, with some of its own chunks as
+    /// questions. For 0.99, 25,000 sentences gave 0.993, 200,000 vectors around them 0.992 and 100,000 synthetic ones of
+    /// 128 dimensions 0.997; but 10⁶ of these, each with forty close by, gave 0.968, for questions came from elsewhere.
+    /// [`Collection::measure_recall`] tells what yours gives.
     pub fn recall(mut self, recall: f32) -> Self {
         self.effort = Effort::Recall(recall);
         self

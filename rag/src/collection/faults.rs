@@ -337,7 +337,7 @@ async fn what_was_committed_is_acknowledged_though_it_cannot_be_read_yet_and_the
     let meta = folder.path().join("meta.json");
     // Once there is a list to compare with, every call fails that comes after another list was written; but for the first,
     // which has the disk keep its name: without that nothing is committed.
-    let before: Arc<Mutex<Option<(Vec<u8>, u64)>>> = Arc::default();
+    let before = Arc::new(Mutex::new(None::<(Vec<u8>, u64)>));
     let asked = Arc::clone(&before);
     let directory = Asking::new(folder.path(), move || {
         let mut before = asked.lock().expect("whole");

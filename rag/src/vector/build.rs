@@ -7,6 +7,7 @@
 
 use super::format::Metric;
 use super::graph::{GraphParts, Head, MAX_LEVELS, NONE};
+use super::needs::{Needs, held_back, measure};
 use super::walk::{Coded, Comparison, Layer, Near, Probe, Reach, Scratch, norm};
 use crate::simd::kernels;
 use crate::stop::Stop;
@@ -228,14 +229,31 @@ pub(crate) fn build(rows: &CodedRows<'_>, metric: Metric, shape: Shape, stop: &S
         }
         builder.insert(*row, *level, Some(place as u32));
     }
-    for (_, row) in ranked.iter().filter(|(level, _)| *level == 0) {
+    let lower = ranked
+        .iter()
+        .filter(|(level, _)| *level == 0)
+        .map(|(_, row)| *row);
+    let is_held = held_back(ranked.len() - above.len());
+    let mut held = Vec::new();
+    for (place, row) in lower.enumerate() {
         if stop.is_set() {
             return None;
         }
-        builder.insert(*row, 0, None);
+        if is_held(place) {
+            held.push(row);
+        } else {
+            builder.insert(row, 0, None);
+        }
+    }
+    let needs = builder.needs(&present, &held, stop);
+    for row in held {
+        if stop.is_set() {
+            return None;
+        }
+        builder.insert(row, 0, None);
     }
     builder.join_strays(&present);
-    Some(builder.finish(present.len() as u32))
+    Some(builder.finish(present.len() as u32, needs))
 }
 
 impl Builder<'_> {
@@ -283,6 +301,45 @@ impl Builder<'_> {
         }
     }
 
+    /// A node near the question on this level, found on those above it.
+    fn way_in(&self, probe: &Probe, level: usize) -> Near {
+        let mut near = Near::new(self.comparison.score(probe, self.upper_rows[0]), 0);
+        for above in (level + 1..=self.upper.len()).rev() {
+            near = self.comparison.descend(&self.level(above), probe, near);
+            near = self.down(near, above);
+        }
+        near
+    }
+
+    /// What walks have to keep, asked by rows that are held back.
+    fn needs(&mut self, present: &[u32], held: &[u32], stop: &Stop) -> Needs {
+        if held.is_empty() {
+            return Needs::default();
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        // Both are in the order of the rows.
+        let mut next = held.iter().copied().peekable();
+        let joined = present
+            .iter()
+            .copied()
+            .filter(|row| next.next_if_eq(row).is_none());
+        let needs = measure(&self.comparison, held, joined, stop, |probe, ef, see| {
+            let near = self.way_in(probe, 0);
+            let budget = usize::MAX;
+            self.comparison.around(
+                &self.level(0),
+                probe,
+                near,
+                Reach { ef, budget },
+                |_| true,
+                &mut scratch,
+            );
+            see(&scratch.found);
+        });
+        self.scratch = scratch;
+        needs
+    }
+
     fn insert(&mut self, row: u32, own: usize, place: Option<u32>) {
         // The first row has nobody to be joined to.
         if place == Some(0) {
@@ -290,11 +347,7 @@ impl Builder<'_> {
         }
         let probe = self.probe(row);
         let top = self.upper.len();
-        let mut near = Near::new(self.comparison.score(&probe, self.upper_rows[0]), 0);
-        for level in (own + 1..=top).rev() {
-            near = self.comparison.descend(&self.level(level), &probe, near);
-            near = self.down(near, level);
-        }
+        let mut near = self.way_in(&probe, own);
         let mut scratch = std::mem::take(&mut self.scratch);
         for level in (0..=own.min(top)).rev() {
             let node = if level == 0 { row } else { place.unwrap_or(row) };
@@ -417,7 +470,7 @@ impl Builder<'_> {
         self.scratch = scratch;
     }
 
-    fn finish(self, nodes: u32) -> GraphParts {
+    fn finish(self, nodes: u32, needs: Needs) -> GraphParts {
         let head = Head {
             links: self.shape.links,
             base_links: self.base.room,
@@ -428,6 +481,7 @@ impl Builder<'_> {
                 .iter()
                 .map(|lists| lists.lengths.len() as u32)
                 .collect(),
+            needs,
         };
         let bytes = |numbers: &[u32]| {
             numbers

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! head   128 bytes: version(2) links(2) base_links(2) levels(2) ef_construction(4) nodes(4), then for each level above
-//!        the base how many rows it has(4)
+//!        the base how many rows it has(4); at 80 what it needs, see [`Needs`]
 //! base   for each row of the file `base_links` row numbers; NONE ends a list
 //! upper  the rows of the first level above the base (4 bytes each), those of higher levels first; then for each level,
 //!        for each of its rows, `links` places in that list; NONE ends a list
@@ -11,6 +11,7 @@
 //! Places need no table from row to list: the rows of a level are a prefix of the rows of the level below it. A walk
 //! starts at place 0, which has the highest level.
 
+use super::needs::{NEEDS_LEN, Needs};
 use super::walk::{Coded, Comparison, Layer, Near, Probe};
 
 /// Ends a list of neighbours.
@@ -20,6 +21,7 @@ pub(crate) const HEAD_LEN: usize = 128;
 /// Levels above the base; with 4 links, one more than 2³² rows can fill.
 pub(crate) const MAX_LEVELS: usize = 16;
 const VERSION: u16 = 1;
+const NEEDS_AT: usize = 16 + MAX_LEVELS * 4;
 
 /// The shape of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,7 @@ pub(crate) struct Head {
     pub(crate) nodes: u32,
     /// Rows of each level above the base.
     pub(crate) counts: Vec<u32>,
+    pub(crate) needs: Needs,
 }
 
 impl Head {
@@ -44,9 +47,10 @@ impl Head {
         bytes[6..8].copy_from_slice(&(self.counts.len() as u16).to_le_bytes());
         bytes[8..12].copy_from_slice(&self.ef_construction.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.nodes.to_le_bytes());
-        for (count, place) in self.counts.iter().zip(bytes[16..].chunks_exact_mut(4)) {
+        for (count, place) in self.counts.iter().zip(bytes[16..NEEDS_AT].chunks_exact_mut(4)) {
             place.copy_from_slice(&count.to_le_bytes());
         }
+        bytes[NEEDS_AT..NEEDS_AT + NEEDS_LEN].copy_from_slice(&self.needs.to_bytes());
         bytes
     }
 
@@ -66,6 +70,7 @@ impl Head {
             counts: (0..levels)
                 .map(|level| four(16 + level * 4))
                 .collect::<Option<_>>()?,
+            needs: Needs::from_bytes(bytes.get(NEEDS_AT..NEEDS_AT + NEEDS_LEN)?.try_into().ok()?),
         };
         let has_links = (1..=512).contains(&head.links) && (1..=1_024).contains(&head.base_links);
         let shrinks = head.counts.windows(2).all(|pair| pair[0] >= pair[1]);
@@ -137,6 +142,11 @@ impl<'a> Graph<'a> {
         levels
             && numbers(&self.upper[..first]).all(|row| row < rows)
             && numbers(self.base).all(|row| row < rows || row == NONE)
+    }
+
+    /// What a walk through it has to keep.
+    pub(crate) fn needs(&self) -> Needs {
+        self.head.needs
     }
 
     /// The row at a place of the levels above the base.

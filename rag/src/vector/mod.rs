@@ -5,6 +5,7 @@ pub(crate) mod file;
 pub(crate) mod format;
 mod graph;
 mod margin;
+mod needs;
 pub(crate) mod plan;
 pub(crate) mod plugin;
 pub(crate) mod rows;

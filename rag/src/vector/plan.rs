@@ -1,6 +1,7 @@
 //! What a segment is searched by: its rows one by one, or its graph; and when it gets a graph.
 
 use super::build::{CodedRows, Shape};
+use super::needs::Needs;
 use super::walk::Reach;
 
 /// When segments get a graph, and of what shape.
@@ -109,21 +110,11 @@ impl Effort {
     }
 
     /// Rows that a walk through a graph keeps for the best `k`; `None` where only a scan is exact enough.
-    fn ef(self, k: usize, rows: u32) -> Option<usize> {
+    fn ef(self, k: usize, rows: u32, needs: Needs) -> Option<usize> {
         match self {
             Self::Ef(ef) => Some(ef.max(k)),
             Self::Recall(recall) if recall >= 1.0 => None,
-            Self::Recall(recall) => {
-                // Fitted to MiniLM sentences, 25,000 × 384 with 16 links, where .95, .99 and .999 took lists of 14, 42
-                // and 110 for the best one, 21, 57 and 160 for the best ten, 100, 190 and 480 for the best hundred; at
-                // 200,000 .95 and .99 took 32 and 96 for the best ten.
-                let misses = (1.0 - f64::from(recall)).max(1e-5);
-                let breadth = 0.7 + 0.03 * k as f64;
-                let growth = 1.0 + (f64::from(rows.max(1)) / 25_000.0).log2().max(0.0) * 0.2;
-                #[allow(clippy::cast_sign_loss)] // a product of positive numbers
-                let ef = (6.3 / misses.sqrt() * breadth * growth).ceil() as usize;
-                Some(ef.max(k))
-            }
+            Self::Recall(recall) => Some(needs.ef(recall, k, rows)),
         }
     }
 }
@@ -196,15 +187,21 @@ const WALK_OVER_SCAN: usize = 3;
 /// Rows compared before a walk is near the question.
 const WAY_IN: usize = 150;
 
-/// Chooses by what either way costs. `vectors` are those of the segment, `allowed` those that may be found.
-pub(crate) fn choose(has_graph: bool, vectors: u32, allowed: u32, k: usize, effort: Effort) -> Choice {
+/// Rows that a scan compares in the time of a walk that keeps so many.
+pub(super) fn scanned_meanwhile(kept: usize) -> usize {
+    (kept * COMPARED_PER_KEPT + WAY_IN) * WALK_OVER_SCAN
+}
+
+/// Chooses by what either way costs. `vectors` are those of the segment, `allowed` those that may be found; `needs` are its
+/// graph's, if it has one.
+pub(crate) fn choose(needs: Option<Needs>, vectors: u32, allowed: u32, k: usize, effort: Effort) -> Choice {
     if allowed == 0 || vectors == 0 || k == 0 {
         return Choice::Skip;
     }
-    if !has_graph {
+    let Some(needs) = needs else {
         return Choice::Scan { reason: "no graph" };
-    }
-    let Some(ef) = effort.ef(k.min(allowed as usize), vectors) else {
+    };
+    let Some(ef) = effort.ef(k.min(allowed as usize), vectors, needs) else {
         return Choice::Scan { reason: "exact" };
     };
     if allowed as usize <= k {
@@ -218,8 +215,7 @@ pub(crate) fn choose(has_graph: bool, vectors: u32, allowed: u32, k: usize, effo
     }
     // A walk keeps allowed rows alone, and meets them among the others.
     let met = (ef as u64 * u64::from(vectors)).div_ceil(u64::from(allowed)) as usize;
-    let walk = (met * COMPARED_PER_KEPT + WAY_IN) * WALK_OVER_SCAN;
-    if walk >= allowed as usize {
+    if scanned_meanwhile(met) >= allowed as usize {
         let reason = if allowed < vectors {
             "few rows match"
         } else {

@@ -255,7 +255,8 @@ fn search_file(
     // The graph is read against its checksum on first use: not where nothing would use it.
     let has_graph = file.has_graph() && reachable as usize > depth;
     let graph = if has_graph { file.graph() } else { None };
-    match choose(graph.is_some(), file.present(), reachable, depth, effort) {
+    let needs = graph.as_ref().map(Graph::needs);
+    match choose(needs, file.present(), reachable, depth, effort) {
         Choice::Skip => return (told, false),
         Choice::Scan { reason } => {
             (told.strategy, told.reason) = (Strategy::Scan, reason);
