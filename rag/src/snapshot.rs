@@ -231,7 +231,8 @@ impl Snapshots {
     /// Reads the index again after a commit. One that cannot be read right now is committed all the same: the next question
     /// reads it again, and tells.
     pub(crate) fn follow(&self) -> Result<()> {
-        match self.reload() {
+        let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.read_again() {
             // In memory nobody would notice that there is something newer.
             Err(error) if self.meta.is_some() => {
                 tracing::warn!(code = error.code(), "what was committed cannot be read yet");
@@ -241,12 +242,7 @@ impl Snapshots {
         }
     }
 
-    /// Reads the index again.
-    fn reload(&self) -> Result<Arc<Snapshot>> {
-        let _alone = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.read_again()
-    }
-
+    /// Reads the index again; the lock is in hand.
     fn read_again(&self) -> Result<Arc<Snapshot>> {
         let mut vanished = None;
         for _ in 0..RELOADS {

@@ -17,7 +17,7 @@ use crate::stop::Stop;
 const AIMS: [f32; 5] = [0.9, 0.95, 0.99, 0.995, 0.999];
 /// Nearest rows of each question.
 const K: usize = 10;
-/// Questions that are asked: the mean recall at .99 is then right to about .002.
+/// Questions that are asked: where a tenth of them miss one of their ten, chance moves the mean by .002.
 const QUESTIONS: usize = 256;
 /// Rows from which a graph is measured: so that its questions are few of them.
 const ROWS_LEAST: usize = 4_096;
